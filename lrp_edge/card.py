@@ -1,0 +1,238 @@
+"""The model card: everything about a model that is not weights.
+
+The card is plain JSON. It travels inside an ONNX file (``metadata_props``, key ``lrp_edge``), in the header of
+a safetensors checkpoint (same key), and beside formats that can carry neither, as ``<name>.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lrp_edge.errors import LrpEdgeError
+
+METADATA_KEY = "lrp_edge"
+SCHEMA = 1
+CHANNEL_ORDERS = {"BGR": 3, "RGB": 3, "GRAY": 1}
+EXPLAINED = ("predicted", "contrast")
+OK_NAMES = frozenset({"ok", "good", "free", "normal", "no_defect", "mt_free"})
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The frames that a model takes, and how its network wants them.
+
+    Attributes
+    ----------
+    order : {"BGR", "RGB", "GRAY"}
+        Channel order of the frames; it fixes their number of channels.
+    mean, std : tuple of float
+        Normalisation ``(pixel / 255 - mean) / std`` by channel of the *network's* input, in its own order.
+    size : (height, width) or None
+        The frames' size in pixels; None takes any size.
+    resize : (height, width) or None
+        The size that the network is run at; None runs it at the frames' own size.
+    network_order : {"BGR", "RGB", "GRAY"}
+        Channel order that the network was trained with.
+    max_batch : int
+        The most frames in one call.
+    """
+
+    order: str = "BGR"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    size: tuple[int, int] | None = None
+    resize: tuple[int, int] | None = None
+    network_order: str = "RGB"
+    max_batch: int = 8
+
+    @property
+    def channels(self) -> int:
+        """Channels of a frame."""
+        return CHANNEL_ORDERS[self.order]
+
+    def __post_init__(self) -> None:
+        for name in ("order", "network_order"):
+            if getattr(self, name) not in CHANNEL_ORDERS:
+                raise LrpEdgeError(
+                    f"model card: {name} is {getattr(self, name)!r}; expected one of {', '.join(CHANNEL_ORDERS)}"
+                )
+        expected = CHANNEL_ORDERS[self.network_order]
+        if len(self.mean) != expected or len(self.std) != expected:
+            raise LrpEdgeError(
+                f"model card: mean and std have {len(self.mean)} and {len(self.std)} values; a "
+                f"{self.network_order} network needs {expected} of each"
+            )
+        if self.max_batch < 1:
+            raise LrpEdgeError(f"model card: max_batch is {self.max_batch}; it must be 1 or more")
+
+
+@dataclass(frozen=True)
+class MaskSpec:
+    """How relevance becomes a binary mask.
+
+    Attributes
+    ----------
+    method : str
+        Name of the mask head, e.g. ``"otsu"`` (see :mod:`lrp_edge.relevance.masks`).
+    parameters : dict
+        Its parameters; for ``"calibrated"`` the absolute threshold.
+    smoothing : str
+        ``"none"``, ``"box:K"``, ``"gaussian:SIGMA"`` or ``"median:3"``, in pixels.
+    close, open : int
+        Side of the square of the morphological closing and opening in pixels; 0 leaves it out.
+    found : str
+        How the threshold was found, in words.
+    """
+
+    method: str = "otsu"
+    parameters: dict[str, float] = field(default_factory=dict)
+    smoothing: str = "none"
+    close: int = 0
+    open: int = 0
+    found: str = "per frame, in the graph"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything about a model that is not weights.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Class names in the order of the scores.
+    defects : tuple of str
+        Those of them that count as defects; a frame decided otherwise gets an empty mask.
+    explained : str
+        ``"predicted"``, ``"contrast"`` (defect against OK) or a class name.
+    activation : {"softmax", "sigmoid"}
+        How logits become scores.
+    architecture : dict
+        What rebuilds the network from a checkpoint; empty for a network that the user brought.
+    input, composite, composite_parameters, mask, precision
+        Input contract, relevance composite and its parameters, mask head, numeric type of the graph.
+    provenance : dict
+        Where the file comes from: checkpoint sha256, package versions, date.
+    parity : dict
+        Differences between file and PyTorch measured at export.
+    schema : int
+        Version of this layout.
+    """
+
+    classes: tuple[str, ...]
+    defects: tuple[str, ...]
+    input: InputSpec = field(default_factory=InputSpec)
+    explained: str = "predicted"
+    activation: str = "softmax"
+    architecture: dict[str, Any] = field(default_factory=dict)
+    composite: str = "Segmentation"
+    composite_parameters: dict[str, Any] = field(default_factory=dict)
+    mask: MaskSpec = field(default_factory=MaskSpec)
+    precision: str = "fp32"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            raise LrpEdgeError(f"model card: classes are {list(self.classes)}; expected two or more different names")
+        unknown = [name for name in self.defects if name not in self.classes]
+        if unknown:
+            raise LrpEdgeError(f"model card: defect {unknown[0]!r} is not among the classes {list(self.classes)}")
+        if self.explained not in EXPLAINED and self.explained not in self.classes:
+            raise LrpEdgeError(
+                f"model card: explained class is {self.explained!r}; expected predicted, contrast or one of "
+                f"{', '.join(self.classes)}"
+            )
+        if self.activation not in ("softmax", "sigmoid"):
+            raise LrpEdgeError(f"model card: activation is {self.activation!r}; expected softmax or sigmoid")
+
+    @property
+    def defect_indices(self) -> tuple[int, ...]:
+        """Indices of the defect classes."""
+        return tuple(self.classes.index(name) for name in self.defects)
+
+    @property
+    def ok_indices(self) -> tuple[int, ...]:
+        """Indices of all other classes."""
+        return tuple(i for i, name in enumerate(self.classes) if name not in self.defects)
+
+    def replace(self, **changes: Any) -> ModelCard:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return the card as JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=indent, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "model card") -> ModelCard:
+        """Read a card from JSON text.
+
+        Parameters
+        ----------
+        text : str
+            What :meth:`to_json` wrote.
+        source : str
+            Where it was found, for the error.
+
+        Raises
+        ------
+        LrpEdgeError
+            If the text is not JSON, is of a newer schema, or misses or misnames a field.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise LrpEdgeError(f"{source}: the model card is not JSON ({error}); export the model again") from error
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+            raise LrpEdgeError(
+                f"{source}: the model card has schema {found!r}; this version of lrp-edge reads {SCHEMA}: export again"
+            )
+        try:
+            return cls(
+                **{
+                    **data,
+                    "classes": tuple(data["classes"]),
+                    "defects": tuple(data["defects"]),
+                    "input": InputSpec(**_tuples(data["input"])),
+                    "mask": MaskSpec(**data["mask"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise LrpEdgeError(
+                f"{source}: the model card does not fit its schema ({error}); export the model again"
+            ) from error
+
+
+def defect_names(classes: tuple[str, ...], ok_class: str | None = None) -> tuple[str, ...]:
+    """Say which classes are defects: all but the OK class, which is given or known by its name.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Class names.
+    ok_class : str, optional
+        The OK class; by default any of ``ok, good, free, normal, no_defect, MT_Free``, case ignored.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the OK class is not among the names, or none of them is known to mean OK.
+    """
+    if ok_class is not None and ok_class not in classes:
+        raise LrpEdgeError(f"OK class {ok_class!r} is not among the classes {', '.join(classes)}")
+    ok = {ok_class} if ok_class else {name for name in classes if name.lower() in OK_NAMES}
+    if not ok:
+        raise LrpEdgeError(
+            f"none of the classes {', '.join(classes)} is known to mean OK: name it with --ok-class"
+        )
+    return tuple(name for name in classes if name not in ok)
+
+
+def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

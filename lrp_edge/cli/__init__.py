@@ -1,0 +1,43 @@
+"""The command line: one file a verb, each a thin layer over a public function."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from lrp_edge.errors import LrpEdgeError
+
+VERBS = ("train", "evaluate", "export", "compile", "verify", "inspect", "run", "demo")
+
+app = typer.Typer(
+    help="One engine that answers with class and pixel mask.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """One engine that answers with class and pixel mask."""
+
+
+for verb in VERBS:
+    import_module(f"lrp_edge.cli.{verb}").register(app)
+
+
+def main() -> None:
+    """Run the command line; an error of the user is one line on stderr and exit status 1."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments, prog_name="lrp-edge")
+    except LrpEdgeError as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(f"lrp-edge: {error}")

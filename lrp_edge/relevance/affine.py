@@ -1,0 +1,120 @@
+"""Layers that are affine in their input: the map itself and its adjoint, for any weights of the same shape."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Pair = tuple[int, int]
+
+
+class Affine(Protocol):
+    """An affine layer ``x -> A(x; W) + b`` without its weights.
+
+    A rule uses the layer's geometry with weights of its own, e.g. with the positive part of W.
+    """
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return ``A(x; W) + b``."""
+
+    def transpose(self, weight: Tensor) -> Tensor:
+        """Return W in the form that :meth:`adjoint` takes; done once, when a model is unrolled."""
+
+    def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
+        """Return ``Aᵀ(s; W)``, of the shape of the layer's input `like` (the batch of `s`)."""
+
+    def flat(self, relevance: Tensor, like: Tensor, stabilizer: float) -> Tensor:
+        """Return ``Aᵀ(R / A(1; 1); 1)``: relevance spread evenly over what each output sees."""
+
+
+class Linear:
+    """A linear layer: x [..., I], W [O, I]."""
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    def transpose(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
+        return s @ transposed
+
+    def flat(self, relevance: Tensor, like: Tensor, stabilizer: float) -> Tensor:
+        share = relevance.sum(-1, keepdim=True) / (like.shape[-1] + stabilizer)
+        return share.expand_as(like)
+
+
+class Scale:
+    """One factor a channel, e.g. a BatchNorm at inference: x [N, C, ...], W [C]."""
+
+    def _by_channel(self, weight: Tensor, x: Tensor) -> Tensor:
+        return weight.reshape(-1, *[1] * (x.ndim - 2))
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y = x * self._by_channel(weight, x)
+        return y if bias is None else y + self._by_channel(bias, x)
+
+    def transpose(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
+        return s * self._by_channel(transposed, s)
+
+    def flat(self, relevance: Tensor, like: Tensor, stabilizer: float) -> Tensor:
+        return relevance / (1 + stabilizer)
+
+
+class Convolution:
+    """A 2-D convolution: x [N, I, H, W], W [O, I / groups, kh, kw], zero padding."""
+
+    def __init__(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> None:
+        self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
+        self.groups = groups
+        #: Padding of the adjoint where that is itself a plain convolution: stride one, no negative padding.
+        self._back = (
+            dilation[0] * (kernel[0] - 1) - padding[0],
+            dilation[1] * (kernel[1] - 1) - padding[1],
+        )
+        self._is_plain = stride == (1, 1) and min(self._back) >= 0
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def transpose(self, weight: Tensor) -> Tensor:
+        if not self._is_plain:
+            return weight
+        outputs, inputs = weight.shape[0] // self.groups, weight.shape[1]
+        grouped = weight.reshape(self.groups, outputs, inputs, *self.kernel).transpose(1, 2)
+        return grouped.reshape(self.groups * inputs, outputs, *self.kernel).flip(2, 3).contiguous()
+
+    def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
+        if self._is_plain:
+            return F.conv2d(s, transposed, None, 1, self._back, self.dilation, self.groups)
+        return scatter_windows(s, transposed, self.stride, self.padding, self.dilation, self.groups, like)
+
+    def flat(self, relevance: Tensor, like: Tensor, stabilizer: float) -> Tensor:
+        """Spread evenly; all channels of a group are alike, so one stands for them."""
+        inputs = like.shape[1] // self.groups
+        single = Convolution(self.kernel, self.stride, self.padding, self.dilation, 1)
+        ones = relevance.new_ones(1, 1, *self.kernel)
+        seen = inputs * single.apply(torch.ones_like(like[:1, :1]), ones, None)
+        by_group = relevance.unflatten(1, (self.groups, -1)).sum(2)
+        share = (by_group / (seen + stabilizer)).flatten(0, 1).unsqueeze(1)
+        spread = single.adjoint(share, ones, like).unflatten(0, (-1, self.groups))
+        return spread.expand(-1, -1, inputs, -1, -1).flatten(1, 2)
+
+
+def scatter_windows(
+    s: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int, like: Tensor
+) -> Tensor:
+    """Return the transposed convolution of `s` with `weight`, at exactly the size of the layer's input `like`.
+
+    Rows and columns that a strided layer did not reach get zero.
+    """
+    rest = (stride[0] - 1, stride[1] - 1)
+    grown = F.conv_transpose2d(s, weight, None, stride, 0, rest, groups, dilation)
+    top, left = padding
+    return grown[..., top : top + like.shape[-2], left : left + like.shape[-1]]

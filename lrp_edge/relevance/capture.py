@@ -1,0 +1,163 @@
+"""A trained model as an ATen graph: `torch.export`, made functional, with the weights as constants."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim
+from torch.export.graph_signature import InputKind
+
+from lrp_edge.errors import LrpEdgeError
+
+aten = torch.ops.aten
+
+_GUARDS = frozenset(
+    {
+        aten._assert_scalar.default,
+        aten._assert_tensor_metadata.default,
+        aten.sym_constrain_range_for_size.default,
+    }
+)
+
+
+@dataclass
+class Capture:
+    """A model's forward pass as a graph of ATen operations.
+
+    Attributes
+    ----------
+    graph : torch.fx.Graph
+        Functional: no operation writes to its input. Each node's ``meta["val"]`` has shape and dtype,
+        ``meta["nn_module_stack"]`` the path of the module that it came from.
+    constants : dict of fx.Node to Tensor
+        Value of each placeholder that does not depend on the image: parameters, buffers, and what follows from them.
+    image, logits : torch.fx.Node
+        The input and the output of the graph.
+    """
+
+    graph: fx.Graph
+    constants: dict[fx.Node, Tensor]
+    image: fx.Node
+    logits: fx.Node
+
+    def value(self, argument: Any) -> Any:
+        """Return the constant behind an argument of a node, or the argument itself where it is no node."""
+        return self.constants[argument] if isinstance(argument, fx.Node) else argument
+
+    def new_constant(self, name: str, value: Tensor) -> fx.Node:
+        """Add a constant to the graph, before all that computes."""
+        with self.graph.inserting_before(self.image):
+            node = self.graph.placeholder(name)
+        self.constants[node] = value
+        return node
+
+
+def module_path(node: fx.Node) -> str:
+    """Return where a node stands in the user's model, e.g. ``"features.3"``; empty for the model itself."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]) if stack else ""
+
+
+def capture(model: nn.Module, example: Tensor) -> Capture:
+    """Capture the forward pass of a classifier in evaluation mode.
+
+    Batch, height and width stay symbolic wherever the model allows it.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Takes a float image [N, C, H, W], returns logits [N, K]. It is left as it is.
+    example : Tensor, float [N, C, H, W]
+        An image of the size that the model is for; its values do not matter.
+
+    Raises
+    ------
+    LrpEdgeError
+        If `torch.export` cannot capture the model, the model does not return one tensor [N, K], or a weight is
+        NaN or infinite.
+    """
+    model = copy.deepcopy(model).eval()
+    _refuse_nonfinite(model)
+    if example.shape[0] == 1:
+        example = example.repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
+    dynamic = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
+    try:
+        with torch.no_grad():
+            program = torch.export.export(model, (example,), dynamic_shapes=(dynamic,))
+            program = program.run_decompositions({})
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise LrpEdgeError(
+            f"torch.export cannot capture {type(model).__name__} on an input {list(example.shape)}: {reason}"
+        ) from error
+    captured = _split_inputs(program)
+    _normalise(captured)
+    _fold_constants(captured)
+    return captured
+
+
+def _refuse_nonfinite(model: nn.Module) -> None:
+    for name, tensor in model.state_dict().items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise LrpEdgeError(f"weight {name!r} has NaN or infinite values; train or load the model again")
+
+
+def _split_inputs(program: torch.export.ExportedProgram) -> Capture:
+    graph = program.graph
+    placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+    constants: dict[fx.Node, Tensor] = {}
+    images: list[fx.Node] = []
+    for spec in program.graph_signature.input_specs:
+        node = placeholders[spec.arg.name]
+        if spec.kind == InputKind.USER_INPUT:
+            images.append(node)
+        elif spec.target in program.state_dict:
+            constants[node] = program.state_dict[spec.target].detach()
+        else:
+            constants[node] = program.constants[str(spec.target)]
+    outputs = next(node for node in graph.nodes if node.op == "output").args[0]
+    logits = outputs[-1]
+    if len(outputs) != 1 or logits.meta["val"].ndim != 2:
+        found = ", ".join(str(list(out.meta["val"].shape)) for out in outputs)
+        raise LrpEdgeError(f"the model returns {len(outputs)} tensor(s) {found}; expected one of logits [N, K]")
+    return Capture(graph, constants, images[0], logits)
+
+
+def _normalise(captured: Capture) -> None:
+    """Drop guards and copies, and give BatchNorm its one-output form."""
+    for node in list(captured.graph.nodes):
+        if node.target in _GUARDS:
+            captured.graph.erase_node(node)
+        elif node.target == aten._native_batch_norm_legit_no_training.default:
+            _one_output_batch_norm(captured.graph, node)
+    captured.graph.eliminate_dead_code()
+    captured.logits = next(node for node in captured.graph.nodes if node.op == "output").args[0][0]
+
+
+def _one_output_batch_norm(graph: fx.Graph, node: fx.Node) -> None:
+    image, weight, bias, mean, variance, momentum, epsilon = node.args
+    with graph.inserting_before(node):
+        single = graph.call_function(
+            aten.batch_norm.default, (image, weight, bias, mean, variance, False, momentum, epsilon, False)
+        )
+    users = [user for user in node.users if user.target is operator.getitem and user.args[1] == 0]
+    single.meta = dict(users[0].meta)
+    for user in users:
+        user.replace_all_uses_with(single)
+        graph.erase_node(user)
+
+
+def _fold_constants(captured: Capture) -> None:
+    """Compute now what depends on weights alone, e.g. a weight-normalised kernel."""
+    for node in list(captured.graph.nodes):
+        inputs = node.all_input_nodes
+        if node.op == "call_function" and inputs and all(source in captured.constants for source in inputs):
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), captured.value)
+            folded = captured.new_constant(f"{node.name}_folded", node.target(*args, **kwargs))
+            node.replace_all_uses_with(folded)
+            captured.graph.erase_node(node)

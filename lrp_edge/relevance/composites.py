@@ -1,0 +1,220 @@
+"""Composites: which rule applies where, by operator, by position and by module name.
+
+Named after zennit's presets, with the same rules and defaults, plus `Segmentation` of our own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.relevance.operators import Kind, Layer
+from lrp_edge.relevance.rules import (
+    RULES,
+    AlphaBeta,
+    Epsilon,
+    Flat,
+    Gamma,
+    Norm,
+    Pass,
+    Rule,
+    WinnerTakesAll,
+    ZBox,
+    ZPlus,
+)
+
+CONVOLUTIONS = frozenset({Kind.CONVOLUTION})
+AFFINE = frozenset({Kind.CONVOLUTION, Kind.LINEAR})
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A rule and the layers that it is for.
+
+    Attributes
+    ----------
+    rule : Rule
+        The rule.
+    kinds : frozenset of Kind
+        Operators that it is for.
+    first : int or None
+        Only the first so many layers of these kinds, in the order of the forward pass; None for all.
+    name : str
+        Shell pattern of the module's path, e.g. ``"features.0"`` or ``"layer4.*"``.
+    """
+
+    rule: Rule
+    kinds: frozenset[Kind] = frozenset(Kind)
+    first: int | None = None
+    name: str = "*"
+
+
+@dataclass(frozen=True)
+class Composite:
+    """An ordered list of assignments; for each layer the first that fits holds."""
+
+    name: str
+    assignments: tuple[Assignment, ...]
+
+    def override(self, *assignments: Assignment) -> Composite:
+        """Return a composite in which the given assignments come before its own."""
+        return dataclasses.replace(self, assignments=assignments + self.assignments)
+
+    def rules(self, layers: Sequence[Layer]) -> list[Rule]:
+        """Choose a rule for each layer.
+
+        Parameters
+        ----------
+        layers : sequence of Layer
+            All layers in the order of the forward pass.
+
+        Raises
+        ------
+        LrpEdgeError
+            If no assignment fits a layer.
+        """
+        return [self._rule(layer, layers[:i]) for i, layer in enumerate(layers)]
+
+    def _rule(self, layer: Layer, before: Sequence[Layer]) -> Rule:
+        for assignment in self.assignments:
+            position = sum(other.kind in assignment.kinds for other in before)
+            if (
+                layer.kind in assignment.kinds
+                and (assignment.first is None or position < assignment.first)
+                and fnmatchcase(layer.path, assignment.name)
+            ):
+                return assignment.rule
+        raise LrpEdgeError(
+            f"composite {self.name} has no rule for {layer.kind.value} layer {layer.path or layer.node.name!r}; "
+            "add an Assignment for it"
+        )
+
+
+def base(stabilizer: float) -> tuple[Assignment, ...]:
+    """Return what all presets share: rules for layers that are not convolutions or linear."""
+    return (
+        Assignment(Pass(), frozenset({Kind.ACTIVATION, Kind.BATCH_NORM, Kind.SHAPE})),
+        Assignment(Norm(stabilizer), frozenset({Kind.SUM, Kind.AVERAGE_POOL})),
+        Assignment(WinnerTakesAll(), frozenset({Kind.MAX_POOL})),
+    )
+
+
+def _preset(
+    name: str, convolutions: Rule, epsilon: float, stabilizer: float, *first: Assignment
+) -> Composite:
+    return Composite(
+        name,
+        (
+            *first,
+            *base(stabilizer),
+            Assignment(convolutions, CONVOLUTIONS),
+            Assignment(Epsilon(epsilon), frozenset({Kind.LINEAR})),
+        ),
+    )
+
+
+def epsilon_plus(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
+    """ZPlus in convolutions, Epsilon in linear layers."""
+    return _preset("EpsilonPlus", ZPlus(stabilizer), epsilon, stabilizer)
+
+
+def epsilon_plus_flat(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
+    """`EpsilonPlus` with Flat in the first convolution or linear layer."""
+    flat = Assignment(Flat(stabilizer), AFFINE, first=1)
+    return _preset("EpsilonPlusFlat", ZPlus(stabilizer), epsilon, stabilizer, flat)
+
+
+def epsilon_alpha2_beta1(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
+    """AlphaBeta with α = 2, β = 1 in convolutions, Epsilon in linear layers."""
+    return _preset("EpsilonAlpha2Beta1", AlphaBeta(2, 1, stabilizer), epsilon, stabilizer)
+
+
+def epsilon_alpha2_beta1_flat(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
+    """`EpsilonAlpha2Beta1` with Flat in the first convolution or linear layer."""
+    flat = Assignment(Flat(stabilizer), AFFINE, first=1)
+    return _preset("EpsilonAlpha2Beta1Flat", AlphaBeta(2, 1, stabilizer), epsilon, stabilizer, flat)
+
+
+def epsilon_gamma_box(
+    low: float | tuple[float, ...],
+    high: float | tuple[float, ...],
+    epsilon: float = 1e-6,
+    gamma: float = 0.25,
+    stabilizer: float = 1e-6,
+) -> Composite:
+    """ZBox in the first convolution, Gamma in the others, Epsilon in linear layers."""
+    box = Assignment(ZBox(low, high, stabilizer), CONVOLUTIONS, first=1)
+    return _preset("EpsilonGammaBox", Gamma(gamma, stabilizer), epsilon, stabilizer, box)
+
+
+def segmentation(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
+    """The preset for masks: ZPlus wherever weights are, Flat in the first layer.
+
+    ZPlus in the linear layers too keeps relevance non-negative from the decision down to the pixels: what speaks
+    against the class never cancels what speaks for it, so no pixel of a defect is lost to cancellation.
+    """
+    flat = Assignment(Flat(stabilizer), AFFINE, first=1)
+    return _preset("Segmentation", ZPlus(stabilizer), epsilon, stabilizer, flat)
+
+
+COMPOSITES: dict[str, Callable[..., Composite]] = {
+    "EpsilonPlus": epsilon_plus,
+    "EpsilonPlusFlat": epsilon_plus_flat,
+    "EpsilonAlpha2Beta1": epsilon_alpha2_beta1,
+    "EpsilonAlpha2Beta1Flat": epsilon_alpha2_beta1_flat,
+    "EpsilonGammaBox": epsilon_gamma_box,
+    "Segmentation": segmentation,
+}
+
+
+def composite_from(name: str | Composite, parameters: Mapping[str, Any]) -> Composite:
+    """Return a preset by its name, with its parameters.
+
+    Parameters
+    ----------
+    name : str or Composite
+        A key of :data:`COMPOSITES`, or a composite, which is returned as it is.
+    parameters : mapping
+        Parameters of the preset, e.g. ``{"gamma": 0.1}``.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the name is unknown, a parameter is not one of the preset's, or one that it needs is missing.
+    """
+    if isinstance(name, Composite):
+        if parameters:
+            raise LrpEdgeError(f"composite {name.name} is built already; it takes no parameter {next(iter(parameters))}")
+        return name
+    if name not in COMPOSITES:
+        near = difflib.get_close_matches(name, COMPOSITES, 1, 0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise LrpEdgeError(f"no composite {name!r}; expected one of {', '.join(COMPOSITES)}{hint}")
+    try:
+        inspect.signature(COMPOSITES[name]).bind(**parameters)
+    except TypeError as error:
+        accepted = ", ".join(inspect.signature(COMPOSITES[name]).parameters)
+        raise LrpEdgeError(f"composite {name}: {error}; its parameters are {accepted}") from error
+    return COMPOSITES[name](**parameters)
+
+
+def rule_from(name: str, **parameters: Any) -> Rule:
+    """Return a rule by its name, e.g. ``rule_from("Gamma", gamma=0.1)``.
+
+    Raises
+    ------
+    LrpEdgeError
+        If there is no such rule, or it has no such parameter.
+    """
+    if name not in RULES:
+        raise LrpEdgeError(f"no rule {name!r}; expected one of {', '.join(RULES)}")
+    try:
+        return RULES[name](**parameters)
+    except TypeError as error:
+        raise LrpEdgeError(f"rule {name}: {error}") from error

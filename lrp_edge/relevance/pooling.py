@@ -1,0 +1,151 @@
+"""Pooling windows: where a window's relevance goes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.relevance.affine import Pair, scatter_windows
+
+
+class Windows(NamedTuple):
+    """Geometry of a 2-D pooling layer, each as (rows, columns)."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair = (1, 1)
+
+    @property
+    def tiles(self) -> bool:
+        """Whether windows neither overlap nor reach outside."""
+        return self.kernel == self.stride and self.padding == (0, 0) and self.dilation == (1, 1)
+
+
+def winner_takes_all(x: Tensor, y: Tensor, relevance: Tensor, windows: Windows) -> Tensor:
+    """Give each maximum's relevance to the first element of its window, by rows, that attains it.
+
+    Parameters
+    ----------
+    x : Tensor, float [N, C, H, W]
+        Input of the pooling.
+    y, relevance : Tensor, float [N, C, h, w]
+        Its output, and the relevance of that.
+    windows : Windows
+        Geometry; ceil mode shows in the size of `y`.
+
+    Returns
+    -------
+    Tensor, float [N, C, H, W]
+        Built from comparisons: TensorRT has neither MaxUnpool nor the indices of MaxPool.
+    """
+    shares = []
+    taken: Tensor | None = None
+    for element in _elements(x, y, windows):
+        attains = element == y
+        wins = attains if taken is None else attains & ~taken
+        shares.append(torch.where(wins, relevance, 0.0))
+        taken = attains if taken is None else taken | attains
+    return _assemble(torch.stack(shares, 2), x, windows)
+
+
+def proportional(x: Tensor, relevance: Tensor, windows: Windows, stabilizer: float) -> Tensor:
+    """Give each maximum's relevance to its window's elements in proportion to their positive part.
+
+    Shapes are those of :func:`winner_takes_all`.
+    """
+    x = x.clamp(min=0)
+    total = sum(element.clamp(min=0) for element in _elements(x, relevance, windows))
+    return x * spread_windows(relevance / (total + stabilizer), x, windows)
+
+
+def spread_windows(s: Tensor, like: Tensor, windows: Windows) -> Tensor:
+    """Return the adjoint of sum pooling: each element gets the sum of `s` over the windows that it is in."""
+    if windows.tiles:
+        spread = s.repeat_interleave(windows.kernel[0], 2).repeat_interleave(windows.kernel[1], 3)
+        return _fill(spread, like)
+    ones = s.new_ones(1, 1, *windows.kernel)
+    return _by_channel(s.unsqueeze(2), ones, like, windows)
+
+
+def _elements(x: Tensor, y: Tensor, windows: Windows) -> list[Tensor]:
+    """Return for each place in a window, by rows, the tensor [N, C, h, w] of all windows' elements there."""
+    kernel, stride, padding, dilation = windows
+    height, width = y.shape[-2:]
+    last_row, last_column = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1
+    # What lies outside must lose to every element, and win nothing where all are at the least value.
+    bottom = last_row + dilation[0] * (kernel[0] - 1) - x.shape[-2] - padding[0]
+    right = last_column + dilation[1] * (kernel[1] - 1) - x.shape[-1] - padding[1]
+    if not windows.tiles:
+        x = F.pad(x, (padding[1], right, padding[0], bottom), value=torch.finfo(x.dtype).min)
+    places = itertools.product(range(kernel[0]), range(kernel[1]))
+    return [
+        x[:, :, i * dilation[0] : i * dilation[0] + last_row : stride[0], j * dilation[1] : j * dilation[1] + last_column : stride[1]]
+        for i, j in places
+    ]
+
+
+def _assemble(shares: Tensor, x: Tensor, windows: Windows) -> Tensor:
+    """Put shares [N, C, places, h, w] back where the elements came from, summed where windows overlap."""
+    rows, columns = windows.kernel
+    if windows.tiles and rows == columns:
+        return _fill(F.pixel_shuffle(shares.flatten(1, 2), rows), x)
+    place = torch.eye(rows * columns, dtype=shares.dtype, device=shares.device)
+    return _by_channel(shares, place.reshape(-1, 1, rows, columns), x, windows)
+
+
+def _by_channel(s: Tensor, weight: Tensor, like: Tensor, windows: Windows) -> Tensor:
+    """Scatter s [N, C, places, h, w] with weight [places, 1, kh, kw], each channel for itself."""
+    _, stride, padding, dilation = windows
+    scattered = scatter_windows(s.flatten(0, 1), weight, stride, padding, dilation, 1, like)
+    return scattered.reshape(like.shape)
+
+
+def _fill(x: Tensor, like: Tensor) -> Tensor:
+    """Bring `x` to the size of `like`: zeros for rows and columns that no window reached, none for those outside."""
+    height, width = like.shape[-2:]
+    return F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]))
+
+
+def average_divisor(x: Tensor, y: Tensor, windows: Windows, count_include_pad: bool) -> Tensor:
+    """Return what average pooling divides each window's sum by, [h, w].
+
+    Windows at the border count what is inside the padded image, or inside the image alone.
+    """
+    rows, columns = (
+        _window_length(x.shape[axis - 2], y.shape[axis - 2], windows, axis, count_include_pad, x) for axis in (0, 1)
+    )
+    return rows.unsqueeze(1) * columns
+
+
+def _window_length(size: int, count: int, windows: Windows, axis: int, include_pad: bool, like: Tensor) -> Tensor:
+    kernel, stride, padding = windows.kernel[axis], windows.stride[axis], windows.padding[axis]
+    start = torch.arange(count, device=like.device) * stride - padding
+    end = (start + kernel).clamp(max=size + padding)
+    if not include_pad:
+        start, end = start.clamp(min=0), end.clamp(max=size)
+    return (end - start).to(like.dtype)
+
+
+def adaptive_matrix(size: int, output: int, like: Tensor) -> Tensor:
+    """Return adaptive average pooling along one axis as a matrix [output, size].
+
+    Raises
+    ------
+    LrpEdgeError
+        If the size is not fixed: the windows depend on it.
+    """
+    if not isinstance(size, int):
+        raise LrpEdgeError(
+            f"adaptive pooling to {output} cells needs a fixed frame size; give one, or pool to 1 cell"
+        )
+    index = torch.arange(output, device=like.device).unsqueeze(1)
+    start, end = index * size // output, -(-(index + 1) * size // output)
+    place = torch.arange(size, device=like.device)
+    inside = (place >= start) & (place < end)
+    return inside.to(like.dtype) / (end - start)

@@ -1,0 +1,351 @@
+r"""The rules of Layer-wise Relevance Propagation.
+
+For an affine layer a rule is a sum of terms. Each term compares what parts of the input x contribute through
+parts of the weights W (Montavon et al. 2019, "Layer-Wise Relevance Propagation: An Overview"):
+
+.. math:: R_i = \sum_{t} f_t \sum_{p \in t} u_p(x)_i \sum_j v_p(W)_{ij} \frac{g_t(y)_j R_j}{z_{t,j} \pm \epsilon},
+          \qquad z_t = \sum_{p \in t} A(u_p(x); v_p(W)) + w_t(b)
+
+where u picks a part of the input, v of the weights, w of the bias, g gates the term by the sign of the layer's
+output y, and f is the term's factor. The stabilizer takes the sign of the denominator, + at zero. Names, defaults,
+stabilizers and the handling of biases are those of zennit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.relevance.affine import Affine
+
+Pick = Callable[[Tensor], Tensor]
+Sign = Literal[-1, 0, 1]
+
+
+def whole(x: Tensor) -> Tensor:
+    """Return x."""
+    return x
+
+
+def positive(x: Tensor) -> Tensor:
+    """Return max(x, 0)."""
+    return x.clamp(min=0)
+
+
+def negative(x: Tensor) -> Tensor:
+    """Return min(x, 0)."""
+    return x.clamp(max=0)
+
+
+def _ones(x: Tensor) -> Tensor:
+    return torch.ones_like(x[:1])
+
+
+def stabilize(z: Tensor, epsilon: float, sign: Sign = 0) -> Tensor:
+    """Return ``z ± epsilon``, away from zero; `sign` is that of z where it is known beforehand."""
+    if sign:
+        return z + sign * epsilon
+    return z + torch.where(z >= 0, epsilon, -epsilon)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of the input contributes through a part of the weights."""
+
+    input: Pick
+    weight: Pick
+
+
+@dataclass(frozen=True)
+class Term:
+    """Contributions that share one denominator.
+
+    Attributes
+    ----------
+    parts : tuple of Part
+        The contributions.
+    bias : callable or None
+        The part of the bias in the denominator; None leaves it out.
+    factor : float
+        Factor of the relevance that the term passes on.
+    sign : {-1, 0, 1}
+        Sign of the denominator where the parts fix it, else 0.
+    gate : {-1, 0, 1}
+        Sign that the layer's output must have for the term to count; 0 for any.
+    """
+
+    parts: tuple[Part, ...]
+    bias: Pick | None = whole
+    factor: float = 1.0
+    sign: Sign = 0
+    gate: Sign = 0
+
+    @property
+    def is_output(self) -> bool:
+        """Whether the denominator is the layer's own output."""
+        return self.parts == (Part(whole, whole),) and self.bias is whole
+
+
+class Rule:
+    """How a layer hands the relevance of its output to its input."""
+
+
+class AffineRule(Rule):
+    """A rule of an affine layer, as a sum of terms."""
+
+    stabilizer: float
+
+    def terms(self) -> tuple[Term, ...]:
+        """Return the terms whose sum is the rule."""
+        raise TypeError(f"{type(self).__name__} declares no terms")
+
+    def prepare(self, affine: Affine, weight: Tensor, bias: Tensor | None, nonnegative: bool) -> nn.Module:
+        """Return the rule for one layer: a module ``(x, y, R) -> R_x`` that holds the constants.
+
+        Parameters
+        ----------
+        affine : Affine
+            The layer without its weights.
+        weight, bias : Tensor
+            The weights.
+        nonnegative : bool
+            Whether the layer's input has no negative value, which saves the parts that pick those.
+        """
+        return _AffineStep(self, affine, weight, bias, nonnegative)
+
+
+class _AffineStep(nn.Module):
+    def __init__(
+        self, rule: AffineRule, affine: Affine, weight: Tensor, bias: Tensor | None, nonnegative: bool
+    ) -> None:
+        super().__init__()
+        self.terms = nn.ModuleList(
+            _TermStep(term, rule.stabilizer, affine, weight, bias, nonnegative) for term in rule.terms() if term.factor
+        )
+
+    def forward(self, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
+        shares = [term(x, y, relevance) for term in self.terms]
+        return torch.stack(shares).sum(0) if len(shares) > 2 else sum(shares[1:], start=shares[0])
+
+
+class _TermStep(nn.Module):
+    def __init__(
+        self,
+        term: Term,
+        stabilizer: float,
+        affine: Affine,
+        weight: Tensor,
+        bias: Tensor | None,
+        nonnegative: bool,
+    ) -> None:
+        super().__init__()
+        self.term, self.affine, self.stabilizer = term, affine, stabilizer
+        self.parts = [part for part in term.parts if not (nonnegative and part.input is negative)]
+        self.picks = [whole if nonnegative and part.input is positive else part.input for part in self.parts]
+        for i, part in enumerate(self.parts):
+            picked = part.weight(weight)
+            if not term.is_output:
+                self.register_buffer(f"weight_{i}", picked.contiguous())
+            self.register_buffer(f"transposed_{i}", affine.transpose(picked).contiguous())
+        self.register_buffer("offset", None if term.is_output else self._offset(weight, bias))
+
+    def _offset(self, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """Return the bias of the denominator, which takes in the stabilizer where its sign is known."""
+        offset = self.term.bias(bias) if self.term.bias is not None and bias is not None else None
+        if not self.term.sign:
+            return offset
+        shift = self.term.sign * self.stabilizer
+        return weight.new_full(weight.shape[:1], shift) if offset is None else offset + shift
+
+    def _denominator(self, inputs: list[Tensor], y: Tensor) -> Tensor:
+        if self.term.is_output:
+            return stabilize(y, self.stabilizer)
+        z = self.affine.apply(inputs[0], self.get_buffer("weight_0"), self.offset)
+        for i, x in enumerate(inputs[1:], start=1):
+            z = z + self.affine.apply(x, self.get_buffer(f"weight_{i}"), None)
+        return z if self.term.sign else stabilize(z, self.stabilizer)
+
+    def forward(self, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
+        inputs = [pick(x) for pick in self.picks]
+        s = relevance / self._denominator(inputs, y)
+        if self.term.gate:
+            s = torch.where(y * self.term.gate > 0, s, 0.0)
+        shares = [
+            u * self.affine.adjoint(s, self.get_buffer(f"transposed_{i}"), x) for i, u in enumerate(inputs)
+        ]
+        share = sum(shares[1:], start=shares[0])
+        return share if self.term.factor == 1 else self.term.factor * share
+
+
+@dataclass(frozen=True)
+class Epsilon(AffineRule):
+    """Relevance in proportion to each contribution (Bach et al. 2015, eq. 58); LRP-0 for ``epsilon=0``."""
+
+    epsilon: float = 1e-6
+
+    @property
+    def stabilizer(self) -> float:  # type: ignore[override]
+        """The stabilizer, which is the rule's own parameter."""
+        return self.epsilon
+
+    def terms(self) -> tuple[Term, ...]:
+        return (Term((Part(whole, whole),)),)
+
+
+@dataclass(frozen=True)
+class ZPlus(AffineRule):
+    """Positive contributions only: α = 1, β = 0 (Bach et al. 2015; Montavon et al. 2017)."""
+
+    stabilizer: float = 1e-6
+
+    def terms(self) -> tuple[Term, ...]:
+        return (Term((Part(positive, positive), Part(negative, negative)), positive, sign=1),)
+
+
+@dataclass(frozen=True)
+class AlphaBeta(AffineRule):
+    """Positive contributions weigh α, negative ones −β (Bach et al. 2015, eq. 60); α − β = 1."""
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    stabilizer: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0 or self.beta < 0 or self.alpha - self.beta != 1:
+            raise LrpEdgeError(
+                f"AlphaBeta has alpha {self.alpha} and beta {self.beta}; both must be non-negative and alpha - beta = 1"
+            )
+
+    def terms(self) -> tuple[Term, ...]:
+        return (
+            Term((Part(positive, positive), Part(negative, negative)), positive, self.alpha, sign=1),
+            Term((Part(positive, negative), Part(negative, positive)), negative, -self.beta, sign=-1),
+        )
+
+
+@dataclass(frozen=True)
+class Gamma(AffineRule):
+    """Positive contributions weigh 1 + γ (Montavon et al. 2019).
+
+    The generalised form (Andéol et al. 2021) takes inputs of either sign: where the output is negative it favours
+    the negative contributions. For non-negative inputs and outputs both forms agree.
+    """
+
+    gamma: float = 0.25
+    stabilizer: float = 1e-6
+
+    def _favour(self, sign: Pick) -> Pick:
+        return lambda w: w + self.gamma * sign(w)
+
+    def terms(self) -> tuple[Term, ...]:
+        up, down = self._favour(positive), self._favour(negative)
+        return (
+            Term((Part(positive, up), Part(negative, down)), up, gate=1),
+            Term((Part(positive, down), Part(negative, up)), down, gate=-1),
+        )
+
+
+@dataclass(frozen=True)
+class ZBox(AffineRule):
+    """For inputs bounded by a box, such as pixels (Montavon et al. 2017, "Explaining nonlinear classification").
+
+    Attributes
+    ----------
+    low, high : float or tuple of float
+        Least and greatest value that the input can take, one for all or one a channel.
+    """
+
+    low: float | tuple[float, ...]
+    high: float | tuple[float, ...]
+    stabilizer: float = 1e-6
+
+    def terms(self) -> tuple[Term, ...]:
+        return (
+            Term(
+                (
+                    Part(whole, whole),
+                    Part(_bound(self.low), lambda w: -positive(w)),
+                    Part(_bound(self.high), lambda w: -negative(w)),
+                ),
+                bias=None,
+            ),
+        )
+
+
+def _bound(value: float | tuple[float, ...]) -> Pick:
+    def bound(x: Tensor) -> Tensor:
+        levels = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+        return levels.reshape(1, -1, *[1] * (x.ndim - 2)).expand_as(x[:1])
+
+    return bound
+
+
+@dataclass(frozen=True)
+class WSquare(AffineRule):
+    """Relevance in proportion to the squared weights, whatever the input (Montavon et al. 2017)."""
+
+    stabilizer: float = 1e-6
+
+    def terms(self) -> tuple[Term, ...]:
+        return (Term((Part(_ones, torch.square),), torch.square, sign=1),)
+
+
+@dataclass(frozen=True)
+class Flat(AffineRule):
+    """Relevance spread evenly over all inputs that an output sees (Lapuschkin et al. 2019)."""
+
+    stabilizer: float = 1e-6
+
+    def prepare(self, affine: Affine, weight: Tensor, bias: Tensor | None, nonnegative: bool) -> nn.Module:
+        return _FlatStep(affine, self.stabilizer)
+
+
+class _FlatStep(nn.Module):
+    def __init__(self, affine: Affine, stabilizer: float) -> None:
+        super().__init__()
+        self.affine, self.stabilizer = affine, stabilizer
+
+    def forward(self, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
+        return self.affine.flat(relevance, x, self.stabilizer)
+
+
+@dataclass(frozen=True)
+class Pass(Rule):
+    """Relevance goes on unchanged: elementwise layers."""
+
+
+@dataclass(frozen=True)
+class Norm(Rule):
+    """Relevance in proportion to the summands: sums and averages."""
+
+    stabilizer: float = 1e-6
+
+
+@dataclass(frozen=True)
+class WinnerTakesAll(Rule):
+    """All relevance of a maximum goes to the first element that attains it."""
+
+
+@dataclass(frozen=True)
+class Proportional(Rule):
+    """Relevance of a maximum goes to all elements of its window in proportion to their values."""
+
+    stabilizer: float = 1e-6
+
+
+RULES: dict[str, type[Rule]] = {
+    rule.__name__: rule
+    for rule in (
+        Epsilon, Gamma, AlphaBeta, ZPlus, ZBox, WSquare, Flat, Pass, Norm, WinnerTakesAll, Proportional
+    )
+}
+
+
+def describe(rule: Rule) -> dict[str, Any]:
+    """Return a rule's name and parameters, as the model card stores them."""
+    return {"rule": type(rule).__name__, **vars(rule)}

@@ -1,0 +1,79 @@
+"""What is explained: from logits [N, K] to the relevance [N, K] that the backward pass starts with.
+
+The start of an explained class is its logit, so that relevance is in the unit of the logits, and evidence for the
+class is positive whatever the logit's sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lrp_edge.errors import LrpEdgeError
+
+Target = Callable[[Tensor], Tensor]
+
+
+def strongest(logits: Tensor, indices: Sequence[int]) -> Tensor:
+    """Return the logits of shape [N, K] with all but the greatest among `indices` set to zero."""
+    allowed = torch.tensor([i in indices for i in range(logits.shape[1])], device=logits.device)
+    best = torch.where(allowed, logits, torch.finfo(logits.dtype).min).argmax(1, keepdim=True)
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    return torch.where(classes == best, logits, 0.0)
+
+
+def contrast(logits: Tensor, defects: Sequence[int], ok: Sequence[int]) -> Tensor:
+    """Return the start for the log-odds of defect against OK, logsumexp(defects) − logsumexp(ok).
+
+    Each logit counts with the derivative of the log-odds by it: the softmax among its own side. With one class on
+    either side this explains the difference of the two logits.
+    """
+    weights = torch.zeros_like(logits)
+    for side, sign in ((list(defects), 1.0), (list(ok), -1.0)):
+        member = torch.tensor([i in side for i in range(logits.shape[1])], device=logits.device)
+        among = torch.where(member, logits, torch.finfo(logits.dtype).min).softmax(1)
+        weights = weights + sign * torch.where(member, among, 0.0)
+    return weights * logits
+
+
+def target_from(
+    target: str | int | Target, classes: int, defects: Sequence[int] | None = None
+) -> Target:
+    """Return the function that a target's name stands for.
+
+    Parameters
+    ----------
+    target : {"predicted", "contrast", "defect"}, int or callable
+        The predicted class; defect against OK; the strongest defect; the class of that index; or a function of the
+        logits.
+    classes : int
+        Number of classes K.
+    defects : sequence of int
+        Indices of the defect classes, for ``"contrast"`` and ``"defect"``.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the target is none of these, or the defect classes are needed and not given.
+    """
+    if callable(target):
+        return target
+    if isinstance(target, int):
+        if not 0 <= target < classes:
+            raise LrpEdgeError(f"target class {target} is out of range; the model has classes 0 to {classes - 1}")
+        return lambda logits: strongest(logits, [target])
+    if target == "predicted":
+        return lambda logits: strongest(logits, range(classes))
+    if target not in ("contrast", "defect"):
+        raise LrpEdgeError(
+            f"target is {target!r}; expected 'predicted', 'contrast', 'defect', a class index or a function of the logits"
+        )
+    chosen = sorted(set(defects or ()))
+    ok = [i for i in range(classes) if i not in chosen]
+    if not chosen or not ok:
+        raise LrpEdgeError(f"target {target!r} needs defects= with the indices of some, but not all, of {classes} classes")
+    if target == "defect":
+        return lambda logits: strongest(logits, chosen)
+    return lambda logits: contrast(logits, chosen, ok)

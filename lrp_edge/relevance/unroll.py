@@ -1,0 +1,165 @@
+"""Unroll a classifier: its forward pass and the relevance pass back to the pixels, as one `nn.Module`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.relevance.canonize import canonize
+from lrp_edge.relevance.capture import Capture, capture, module_path
+from lrp_edge.relevance.composites import Composite, composite_from
+from lrp_edge.relevance.operators import FORWARD, OPERATORS, Layer, Step
+from lrp_edge.relevance.rules import Rule
+from lrp_edge.relevance.targets import Target, target_from
+
+
+def unroll(
+    model: nn.Module,
+    example: Tensor,
+    composite: str | Composite = "EpsilonPlusFlat",
+    target: str | int | Target = "predicted",
+    *,
+    defects: Sequence[int] | None = None,
+    **rule_parameters: Any,
+) -> Unrolled:
+    """Turn a classifier into a module that returns its logits and their relevance.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Takes a float image [N, C, H, W], returns logits [N, K]; it is left as it is.
+    example : Tensor, float [N, C, H, W]
+        An image of the size and dtype that the model is for; its values do not matter.
+    composite : str or Composite
+        Which rule applies where: a name in :data:`~lrp_edge.relevance.COMPOSITES`, or a composite of your own.
+    target : {"predicted", "contrast", "defect"}, int or callable
+        What is explained, see :func:`~lrp_edge.relevance.targets.target_from`.
+    defects : sequence of int, optional
+        Indices of the defect classes, for the targets ``"contrast"`` and ``"defect"``.
+    **rule_parameters
+        Parameters of the composite, e.g. ``epsilon``, ``gamma``, ``low`` and ``high``.
+
+    Returns
+    -------
+    Unrolled
+        ``image [N, C, H, W] -> (logits [N, K], relevance [N, C, H, W])``, free of autograd and hooks, so that
+        `torch.export` flattens it into one graph.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the model cannot be captured, or an operation on the way from the image to the logits has no rule.
+
+    References
+    ----------
+    Bach et al. 2015, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance
+    Propagation". Seibold et al. 2022, "From Explanations to Segmentation", arXiv 2202.00315.
+    """
+    captured = capture(model, example)
+    canonize(captured)
+    layers = find_layers(captured)
+    rules = composite_from(composite, rule_parameters).rules(layers)
+    classes = int(captured.logits.meta["val"].shape[1])
+    return Unrolled(captured, layers, rules, target_from(target, classes, defects))
+
+
+def find_layers(captured: Capture) -> list[Layer]:
+    """List the operations that lie between image and logits, in the order of the forward pass.
+
+    Raises
+    ------
+    LrpEdgeError
+        If one of them has no rule: names the node, its operator, its place in the model, and the supported ones.
+    """
+    dependent, nonnegative = {captured.image}, set()
+    layers = []
+    relevant = _ancestors(captured.logits)
+    for node in captured.graph.nodes:
+        inputs = tuple(source for source in _arguments(node) if source in dependent)
+        if node.op != "call_function" or not inputs or node not in relevant or not _is_tensor(node):
+            continue
+        if node.target not in OPERATORS:
+            raise LrpEdgeError(_no_rule(node))
+        operator = OPERATORS[node.target]
+        signs = [source in nonnegative for source in inputs]
+        layers.append(Layer(node, operator.kind(inputs), captured, inputs, nonnegative=signs[0]))
+        dependent.add(node)
+        if operator.nonnegative(node, signs):
+            nonnegative.add(node)
+    return layers
+
+
+def _arguments(node: fx.Node) -> list[fx.Node]:
+    """Return the nodes among the arguments, in order, one that is given twice listed twice."""
+    found: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), lambda source: found.append(source))
+    return found
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    found, stack = {node}, [node]
+    while stack:
+        for source in stack.pop().all_input_nodes:
+            if source not in found:
+                found.add(source)
+                stack.append(source)
+    return found
+
+
+def _is_tensor(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), Tensor) or "val" not in node.meta
+
+
+def _no_rule(node: fx.Node) -> str:
+    supported = ", ".join(sorted({str(target).removeprefix("aten.") for target in OPERATORS}))
+    place = module_path(node)
+    return (
+        f"no rule for operator {node.target} (node {node.name!r}, "
+        f"{f'in module {place}' if place else 'in the model itself'}); supported: {supported}"
+    )
+
+
+class Unrolled(nn.Module):
+    """A classifier's graph, interpreted forwards, then walked backwards by rule.
+
+    ``forward(image)`` takes a float image [N, C, H, W] and returns ``(logits [N, K], relevance [N, C, H, W])``.
+    """
+
+    def __init__(self, captured: Capture, layers: Sequence[Layer], rules: Sequence[Rule], target: Target) -> None:
+        super().__init__()
+        self._image, self._logits, self._target = captured.image, captured.logits, target
+        self._nodes = [node for node in captured.graph.nodes if node.op == "call_function"]
+        self._constants = {node: f"constant_{i}" for i, node in enumerate(captured.constants)}
+        for node, name in self._constants.items():
+            self.register_buffer(name, captured.constants[node])
+        self._steps: list[tuple[Layer, Step]] = []
+        for layer, rule in zip(layers, rules, strict=True):
+            step = OPERATORS[layer.node.target].prepare(layer, rule)
+            if isinstance(step, nn.Module):
+                self.add_module(f"rule_{layer.node.name}", step)
+            self._steps.append((layer, step))
+        self.rules = {layer.path or layer.node.name: rule for layer, rule in zip(layers, rules, strict=True)}
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        values = self._forward(image)
+        relevance = {self._logits: self._target(values[self._logits])}
+        for layer, step in reversed(self._steps):
+            inputs = [values[source] for source in layer.inputs]
+            shares = step(inputs, values[layer.node], relevance.pop(layer.node))
+            for source, share in zip(layer.inputs, shares, strict=True):
+                relevance[source] = relevance[source] + share if source in relevance else share
+        return values[self._logits], relevance[self._image]
+
+    def _forward(self, image: Tensor) -> dict[fx.Node, Any]:
+        values: dict[fx.Node, Any] = {node: self.get_buffer(name) for node, name in self._constants.items()}
+        values[self._image] = image
+        for node in self._nodes:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = FORWARD.get(node.target, node.target)(*args, **kwargs)
+        return values
+
+
