@@ -364,8 +364,12 @@ def adaptive_average(x: Tensor, size: Sequence[int]) -> Tensor:
     return adaptive_matrix(x.shape[-2], rows, x) @ x @ adaptive_matrix(x.shape[-1], columns, x).T
 
 
-#: Operators whose forward pass is computed in another form than ATen's own, because exporters lack that.
-FORWARD: dict[Any, Callable[..., Tensor]] = {aten.adaptive_avg_pool2d.default: adaptive_average}
+#: Operators whose forward pass is computed in another form than ATen's own: exporters lack adaptive pooling, and a
+#: view fails where the tensor's memory format is not that of the capture.
+FORWARD: dict[Any, Callable[..., Tensor]] = {
+    aten.adaptive_avg_pool2d.default: adaptive_average,
+    aten.view.default: torch.reshape,
+}
 
 
 @register(aten.mean.dim, kind=Kind.AVERAGE_POOL, nonnegative=inherited)

@@ -64,7 +64,7 @@ def unroll(
     layers = find_layers(captured)
     rules = composite_from(composite, rule_parameters).rules(layers)
     classes = int(captured.logits.meta["val"].shape[1])
-    return Unrolled(captured, layers, rules, target_from(target, classes, defects))
+    return Unrolled(captured, layers, rules, target_from(target, classes, defects), classes)
 
 
 def find_layers(captured: Capture) -> list[Layer]:
@@ -129,8 +129,16 @@ class Unrolled(nn.Module):
     ``forward(image)`` takes a float image [N, C, H, W] and returns ``(logits [N, K], relevance [N, C, H, W])``.
     """
 
-    def __init__(self, captured: Capture, layers: Sequence[Layer], rules: Sequence[Rule], target: Target) -> None:
+    def __init__(
+        self,
+        captured: Capture,
+        layers: Sequence[Layer],
+        rules: Sequence[Rule],
+        target: Target,
+        classes: int,
+    ) -> None:
         super().__init__()
+        self.classes = classes
         self._image, self._logits, self._target = captured.image, captured.logits, target
         self._nodes = [node for node in captured.graph.nodes if node.op == "call_function"]
         self._constants = {node: f"constant_{i}" for i, node in enumerate(captured.constants)}

@@ -1,0 +1,136 @@
+"""The module that is deployed: camera frames in, class, scores, mask and relevance out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrp_edge.card import InputSpec, ModelCard
+from lrp_edge.relevance import unroll
+from lrp_edge.relevance.composites import Composite
+from lrp_edge.relevance.masks import MaskHead
+from lrp_edge.relevance.targets import Target
+
+OUTPUTS = ("scores", "label", "mask", "relevance")
+
+# ITU-R BT.601 luma, as OpenCV's COLOR_BGR2GRAY and Pillow's "L".
+_LUMA = {"RGB": (0.299, 0.587, 0.114), "BGR": (0.114, 0.587, 0.299)}
+
+
+class Preprocess(nn.Module):
+    """Frames, uint8 [N, H, W, C] → the network's input, float [N, c, h, w]: cast, colour, size, normalisation."""
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (spec.mean, spec.std))
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("shift", -mean / std)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        # TensorRT takes uint8 for a cast only, so the cast comes first.
+        x = frames.to(self.get_buffer("scale").dtype).permute(0, 3, 1, 2)
+        x = self._colour(x)
+        if self.spec.resize is not None:
+            x = F.interpolate(x, self.spec.resize, mode="bilinear", align_corners=False)
+        return x * self.scale + self.shift
+
+    def _colour(self, x: Tensor) -> Tensor:
+        have, want = self.spec.order, self.spec.network_order
+        if have == want:
+            return x
+        if want == "GRAY":
+            weights = torch.tensor(_LUMA[have], dtype=x.dtype, device=x.device).reshape(1, 3, 1, 1)
+            return (x * weights).sum(1, keepdim=True)
+        if have == "GRAY":
+            return x.expand(-1, 3, -1, -1)
+        return x.flip(1)
+
+    def pixel_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the least and the greatest value of each channel of the network's input: that of pixels 0 and 255."""
+        low, high = self.shift, 255 * self.scale + self.shift
+        return tuple(low.flatten().tolist()), tuple(high.flatten().tolist())
+
+
+class Deployable(nn.Module):
+    """A classifier, its relevance and its mask head behind the graph contract.
+
+    ``forward(frames)`` takes uint8 [N, H, W, C] and returns scores float [N, K], label int32 [N], mask uint8
+    [N, H, W] (0 or 255) and relevance float [N, H, W]; see :class:`~lrp_edge.ModelCard` for what each means.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Takes a float image [N, c, h, w], returns logits [N, K].
+    card : ModelCard
+        Classes, input, composite, explained class and mask head.
+    size : (height, width)
+        Frames to capture the model with, in pixels.
+    composite : Composite, optional
+        Takes the place of the card's.
+    explained : str, optional
+        Takes the place of the card's; also ``"defect"``, the strongest defect class.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the model cannot be unrolled, or its classes or channels are not those of the card.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        card: ModelCard,
+        size: tuple[int, int],
+        composite: Composite | None = None,
+        explained: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.card = card
+        self.preprocess = Preprocess(card.input)
+        frames = torch.zeros(1, *size, card.input.channels, dtype=torch.uint8)
+        self.unrolled = unroll(
+            model,
+            self.preprocess(frames),
+            composite or card.composite,
+            self._target(explained or card.explained),
+            defects=card.defect_indices,
+            **({} if composite else self._composite_parameters(card.composite, card.composite_parameters)),
+        )
+        self.head = MaskHead(card.mask)
+        defect = torch.zeros(len(card.classes), dtype=torch.bool)
+        defect[list(card.defect_indices)] = True
+        self.register_buffer("is_defect", defect)
+
+    def _target(self, named: str) -> str | int | Target:
+        return self.card.classes.index(named) if named in self.card.classes else named
+
+    def _composite_parameters(self, name: str, given: Mapping[str, object]) -> dict[str, object]:
+        """Return the composite's parameters; a box is by default that of the pixels."""
+        if name != "EpsilonGammaBox":
+            return dict(given)
+        low, high = self.preprocess.pixel_range()
+        return {"low": low, "high": high, **given}
+
+    def explain(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits [N, K] and relevance [N, H, W], at the size of the frames."""
+        logits, relevance = self.unrolled(self.preprocess(frames))
+        relevance = relevance.sum(1)
+        if self.card.input.resize is None:
+            return logits, relevance
+        height, width = frames.shape[1:3]
+        share = relevance.shape[1] * relevance.shape[2] / (height * width)
+        grown = F.interpolate(relevance.unsqueeze(1), (height, width), mode="bilinear", align_corners=False)
+        return logits, grown.squeeze(1) * share
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        logits, relevance = self.explain(frames)
+        scores = logits.softmax(1) if self.card.activation == "softmax" else logits.sigmoid()
+        label = logits.argmax(1)
+        decided_defect = self.is_defect.index_select(0, label).reshape(-1, 1, 1)
+        mask = torch.where(self.head(relevance) & decided_defect, 255.0, 0.0)
+        # TensorRT has uint8 at the graph's border only, so that cast comes last.
+        return scores, label.to(torch.int32), mask.to(torch.uint8), relevance

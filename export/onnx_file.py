@@ -1,0 +1,241 @@
+"""Unrolled module → one ONNX file with the model card inside."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lrp_edge.card import METADATA_KEY, MaskSpec, ModelCard
+from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.export.deployable import OUTPUTS, Deployable
+from lrp_edge.export.parity import Frames, measure, random_frames
+from lrp_edge.export.sources import load_model
+from lrp_edge.relevance.composites import Composite
+from lrp_edge.relevance.masks import calibrate
+
+with needs_extra("export"):
+    import onnx
+    import torch
+    from torch import nn
+    from torch.export import Dim
+
+OPSET = 18
+_AXES = {"image": "NHW", "scores": "N", "label": "N", "mask": "NHW", "relevance": "NHW"}
+
+
+def to_onnx(
+    model: str | Path | nn.Module,
+    output: str | Path,
+    *,
+    card: ModelCard | None = None,
+    weights: str | Path | None = None,
+    composite: Composite | None = None,
+    frames: Frames = (),
+    calibration: Frames = (),
+    false_alarms: float = 0.05,
+    name: str = "model",
+) -> Path:
+    """Export a classifier as one ONNX file that answers with class, scores, mask and relevance.
+
+    After writing, the file is run by ONNX Runtime on random and on the given frames and compared with PyTorch in
+    float64; the differences are stored in the card. Beyond the tolerance nothing is left.
+
+    Parameters
+    ----------
+    model : path, str or nn.Module
+        A checkpoint of this toolkit, ``"module:factory"``, or a module that takes a float image [N, C, H, W] and
+        returns logits [N, K].
+    output : path
+        Folder for ``<name>.onnx`` and ``<name>.json``; made if it is not there.
+    card : ModelCard, optional
+        Classes, input, composite, explained class and mask head; by default the checkpoint's.
+    weights : path, optional
+        Weights for a module that is not a checkpoint.
+    composite : Composite, optional
+        A composite of your own in place of the card's preset.
+    frames : sequence of uint8 arrays [H, W, C]
+        Real frames to prove the file on, in the card's channel order.
+    calibration : sequence of uint8 arrays [H, W, C]
+        Defect-free frames, from which the mask head ``"calibrated"`` finds its threshold.
+    false_alarms : float
+        Share of the defect-free frames that may exceed that threshold.
+    name : str
+        Name of the files.
+
+    Returns
+    -------
+    Path
+        The ONNX file.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the model cannot be loaded, captured, unrolled or exported, the folder cannot be written, or the file
+        does not agree with PyTorch.
+    """
+    output = Path(output)
+    _make_folder(output)
+    network, own_card, origin = load_model(model, weights)
+    card = card or own_card
+    if card is None:
+        raise LrpEdgeError("this model has no card: say its classes and input with card=ModelCard(...)")
+    if composite is not None:
+        card = card.replace(composite=composite.name, composite_parameters={})
+    size = card.input.size or card.input.resize or (224, 224)
+    card = _calibrated(network, card, size, composite, calibration, false_alarms)
+    card = card.replace(provenance={**card.provenance, **origin, **_environment()})
+    deployable = Deployable(network, card, size, composite).eval()
+    _check_classes(deployable, card)
+    proto = _export(deployable, card, size)
+    return _write(proto, deployable, card, output, name, [*random_frames(size, card.input.channels, 3), *frames])
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise LrpEdgeError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+
+
+def _check_classes(deployable: Deployable, card: ModelCard) -> None:
+    outputs = deployable.unrolled.classes
+    if outputs != len(card.classes):
+        raise LrpEdgeError(
+            f"the model has {outputs} outputs, but {len(card.classes)} classes are named ({', '.join(card.classes)})"
+        )
+
+
+def _environment() -> dict[str, Any]:
+    packages = {package: version(package) for package in ("lrp-edge", "torch", "onnx", "onnxscript", "onnxruntime")}
+    return {
+        "packages": packages,
+        "python": platform.python_version(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _calibrated(
+    network: nn.Module,
+    card: ModelCard,
+    size: tuple[int, int],
+    composite: Composite | None,
+    frames: Frames,
+    false_alarms: float,
+) -> ModelCard:
+    """Find the threshold of the mask head ``calibrated``, where it is not given."""
+    if card.mask.method != "calibrated" or "threshold" in card.mask.parameters:
+        return card
+    if not len(frames):
+        raise LrpEdgeError("mask head calibrated needs defect-free frames, or a threshold")
+    # A defect-free frame is explained for the defect that it is nearest to: its own class would say nothing.
+    explained = "defect" if card.explained == "predicted" else card.explained
+    smoothing_only = card.replace(mask=MaskSpec("otsu", smoothing=card.mask.smoothing))
+    deployable = Deployable(network, smoothing_only, size, composite, explained=explained).eval()
+    with torch.no_grad():
+        maxima = [
+            deployable.head.smooth(deployable.explain(torch.from_numpy(frame[None]))[1]).amax() for frame in frames
+        ]
+    threshold = calibrate(torch.stack(maxima), false_alarms)
+    found = f"from {len(maxima)} defect-free frames, {false_alarms:.1%} of them above it"
+    mask = MaskSpec("calibrated", {"threshold": threshold}, card.mask.smoothing, card.mask.close, card.mask.open, found)
+    return card.replace(mask=mask)
+
+
+def _export(deployable: Deployable, card: ModelCard, size: tuple[int, int]) -> onnx.ModelProto:
+    spec = card.input
+    frames = torch.zeros(min(2, spec.max_batch), *size, spec.channels, dtype=torch.uint8)
+    dynamic: dict[int, Any] = {0: Dim("N", min=1, max=spec.max_batch)} if spec.max_batch > 1 else {}
+    if spec.size is None:
+        dynamic |= {1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                deployable,
+                (frames,),
+                dynamo=True,
+                dynamic_shapes=(dynamic,),
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=list(OUTPUTS),
+                verbose=False,
+            )
+    except LrpEdgeError:
+        raise
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, LrpEdgeError):
+            cause = cause.__cause__
+        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        hint = "; a model that fixes its input size needs --size HxW" if spec.size is None else ""
+        raise LrpEdgeError(f"cannot export to ONNX: {reason}{hint}") from error
+    assert program is not None
+    return _tidy(program.model_proto, card)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and warnings off the user's terminal."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _tidy(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
+    """Name the axes as the contract does, and drop the exporter's notes, which hold paths of the build machine."""
+    for part in (*proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        part.ClearField("metadata_props")
+    for part in (proto, proto.graph):
+        part.ClearField("metadata_props")
+    del proto.graph.value_info[:]
+    for value in (*proto.graph.input, *proto.graph.output):
+        for axis, dimension in zip(_AXES[value.name], value.type.tensor_type.shape.dim, strict=False):
+            if dimension.HasField("dim_param"):
+                dimension.dim_param = axis
+    proto.producer_name = "lrp-edge"
+    proto.producer_version = version("lrp-edge")
+    return proto
+
+
+def _with_card(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
+    proto.ClearField("metadata_props")
+    onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
+    return proto
+
+
+def _write(
+    proto: onnx.ModelProto,
+    deployable: Deployable,
+    card: ModelCard,
+    output: Path,
+    name: str,
+    frames: Sequence[Any],
+) -> Path:
+    """Write under a temporary name, prove, and only then give the files their own."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=output) as scratch:
+        draft = Path(scratch, f"{name}.onnx")
+        onnx.save(proto, draft)
+        parity = measure(draft, deployable, frames)
+        parity.check(f"{name}.onnx")
+        card = card.replace(parity=parity.as_dict())
+        onnx.save(_with_card(proto, card), draft)
+        side = Path(scratch, f"{name}.json")
+        side.write_text(card.to_json(indent=2) + "\n")
+        for file in (draft, side):
+            file.replace(output / file.name)
+    return output / f"{name}.onnx"

@@ -1,0 +1,298 @@
+"""From relevance to a binary mask, in operations that every backend has.
+
+Each head takes relevance [N, H, W] and returns bool [N, H, W]; each frame has a threshold of its own. Only the
+positive part counts: what speaks for the explained class. A frame without positive relevance gets an empty mask.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrp_edge.card import MaskSpec
+from lrp_edge.errors import LrpEdgeError
+
+BINS = 256
+_BISECTIONS = 32
+
+
+def threshold_fixed(relevance: Tensor, fraction: float = 0.3) -> Tensor:
+    """Return ``fraction`` of each frame's maximum, [N, 1, 1]."""
+    return fraction * relevance.amax((1, 2), keepdim=True)
+
+
+def threshold_quantile(relevance: Tensor, q: float = 0.95) -> Tensor:
+    """Return the `q` quantile of each frame's pixels, [N, 1, 1], by bisection: TensorRT sorts no whole frame.
+
+    The threshold is exact to the frame's maximum times 2⁻³².
+    """
+    low = torch.zeros_like(relevance[:, :1, :1])
+    high = relevance.amax((1, 2), keepdim=True)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        too_low = (relevance > middle).to(relevance.dtype).mean((1, 2), keepdim=True) > 1 - q
+        low, high = torch.where(too_low, middle, low), torch.where(too_low, high, middle)
+    return high
+
+
+def threshold_otsu(relevance: Tensor) -> Tensor:
+    """Return Otsu's threshold of each frame, [N, 1, 1] (Otsu 1979), over a histogram of 256 bins.
+
+    The bins and the centre that is returned are those of ``skimage.filters.threshold_otsu``.
+    """
+    low, high = relevance.amin((1, 2), keepdim=True), relevance.amax((1, 2), keepdim=True)
+    counts = histogram(relevance, low, high)
+    centres = torch.arange(BINS, device=relevance.device, dtype=relevance.dtype) + 0.5
+    below, above = counts.cumsum(1)[:, :-1], (counts.sum(1, keepdim=True) - counts.cumsum(1))[:, :-1]
+    mass = (counts * centres).cumsum(1)
+    mean_below = mass[:, :-1] / below.clamp(min=1)
+    mean_above = (mass[:, -1:] - mass[:, :-1]) / above.clamp(min=1)
+    best = (below * above * (mean_below - mean_above).square()).argmax(1)
+    centre = (best.to(relevance.dtype) + 0.5) / BINS
+    return low + centre.reshape(-1, 1, 1) * (high - low)
+
+
+def histogram(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return the counts [N, 256] of x [N, H, W] in equal bins from `low` to `high` [N, 1, 1].
+
+    A bin's index is 16 a + b; one-hot vectors of a and b, multiplied as matrices, count all pairs at once. That
+    needs neither scatter nor a comparison of each pixel with each bin.
+    """
+    side = 16
+    span = (high - low).clamp(min=torch.finfo(x.dtype).tiny)
+    index = ((x - low) / span * BINS).floor().clamp(0, BINS - 1).flatten(1)
+    coarse = (index / side).floor()
+    places = torch.arange(side, device=x.device, dtype=x.dtype).reshape(1, side, 1)
+    rows = (coarse.unsqueeze(1) == places).to(x.dtype)
+    columns = ((index - side * coarse).unsqueeze(1) == places).to(x.dtype)
+    return (rows @ columns.transpose(1, 2)).flatten(1)
+
+
+def threshold_isodata(relevance: Tensor, steps: int = 24) -> Tensor:
+    """Return the threshold midway between the means of what it separates, [N, 1, 1] (Ridler and Calvard 1978)."""
+    threshold = relevance.mean((1, 2), keepdim=True)
+    for _ in range(steps):
+        above = (relevance > threshold).to(relevance.dtype)
+        mean_above = (relevance * above).sum((1, 2), keepdim=True) / above.sum((1, 2), keepdim=True).clamp(min=1)
+        below = 1 - above
+        mean_below = (relevance * below).sum((1, 2), keepdim=True) / below.sum((1, 2), keepdim=True).clamp(min=1)
+        threshold = (mean_above + mean_below) / 2
+    return threshold
+
+
+def mask_gmm(relevance: Tensor, steps: int = 12) -> Tensor:
+    """Return where the upper of two Gaussians is the likelier one, [N, H, W].
+
+    The mixture is fitted to each frame's pixels by a fixed number of steps of expectation maximisation (Dempster
+    et al. 1977), from the pixels below and above the isodata threshold. Relevance is divided by its maximum first.
+    """
+    x = relevance / relevance.amax((1, 2), keepdim=True).clamp(min=torch.finfo(relevance.dtype).tiny)
+    upper = (x > threshold_isodata(x)).to(x.dtype)
+    for _ in range(steps):
+        weights, means, variances = zip(_moments(x, 1 - upper), _moments(x, upper), strict=True)
+        log_odds = _log_density(x, weights[1], means[1], variances[1]) - _log_density(
+            x, weights[0], means[0], variances[0]
+        )
+        upper = log_odds.sigmoid()
+    # The wider Gaussian also wins far below the narrow one's mean; what lies there is no relevance.
+    return (upper > 0.5) & (x > means[0])
+
+
+def _moments(x: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    total = share.sum((1, 2), keepdim=True).clamp(min=1e-6)
+    mean = (share * x).sum((1, 2), keepdim=True) / total
+    variance = (share * (x - mean).square()).sum((1, 2), keepdim=True) / total + 1e-6
+    return total / share[0].numel(), mean, variance
+
+
+def _log_density(x: Tensor, weight: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    return weight.log() - 0.5 * variance.log() - (x - mean).square() / (2 * variance)
+
+
+def _above(threshold: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda relevance, **parameters: relevance > threshold(relevance, **parameters)
+
+
+#: Name of each head, with its function and the parameters that it takes.
+HEADS: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
+    "fixed": (_above(threshold_fixed), ("fraction",)),
+    "quantile": (_above(threshold_quantile), ("q",)),
+    "otsu": (_above(threshold_otsu), ()),
+    "isodata": (_above(threshold_isodata), ("steps",)),
+    "gmm": (mask_gmm, ("steps",)),
+    "calibrated": (lambda relevance, threshold: relevance > threshold, ("threshold",)),
+}
+
+
+class MaskHead(nn.Module):
+    """Relevance [N, H, W] → mask, bool [N, H, W]: smoothing, threshold, closing, opening.
+
+    Parameters
+    ----------
+    spec : MaskSpec
+        What to do; stored in the model card.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the method, a parameter of it, the smoothing or the morphology is not one of those known.
+    """
+
+    def __init__(self, spec: MaskSpec) -> None:
+        super().__init__()
+        check(spec)
+        self.spec = spec
+        self._smooth = smoothing_from(spec.smoothing)
+
+    def smooth(self, relevance: Tensor) -> Tensor:
+        """Return the smoothed positive part of relevance [N, H, W]; thresholds are in its unit."""
+        return self._smooth(relevance.clamp(min=0))
+
+    def forward(self, relevance: Tensor) -> Tensor:
+        smooth = self.smooth(relevance)
+        head, names = HEADS[self.spec.method]
+        parameters: dict[str, Any] = {
+            name: int(value) if name == "steps" else value for name, value in self.spec.parameters.items()
+        }
+        mask = head(smooth, **parameters) & (smooth > 0)
+        if self.spec.close:
+            mask = close(mask, self.spec.close)
+        return open_(mask, self.spec.open) if self.spec.open else mask
+
+
+def check(spec: MaskSpec) -> None:
+    """Refuse a mask head that cannot be built, see :class:`MaskHead`."""
+    if spec.method not in HEADS:
+        raise LrpEdgeError(f"no mask head {spec.method!r}; expected one of {', '.join(HEADS)}")
+    accepted = HEADS[spec.method][1]
+    unknown = [name for name in spec.parameters if name not in accepted]
+    if unknown:
+        raise LrpEdgeError(
+            f"mask head {spec.method} has no parameter {unknown[0]!r}; it takes {', '.join(accepted) or 'none'}"
+        )
+    if spec.method == "calibrated" and "threshold" not in spec.parameters:
+        raise LrpEdgeError("mask head calibrated needs a threshold: calibrate it on defect-free frames, or give one")
+    for name, low, high in (("fraction", 0, 1), ("q", 0, 1), ("steps", 1, 1000)):
+        value = spec.parameters.get(name, low)
+        if not low <= value <= high:
+            raise LrpEdgeError(f"mask head {spec.method}: {name} is {value}; expected {low} to {high}")
+    for name, side in (("close", spec.close), ("open", spec.open)):
+        if side and (side < 0 or side % 2 == 0):
+            raise LrpEdgeError(f"mask {name} is {side}; expected an odd number of pixels, or 0 for none")
+    smoothing_from(spec.smoothing)
+
+
+def smoothing_from(text: str) -> Callable[[Tensor], Tensor]:
+    """Return the smoothing that ``none``, ``box:K``, ``gaussian:SIGMA`` or ``median:3`` stands for.
+
+    Each takes and returns [N, H, W]; beyond the border the outermost pixel is repeated.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the text is none of these.
+    """
+    name, _, size = text.partition(":")
+    kernel = None
+    try:
+        if name == "none" and not size:
+            return lambda x: x
+        if name == "box" and int(size) % 2 == 1:
+            kernel = [1 / int(size)] * int(size)
+        if name == "gaussian" and float(size) > 0:
+            kernel = _gaussian(float(size))
+        if name == "median" and int(size) == 3:
+            return median3
+    except ValueError:
+        pass
+    if kernel is not None:
+        return partial(_separable, kernel=kernel)
+    raise LrpEdgeError(f"smoothing {text!r}; expected none, box:K with odd K, gaussian:SIGMA or median:3")
+
+
+def _gaussian(sigma: float) -> list[float]:
+    """Return the kernel of ``scipy.ndimage.gaussian_filter``: cut at four standard deviations."""
+    radius = int(4 * sigma + 0.5)
+    weights = [math.exp(-0.5 * (place / sigma) ** 2) for place in range(-radius, radius + 1)]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _separable(x: Tensor, kernel: list[float]) -> Tensor:
+    radius = len(kernel) // 2
+    weights = torch.tensor(kernel, dtype=x.dtype, device=x.device)
+    padded = _repeat_border(x, radius)
+    return F.conv2d(F.conv2d(padded, weights.reshape(1, 1, -1, 1)), weights.reshape(1, 1, 1, -1)).squeeze(1)
+
+
+def _repeat_border(x: Tensor, radius: int) -> Tensor:
+    return F.pad(x.unsqueeze(1), (radius, radius, radius, radius), mode="replicate")
+
+
+def median3(x: Tensor) -> Tensor:
+    """Return the median of each 3×3 neighbourhood of x [N, H, W], by minima and maxima alone.
+
+    Rows of three are sorted; the median of nine is that of the greatest of the minima, the median of the medians
+    and the least of the maxima (Smith 1996, "Implementing median filters in XC4000E FPGAs").
+    """
+    height, width = x.shape[-2:]
+    padded = _repeat_border(x, 1).squeeze(1)
+    columns = [padded[:, :, j : j + width] for j in range(3)]
+    low, middle, high = _sort3(*columns)
+    rows = [[level[:, i : i + height] for i in range(3)] for level in (low, middle, high)]
+    greatest_low = torch.maximum(torch.maximum(*rows[0][:2]), rows[0][2])
+    median_middle = _sort3(*rows[1])[1]
+    least_high = torch.minimum(torch.minimum(*rows[2][:2]), rows[2][2])
+    return _sort3(greatest_low, median_middle, least_high)[1]
+
+
+def _sort3(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    return torch.minimum(low, c), torch.maximum(low, torch.minimum(high, c)), torch.maximum(high, c)
+
+
+def dilate(mask: Tensor, side: int) -> Tensor:
+    """Dilate a bool mask [N, H, W] by a square of odd side; beyond the border nothing counts."""
+    pooled = F.max_pool2d(mask.float().unsqueeze(1), side, 1, side // 2)
+    return pooled.squeeze(1) > 0.5
+
+
+def erode(mask: Tensor, side: int) -> Tensor:
+    """Erode a bool mask [N, H, W] by a square of odd side; beyond the border nothing counts."""
+    return ~dilate(~mask, side)
+
+
+def close(mask: Tensor, side: int) -> Tensor:
+    """Fill holes and gaps narrower than `side`."""
+    return erode(dilate(mask, side), side)
+
+
+def open_(mask: Tensor, side: int) -> Tensor:
+    """Drop what is narrower than `side`."""
+    return dilate(erode(mask, side), side)
+
+
+def calibrate(maxima: Tensor, budget: float = 0.05) -> float:
+    """Return the absolute threshold that lets at most a share `budget` of defect-free frames have any mask.
+
+    Parameters
+    ----------
+    maxima : Tensor, float [M]
+        Greatest smoothed relevance of each of M defect-free frames, for the strongest defect class.
+    budget : float
+        Share of them that may exceed the threshold, 0 to 1.
+
+    Raises
+    ------
+    LrpEdgeError
+        If there are no frames, or the budget is not within 0 and 1.
+    """
+    if maxima.numel() == 0 or not 0 <= budget <= 1:
+        raise LrpEdgeError(f"calibration got {maxima.numel()} defect-free frames and a budget of {budget}; needs frames and 0 to 1")
+    ordered = maxima.sort(descending=True).values
+    return float(ordered[min(int(budget * len(ordered)), len(ordered) - 1)])

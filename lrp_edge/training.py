@@ -1,0 +1,494 @@
+"""Train a classifier from labels of whole images."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lrp_edge
+from lrp_edge.card import InputSpec, ModelCard, defect_names
+from lrp_edge.checkpoint import save_checkpoint
+from lrp_edge.classifiers import SMALLEST_SIDE, Classifier, build
+from lrp_edge.datasets import Dataset, Split, open_dataset, read_image, split
+from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.windows import Frames, Windows, class_evidence
+
+with needs_extra("train"):
+    import lightning
+    import torch
+    from kornia import augmentation
+    from torch import Tensor, nn
+    from torch.utils.data import DataLoader
+    from torchmetrics.functional.classification import binary_auroc, multiclass_confusion_matrix
+
+CHECKPOINT, CARD, PARTS, METRICS = "model.safetensors", "model.json", "split.json", "metrics.json"
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train.
+
+    Attributes
+    ----------
+    variant, width, pools, pooling, power, dropout
+        The network, see :func:`lrp_edge.classifiers.vgg`.
+    epochs : int
+        Passes; one draws as many windows as there are training images.
+    patch : int
+        Side of a window in pixels of the image.
+    batch : int
+        Windows in one step.
+    lr, weight_decay, label_smoothing : float
+        Peak learning rate of the one-cycle schedule, decay of AdamW, and smoothing of the labels.
+    guided : float
+        Fraction of the windows that are chosen by the model's evidence rather than at random.
+    look_every, look_from : int
+        Epochs from one look for evidence to the next, and the first epoch with one.
+    balance : float
+        0 draws images as they occur, 1 draws all classes equally often.
+    channels : {"auto", "gray", "color"}
+        Channels of the network; ``auto`` takes gray if every image has one channel.
+    val, test : float
+        Shares of the images that are kept from training.
+    precision : {"auto", "fp32", "bf16"}
+        Numeric type of the training; ``auto`` takes bf16 where the processor has it.
+    seed, workers : int
+        Random seed; processes that read images, which do not change the result.
+    """
+
+    variant: str = "A"
+    width: float = 0.25
+    pools: int = 5
+    pooling: str = "gem"
+    power: float = 3.0
+    dropout: float = 0.2
+    epochs: int = 60
+    patch: int = 224
+    batch: int = 16
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    label_smoothing: float = 0.05
+    guided: float = 0.5
+    look_every: int = 4
+    look_from: int = 8
+    balance: float = 0.5
+    channels: str = "auto"
+    val: float = 0.1
+    test: float = 0.3
+    precision: str = "auto"
+    seed: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "epochs": self.epochs >= 1,
+            "batch": self.batch >= 2,
+            "patch": self.patch >= SMALLEST_SIDE,
+            "lr": 0 < self.lr < math.inf,
+            "weight_decay": self.weight_decay >= 0,
+            "label_smoothing": 0 <= self.label_smoothing < 1,
+            "guided": 0 <= self.guided <= 1,
+            "look_every": self.look_every >= 1,
+            "look_from": self.look_from >= 0,
+            "balance": 0 <= self.balance <= 1,
+            "channels": self.channels in ("auto", "gray", "color"),
+            "val": 0 <= self.val < 1,
+            "test": 0 <= self.test < 1 - self.val,
+            "precision": self.precision in ("auto", *PRECISIONS),
+            "workers": self.workers >= 0,
+        }
+        for name, holds in limits.items():
+            if not holds:
+                raise LrpEdgeError(
+                    f"training option {name} is {getattr(self, name)!r}, which is out of its range"
+                )
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a classifier reaches on whole images.
+
+    Attributes
+    ----------
+    images : int
+        How many.
+    accuracy : float
+        Fraction of images given their own class.
+    auroc : float or None
+        Area under the ROC curve of OK against defect, by the summed scores of the defect classes; None where only
+        one of the two is present.
+    recall : dict
+        By class, the fraction of its images given it; None where there is none.
+    """
+
+    images: int
+    accuracy: float
+    auroc: float | None
+    recall: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained classifier: its checkpoint, its card, its figures, and the seconds that it took."""
+
+    checkpoint: Path
+    card: ModelCard
+    val: Figures | None
+    test: Figures | None
+    seconds: float
+
+
+def train(
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: Options | None = None,
+    *,
+    ok_class: str | None = None,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> TrainingResult:
+    """Train a classifier on a folder of labelled images.
+
+    Parameters
+    ----------
+    data : path
+        A folder per class, or the magnetic-tile layout, see :func:`lrp_edge.datasets.open_dataset`.
+    output : path
+        Folder for ``model.safetensors`` (weights and card), ``model.json`` (card), ``split.json`` (the images of each
+        part) and ``metrics.json``; made if it does not exist.
+    options : Options, optional
+        How to train.
+    ok_class : str, optional
+        The class without defect; by default known by its name.
+    skip_bad : bool
+        Leave out files that are no readable images.
+    overwrite : bool
+        Replace a model that is in the output folder.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    TrainingResult
+        The same seed on the same machine gives the same weights.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the data cannot be used, the output folder cannot be written or holds a model, an option is out of its
+        range, or the training diverges.
+    """
+    started = time.monotonic()
+    options = options or Options()
+    output = _claim(Path(output), overwrite)
+    dataset = open_dataset(data, skip_bad=skip_bad)
+    defects = defect_names(dataset.classes, ok_class)
+    if not defects:
+        raise LrpEdgeError(
+            f"all classes {', '.join(dataset.classes)} count as OK; name the OK class with --ok-class"
+        )
+    parts = split(
+        dataset, seed=options.seed, fractions=(1 - options.val - options.test, options.val, options.test)
+    )
+    card = _card(parts.train, defects, options)
+    with _quiet():
+        learner = _fit(parts, card, options, progress)
+        val, test = (_measure(learner, part, options) for part in (parts.val, parts.test))
+    seconds = time.monotonic() - started
+    save_checkpoint(output / CHECKPOINT, learner.model, card)
+    _write(output / CARD, json.loads(card.to_json()))
+    _write(output / PARTS, {name: part.names for name, part in parts._asdict().items()})
+    figures = {name: part and dataclasses.asdict(part) for name, part in (("val", val), ("test", test))}
+    _write(output / METRICS, {**figures, "seconds": round(seconds, 1), "epochs": learner.history})
+    return TrainingResult(output / CHECKPOINT, card, val, test, seconds)
+
+
+class Learner(lightning.LightningModule):
+    """A classifier, its augmentation, its optimiser, and its look for evidence in the training images."""
+
+    def __init__(self, card: ModelCard, options: Options, windows: Windows) -> None:
+        super().__init__()
+        self.model: Classifier = build(card.architecture).to(memory_format=torch.channels_last)
+        self.card, self.options, self.windows = card, options, windows
+        self.augment = augmenter()
+        self.register_buffer("mean", torch.tensor(card.input.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(card.input.std)[:, None, None])
+        self.history: list[dict[str, float]] = []
+        self.figures: Figures | None = None
+        self._losses: list[Tensor] = []
+        self._answers: list[tuple[Tensor, Tensor]] = []
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Normalise images in [0, 1] of shape [N, C, H, W]."""
+        normal: Tensor = (image - self.mean) / self.std
+        return normal.contiguous(memory_format=torch.channels_last)
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        epoch, first = self.current_epoch, self.options.look_from
+        if self.options.guided and epoch >= first and (epoch - first) % self.options.look_every == 0:
+            self.look()
+        self.windows.draw(epoch)
+        return DataLoader(
+            self.windows,
+            self.options.batch,
+            num_workers=self.options.workers,
+            drop_last=len(self.windows) > self.options.batch,
+        )
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """Map the evidence in each training image, for the windows to follow."""
+        self.model.eval()
+        ok, defects = self.card.ok_indices, self.card.defect_indices
+        maps = []
+        with self.trainer.precision_plugin.forward_context():
+            for image, label in DataLoader(self.windows.frames, 1, num_workers=self.options.workers):
+                frame = self.normalise(image.to(self.device) / 255)
+                maps.append(class_evidence(self.model, frame, int(label), ok, defects))
+        self.windows.look(maps)
+        self.model.train()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        images, labels = batch
+        with torch.autocast(self.device.type, enabled=False):
+            frames = self.normalise(self.augment(images / 255).clamp(0, 1))
+        loss = nn.functional.cross_entropy(
+            self.model(frames).float(), labels, label_smoothing=self.options.label_smoothing
+        )
+        self._losses.append(loss.detach())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        loss = float(torch.stack(self._losses).mean())
+        self._losses.clear()
+        if not math.isfinite(loss):
+            raise LrpEdgeError(
+                f"the training diverged in epoch {self.current_epoch + 1}: the loss is {loss}; use a lower --lr than "
+                f"{self.options.lr:g}"
+            )
+        self.history.append({"epoch": self.current_epoch + 1, "loss": round(loss, 5)})
+        self.log("loss", loss, prog_bar=True)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        images, labels = batch
+        logits = self.model(self.normalise(images / 255)).float()
+        self._answers.append((logits.softmax(1).cpu(), labels.cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        scores, labels = (torch.cat(part) for part in zip(*self._answers, strict=True))
+        self._answers.clear()
+        self.figures = measure(scores, labels, self.card)
+        self.log("val_accuracy", self.figures.accuracy, prog_bar=True)
+        if self.figures.auroc is not None:
+            self.log("val_auroc", self.figures.auroc, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        # Decay is for weights; on the scales and shifts of normalisation it only slows learning.
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        free = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.options.weight_decay},
+            {"params": free, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.options.lr)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.options.lr, total_steps=steps, pct_start=0.15
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def augmenter() -> nn.Module:
+    """Return the augmentation: flips, small rotation and scale, and a brightness and contrast common to the window.
+
+    What sets defects apart stays: no local erasing, no blur, no equalisation of the brightness within a window.
+    """
+    return augmentation.AugmentationSequential(
+        augmentation.RandomHorizontalFlip(p=0.5),
+        augmentation.RandomVerticalFlip(p=0.5),
+        augmentation.RandomAffine(degrees=10.0, scale=(0.9, 1.1), padding_mode="reflection", p=0.8),
+        augmentation.RandomBrightness((0.9, 1.1), p=0.8),
+        augmentation.RandomContrast((0.8, 1.25), p=0.8),
+        data_keys=["input"],
+    )
+
+
+def measure(scores: Tensor, labels: Tensor, card: ModelCard) -> Figures:
+    """Compare scores with labels.
+
+    Parameters
+    ----------
+    scores : Tensor, float [N, K]
+        Softmax scores.
+    labels : Tensor, int64 [N]
+        Class indices.
+    card : ModelCard
+        Names the classes, and which are defects.
+    """
+    classes = len(card.classes)
+    confusion = multiclass_confusion_matrix(scores, labels, num_classes=classes)
+    hits, present = confusion.diagonal(), confusion.sum(1)
+    defect = torch.isin(labels, torch.tensor(card.defect_indices))
+    both = bool(defect.any()) and not bool(defect.all())
+    return Figures(
+        images=len(labels),
+        accuracy=float(hits.sum() / present.sum()),
+        auroc=float(binary_auroc(scores[:, list(card.defect_indices)].sum(1), defect.long()))
+        if both
+        else None,
+        recall={
+            name: float(hits[i] / present[i]) if present[i] else None for i, name in enumerate(card.classes)
+        },
+    )
+
+
+def _fit(parts: Split, card: ModelCard, options: Options, progress: bool) -> Learner:
+    lightning.seed_everything(options.seed, workers=True, verbose=False)
+    gray = card.input.network_order == "GRAY"
+    windows = Windows(Frames(parts.train, gray), options.patch, options.balance, options.guided, options.seed)
+    learner = Learner(card, options, windows)
+    trainer = lightning.Trainer(
+        max_epochs=options.epochs,
+        accelerator="auto",
+        devices=1,
+        precision=_precision(options.precision),
+        deterministic="warn",
+        reload_dataloaders_every_n_epochs=1,
+        check_val_every_n_epoch=5,
+        enable_progress_bar=progress,
+        **_SILENT,
+    )
+    trainer.fit(learner, val_dataloaders=_whole(parts.val, gray, options) if parts.val.samples else None)
+    return learner
+
+
+def _measure(learner: Learner, part: Dataset, options: Options) -> Figures | None:
+    """Measure whole images in float32, as they are deployed."""
+    if not part.samples:
+        return None
+    trainer = lightning.Trainer(accelerator="auto", devices=1, enable_progress_bar=False, **_SILENT)
+    gray = learner.card.input.network_order == "GRAY"
+    trainer.validate(learner, _whole(part, gray, options), verbose=False)
+    return learner.figures
+
+
+def _whole(part: Dataset, gray: bool, options: Options) -> DataLoader[tuple[Tensor, int]]:
+    return DataLoader(Frames(part, gray), 1, num_workers=options.workers)
+
+
+_SILENT: Mapping[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+
+
+def _precision(name: str) -> Any:
+    if name == "auto":
+        fast = (
+            torch.cuda.is_bf16_supported()
+            if torch.cuda.is_available()
+            else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
+        name = "bf16" if fast else "fp32"
+    return PRECISIONS[name]
+
+
+def _card(train_part: Dataset, defects: tuple[str, ...], options: Options) -> ModelCard:
+    gray = options.channels == "gray" or (options.channels == "auto" and train_part.gray)
+    mean, std = _pixel_statistics(train_part, gray)
+    order = ("GRAY", "GRAY") if gray else ("BGR", "RGB")
+    architecture = {
+        "family": "vgg",
+        "channels": 1 if gray else 3,
+        "classes": len(train_part.classes),
+        **{
+            name: getattr(options, name)
+            for name in ("variant", "width", "pools", "pooling", "power", "dropout")
+        },
+    }
+    return ModelCard(
+        classes=train_part.classes,
+        defects=defects,
+        input=InputSpec(order=order[0], mean=mean, std=std, network_order=order[1]),
+        architecture=architecture,
+        provenance={
+            "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "training": dataclasses.asdict(options),
+            "images": {
+                name: int(n)
+                for name, n in zip(train_part.classes, np.bincount(train_part.labels), strict=True)
+            },
+            "packages": {
+                "lrp-edge": lrp_edge.__version__,
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+            },
+        },
+    )
+
+
+def _pixel_statistics(part: Dataset, gray: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by channel over all pixels, in [0, 1], in the network's order."""
+    count, first, second = 0, 0.0, 0.0
+    for sample in part.samples:
+        pixels = read_image(sample.path, gray)[..., ::-1].reshape(-1, 1 if gray else 3) / 255.0
+        count, first, second = count + len(pixels), first + pixels.sum(0), second + (pixels**2).sum(0)
+    mean = np.asarray(first) / count
+    # A black data set has no deviation; the floor of one gray level keeps the division finite.
+    std = np.maximum(np.sqrt(np.maximum(np.asarray(second) / count - mean**2, 0)), 1 / 255)
+    return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
+
+
+def _claim(output: Path, overwrite: bool) -> Path:
+    """Make sure, before hours of training, that the result can be written."""
+    if (output / CHECKPOINT).exists() and not overwrite:
+        raise LrpEdgeError(
+            f"{output}: there is a model in this folder; choose another, or replace it with --overwrite"
+        )
+    probe = output / f".{os.getpid()}.partial"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise LrpEdgeError(
+            f"{output}: the output folder cannot be written ({error.strerror}); choose another"
+        ) from error
+    return output
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's notes on hardware and workers from the terminal; its errors stay."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            yield
+    finally:
+        logger.setLevel(level)

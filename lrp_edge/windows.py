@@ -1,0 +1,149 @@
+"""Windows of the training images at native resolution, chosen without pixel truth.
+
+A label holds for a whole image, and a window drawn at random from the image of a small defect often misses it. So a
+part of the windows is drawn where the present model finds the most evidence: in the image of a defect, for its class
+against the OK classes; in an OK image, for a defect, so that these windows are the hard negatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrp_edge.classifiers import Classifier, evidence
+from lrp_edge.datasets import Dataset, read_image
+from lrp_edge.errors import needs_extra
+
+with needs_extra("train"):
+    import torch
+    from torch import Tensor
+    from torch.utils.data import Dataset as TorchDataset
+
+#: How far a window's centre may lie from the evidence that it was chosen for, as a fraction of its side.
+JITTER = 1 / 3
+
+
+class Frames(TorchDataset[tuple[Tensor, int]]):
+    """Whole images as the network takes them before normalisation: uint8 [C, H, W], gray or RGB, and class index."""
+
+    def __init__(self, dataset: Dataset, gray: bool) -> None:
+        self.dataset, self.gray, self.labels = dataset, gray, dataset.labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        frame = read_image(self.dataset.samples[index].path, self.gray)
+        channels = np.ascontiguousarray(frame[..., ::-1].transpose(2, 0, 1))
+        return torch.from_numpy(channels), int(self.labels[index])
+
+
+class Windows(TorchDataset[tuple[Tensor, int]]):
+    """The windows of one epoch, as many as there are images: uint8 [C, side, side] and class index.
+
+    Each window has its own random state, so that the number of workers does not change what is drawn.
+
+    Parameters
+    ----------
+    frames : Frames
+        The training images.
+    side : int
+        Side of a window in pixels; a smaller image is extended by reflection.
+    balance : float
+        Exponent on the class frequencies: 0 draws images as they occur, 1 draws all classes equally often.
+    guided : float
+        Fraction of the windows that follow the evidence, once there is some.
+    seed : int
+        Random seed.
+    """
+
+    def __init__(self, frames: Frames, side: int, balance: float, guided: float, seed: int) -> None:
+        self.frames, self.side, self.guided, self.seed, self.epoch = frames, side, guided, seed, 0
+        counts = np.bincount(frames.labels)
+        weights = counts[frames.labels].astype(np.float64) ** -balance
+        self._weights = weights / weights.sum()
+        self._evidence: list[NDArray[np.float32]] = []
+        self.draw(0)
+
+    def draw(self, epoch: int) -> None:
+        """Choose the images of an epoch."""
+        self.epoch = epoch
+        generator = np.random.default_rng((self.seed, epoch))
+        self._chosen = generator.choice(len(self.frames), len(self.frames), p=self._weights)
+
+    def look(self, evidence: list[NDArray[np.float32]]) -> None:
+        """Follow new evidence: one map [h, w] per image, of any size, for the class that its windows should show."""
+        self._evidence = evidence
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        generator = np.random.default_rng((self.seed, self.epoch, index))
+        chosen = int(self._chosen[index])
+        frame, label = self.frames[chosen]
+        height, width = frame.shape[1:]
+        centre = generator.random(2)
+        if self._evidence and generator.random() < self.guided:
+            centre = _most_evident(self._evidence[chosen], generator)
+        top, left = (
+            _start(position * size, self.side, max(size, self.side), offset)
+            for position, size, offset in zip(
+                centre, (height, width), generator.uniform(-JITTER, JITTER, 2), strict=True
+            )
+        )
+        frame = _extend(frame, self.side)
+        return frame[:, top : top + self.side, left : left + self.side], label
+
+
+def _most_evident(evidence: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a position with softmax probability; returned as fractions of height and width."""
+    weights = np.exp(evidence.astype(np.float64) - evidence.max()).ravel()
+    position = generator.choice(evidence.size, p=weights / weights.sum())
+    rows, columns = evidence.shape
+    return (np.array(divmod(int(position), columns)) + 0.5) / (rows, columns)
+
+
+def _start(centre: float, side: int, size: int, offset: float) -> int:
+    return int(np.clip(round(centre + (offset - 0.5) * side), 0, size - side))
+
+
+def _extend(frame: Tensor, side: int) -> Tensor:
+    """Extend an image by reflection, over and over for a very small one, to at least `side` pixels each way."""
+    for axis in (1, 2):
+        missing = side - frame.shape[axis]
+        if missing > 0:
+            size = frame.shape[axis]
+            positions = torch.arange(side) % (2 * size)
+            frame = frame.index_select(
+                axis, torch.where(positions < size, positions, 2 * size - 1 - positions)
+            )
+    return frame
+
+
+def class_evidence(
+    model: Classifier, image: Tensor, label: int, ok: Sequence[int], defects: Sequence[int]
+) -> NDArray[np.float32]:
+    """Map where an image shows what its windows are to be chosen for.
+
+    Parameters
+    ----------
+    model : Classifier
+        The present model.
+    image : Tensor, float [1, C, H, W]
+        A normalised image.
+    label : int
+        Its class.
+    ok, defects : sequence of int
+        Indices of the OK and of the defect classes.
+
+    Returns
+    -------
+    ndarray, float32 [h, w]
+        Logit of its class less that of the strongest OK class; in an OK image that of the strongest defect.
+    """
+    scores = evidence(model, image)[0].float()
+    sought = scores[label] if label in defects else scores[list(defects)].amax(0)
+    return (sought - scores[list(ok)].amax(0)).cpu().numpy()
