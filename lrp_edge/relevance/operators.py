@@ -63,6 +63,8 @@ class Layer:
         Those of its inputs that depend on the image, in order.
     nonnegative : bool
         Whether its first input has no negative value.
+    sums_channels : bool
+        Whether the relevance of its input is read summed over channels only, so that it may be handed on so.
     """
 
     node: fx.Node
@@ -70,6 +72,7 @@ class Layer:
     captured: Capture
     inputs: tuple[fx.Node, ...]
     nonnegative: bool
+    sums_channels: bool = False
 
     @property
     def path(self) -> str:
@@ -304,7 +307,7 @@ def max_pool(layer: Layer, rule: Rule) -> Step:
     def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
         if isinstance(rule, Proportional):
             return [proportional(inputs[0], relevance, windows, rule.stabilizer)]
-        return [winner_takes_all(inputs[0], output, relevance, windows)]
+        return [winner_takes_all(inputs[0], output, relevance, windows, layer.sums_channels)]
 
     return step
 

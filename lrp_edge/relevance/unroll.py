@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.canonize import canonize
 from lrp_edge.relevance.capture import Capture, capture, module_path
 from lrp_edge.relevance.composites import Composite, composite_from
-from lrp_edge.relevance.operators import FORWARD, OPERATORS, Layer, Step
-from lrp_edge.relevance.rules import Rule
+from lrp_edge.relevance.operators import FORWARD, OPERATORS, Kind, Layer, Step
+from lrp_edge.relevance.rules import Flat, Pass, Rule
 from lrp_edge.relevance.targets import Target, target_from
 
 
@@ -93,6 +94,25 @@ def find_layers(captured: Capture) -> list[Layer]:
     return layers
 
 
+def channel_sums(layers: Sequence[Layer], rules: Sequence[Rule]) -> set[fx.Node]:
+    """Return the nodes whose relevance is only ever read summed over channels.
+
+    That is so at a convolution without groups that follows `Flat`, and on through activations after it. The first
+    layer's output is the largest tensor of most networks, so that this saves much.
+    """
+    consumers: dict[fx.Node, int] = {}
+    for layer in layers:
+        for source in layer.inputs:
+            consumers[source] = consumers.get(source, 0) + 1
+    found: set[fx.Node] = set()
+    for layer, rule in zip(layers, rules, strict=True):
+        flat = isinstance(rule, Flat) and layer.kind is Kind.CONVOLUTION and layer.argument(6, 1) == 1
+        passes = isinstance(rule, Pass) and layer.kind is Kind.ACTIVATION and layer.inputs[0] in found
+        if (flat or passes) and consumers.get(layer.node) == 1:
+            found.add(layer.node)
+    return found
+
+
 def _arguments(node: fx.Node) -> list[fx.Node]:
     """Return the nodes among the arguments, in order, one that is given twice listed twice."""
     found: list[fx.Node] = []
@@ -145,7 +165,9 @@ class Unrolled(nn.Module):
         for node, name in self._constants.items():
             self.register_buffer(name, captured.constants[node])
         self._steps: list[tuple[Layer, Step]] = []
+        summed = channel_sums(layers, rules)
         for layer, rule in zip(layers, rules, strict=True):
+            layer = replace(layer, sums_channels=layer.inputs[0] in summed)
             step = OPERATORS[layer.node.target].prepare(layer, rule)
             if isinstance(step, nn.Module):
                 self.add_module(f"rule_{layer.node.name}", step)
