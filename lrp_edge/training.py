@@ -9,7 +9,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,18 +21,18 @@ import numpy as np
 import lrp_edge
 from lrp_edge.card import InputSpec, ModelCard, defect_names
 from lrp_edge.checkpoint import save_checkpoint
-from lrp_edge.classifiers import SMALLEST_SIDE, Classifier, build
+from lrp_edge.classifiers import SMALLEST_SIDE
 from lrp_edge.datasets import Dataset, Split, open_dataset, read_image, split
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.windows import Frames, Windows, class_evidence
+from lrp_edge.learning import Figures, LabelLesson, MarkLesson
+from lrp_edge.marks import MarkedWindows
+from lrp_edge.windows import Frames, Windows
 
 with needs_extra("train"):
     import lightning
     import torch
-    from kornia import augmentation
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.utils.data import DataLoader
-    from torchmetrics.functional.classification import binary_auroc, multiclass_confusion_matrix
 
 CHECKPOINT, CARD, PARTS, METRICS = "model.safetensors", "model.json", "split.json", "metrics.json"
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
@@ -46,8 +46,10 @@ class Options:
     ----------
     variant, width, pools, pooling, power, dropout
         The network, see :func:`lrp_edge.classifiers.vgg`.
+    mark_epochs, mark_patch : int
+        Passes of the first lesson, marks drawn on windows, and the side of its windows; 0 passes leave it out.
     epochs : int
-        Passes; one draws as many windows as there are training images.
+        Passes of the second lesson, the labels; a pass is as many windows as there are training images.
     patch : int
         Side of a window in pixels of the image.
     batch : int
@@ -76,8 +78,10 @@ class Options:
     pooling: str = "gem"
     power: float = 3.0
     dropout: float = 0.2
+    mark_epochs: int = 30
+    mark_patch: int = 128
     epochs: int = 60
-    patch: int = 224
+    patch: int = 192
     batch: int = 16
     lr: float = 2e-3
     weight_decay: float = 1e-2
@@ -95,6 +99,8 @@ class Options:
 
     def __post_init__(self) -> None:
         limits = {
+            "mark_epochs": self.mark_epochs >= 0,
+            "mark_patch": self.mark_patch >= SMALLEST_SIDE,
             "epochs": self.epochs >= 1,
             "batch": self.batch >= 2,
             "patch": self.patch >= SMALLEST_SIDE,
@@ -116,29 +122,6 @@ class Options:
                 raise LrpEdgeError(
                     f"training option {name} is {getattr(self, name)!r}, which is out of its range"
                 )
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What a classifier reaches on whole images.
-
-    Attributes
-    ----------
-    images : int
-        How many.
-    accuracy : float
-        Fraction of images given their own class.
-    auroc : float or None
-        Area under the ROC curve of OK against defect, by the summed scores of the defect classes; None where only
-        one of the two is present.
-    recall : dict
-        By class, the fraction of its images given it; None where there is none.
-    """
-
-    images: int
-    accuracy: float
-    auroc: float | None
-    recall: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -218,152 +201,39 @@ def train(
     return TrainingResult(output / CHECKPOINT, card, val, test, seconds)
 
 
-class Learner(lightning.LightningModule):
-    """A classifier, its augmentation, its optimiser, and its look for evidence in the training images."""
-
-    def __init__(self, card: ModelCard, options: Options, windows: Windows) -> None:
-        super().__init__()
-        self.model: Classifier = build(card.architecture).to(memory_format=torch.channels_last)
-        self.card, self.options, self.windows = card, options, windows
-        self.augment = augmenter()
-        self.register_buffer("mean", torch.tensor(card.input.mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(card.input.std)[:, None, None])
-        self.history: list[dict[str, float]] = []
-        self.figures: Figures | None = None
-        self._losses: list[Tensor] = []
-        self._answers: list[tuple[Tensor, Tensor]] = []
-
-    def normalise(self, image: Tensor) -> Tensor:
-        """Normalise images in [0, 1] of shape [N, C, H, W]."""
-        normal: Tensor = (image - self.mean) / self.std
-        return normal.contiguous(memory_format=torch.channels_last)
-
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        epoch, first = self.current_epoch, self.options.look_from
-        if self.options.guided and epoch >= first and (epoch - first) % self.options.look_every == 0:
-            self.look()
-        self.windows.draw(epoch)
-        return DataLoader(
-            self.windows,
-            self.options.batch,
-            num_workers=self.options.workers,
-            drop_last=len(self.windows) > self.options.batch,
-        )
-
-    @torch.no_grad()
-    def look(self) -> None:
-        """Map the evidence in each training image, for the windows to follow."""
-        self.model.eval()
-        ok, defects = self.card.ok_indices, self.card.defect_indices
-        maps = []
-        with self.trainer.precision_plugin.forward_context():
-            for image, label in DataLoader(self.windows.frames, 1, num_workers=self.options.workers):
-                frame = self.normalise(image.to(self.device) / 255)
-                maps.append(class_evidence(self.model, frame, int(label), ok, defects))
-        self.windows.look(maps)
-        self.model.train()
-
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        images, labels = batch
-        with torch.autocast(self.device.type, enabled=False):
-            frames = self.normalise(self.augment(images / 255).clamp(0, 1))
-        loss = nn.functional.cross_entropy(
-            self.model(frames).float(), labels, label_smoothing=self.options.label_smoothing
-        )
-        self._losses.append(loss.detach())
-        return loss
-
-    def on_train_epoch_end(self) -> None:
-        loss = float(torch.stack(self._losses).mean())
-        self._losses.clear()
-        if not math.isfinite(loss):
-            raise LrpEdgeError(
-                f"the training diverged in epoch {self.current_epoch + 1}: the loss is {loss}; use a lower --lr than "
-                f"{self.options.lr:g}"
-            )
-        self.history.append({"epoch": self.current_epoch + 1, "loss": round(loss, 5)})
-        self.log("loss", loss, prog_bar=True)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        images, labels = batch
-        logits = self.model(self.normalise(images / 255)).float()
-        self._answers.append((logits.softmax(1).cpu(), labels.cpu()))
-
-    def on_validation_epoch_end(self) -> None:
-        scores, labels = (torch.cat(part) for part in zip(*self._answers, strict=True))
-        self._answers.clear()
-        self.figures = measure(scores, labels, self.card)
-        self.log("val_accuracy", self.figures.accuracy, prog_bar=True)
-        if self.figures.auroc is not None:
-            self.log("val_auroc", self.figures.auroc, prog_bar=True)
-
-    def configure_optimizers(self) -> Any:
-        # Decay is for weights; on the scales and shifts of normalisation it only slows learning.
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        free = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.options.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.options.lr)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.options.lr, total_steps=steps, pct_start=0.15
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def augmenter() -> nn.Module:
-    """Return the augmentation: flips, small rotation and scale, and a brightness and contrast common to the window.
-
-    What sets defects apart stays: no local erasing, no blur, no equalisation of the brightness within a window.
-    """
-    return augmentation.AugmentationSequential(
-        augmentation.RandomHorizontalFlip(p=0.5),
-        augmentation.RandomVerticalFlip(p=0.5),
-        augmentation.RandomAffine(degrees=10.0, scale=(0.9, 1.1), padding_mode="reflection", p=0.8),
-        augmentation.RandomBrightness((0.9, 1.1), p=0.8),
-        augmentation.RandomContrast((0.8, 1.25), p=0.8),
-        data_keys=["input"],
-    )
-
-
-def measure(scores: Tensor, labels: Tensor, card: ModelCard) -> Figures:
-    """Compare scores with labels.
-
-    Parameters
-    ----------
-    scores : Tensor, float [N, K]
-        Softmax scores.
-    labels : Tensor, int64 [N]
-        Class indices.
-    card : ModelCard
-        Names the classes, and which are defects.
-    """
-    classes = len(card.classes)
-    confusion = multiclass_confusion_matrix(scores, labels, num_classes=classes)
-    hits, present = confusion.diagonal(), confusion.sum(1)
-    defect = torch.isin(labels, torch.tensor(card.defect_indices))
-    both = bool(defect.any()) and not bool(defect.all())
-    return Figures(
-        images=len(labels),
-        accuracy=float(hits.sum() / present.sum()),
-        auroc=float(binary_auroc(scores[:, list(card.defect_indices)].sum(1), defect.long()))
-        if both
-        else None,
-        recall={
-            name: float(hits[i] / present[i]) if present[i] else None for i, name in enumerate(card.classes)
-        },
-    )
-
-
-def _fit(parts: Split, card: ModelCard, options: Options, progress: bool) -> Learner:
+def _fit(parts: Split, card: ModelCard, options: Options, progress: bool) -> LabelLesson:
+    """Give both lessons, the first only if it has epochs."""
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     gray = card.input.network_order == "GRAY"
-    windows = Windows(Frames(parts.train, gray), options.patch, options.balance, options.guided, options.seed)
-    learner = Learner(card, options, windows)
-    trainer = lightning.Trainer(
-        max_epochs=options.epochs,
+    frames = Frames(parts.train, gray)
+    windows = Windows(frames, options.patch, options.balance, options.guided, options.seed)
+    features = None
+    if options.mark_epochs:
+        marks = MarkLesson(
+            card, options, MarkedWindows(Windows(frames, options.mark_patch, 0, 0, options.seed))
+        )
+        _trainer(options, options.mark_epochs, progress).fit(marks)
+        marks.look(windows)
+        features = marks.model.features
+    labels = LabelLesson(features, card, options, windows)
+    whole = _whole(parts.val, gray, options) if parts.val.samples else None
+    _trainer(options, options.epochs, progress).fit(labels, val_dataloaders=whole)
+    return labels
+
+
+def _measure(learner: LabelLesson, part: Dataset, options: Options) -> Figures | None:
+    """Measure whole images in float32, as they are deployed."""
+    if not part.samples:
+        return None
+    gray = learner.card.input.network_order == "GRAY"
+    trainer = lightning.Trainer(accelerator="auto", devices=1, enable_progress_bar=False, **_SILENT)
+    trainer.validate(learner, _whole(part, gray, options), verbose=False)
+    return learner.figures
+
+
+def _trainer(options: Options, epochs: int, progress: bool) -> lightning.Trainer:
+    return lightning.Trainer(
+        max_epochs=epochs,
         accelerator="auto",
         devices=1,
         precision=_precision(options.precision),
@@ -373,18 +243,6 @@ def _fit(parts: Split, card: ModelCard, options: Options, progress: bool) -> Lea
         enable_progress_bar=progress,
         **_SILENT,
     )
-    trainer.fit(learner, val_dataloaders=_whole(parts.val, gray, options) if parts.val.samples else None)
-    return learner
-
-
-def _measure(learner: Learner, part: Dataset, options: Options) -> Figures | None:
-    """Measure whole images in float32, as they are deployed."""
-    if not part.samples:
-        return None
-    trainer = lightning.Trainer(accelerator="auto", devices=1, enable_progress_bar=False, **_SILENT)
-    gray = learner.card.input.network_order == "GRAY"
-    trainer.validate(learner, _whole(part, gray, options), verbose=False)
-    return learner.figures
 
 
 def _whole(part: Dataset, gray: bool, options: Options) -> DataLoader[tuple[Tensor, int]]:

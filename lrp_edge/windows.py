@@ -7,12 +7,9 @@ against the OK classes; in an OK image, for a defect, so that these windows are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.classifiers import Classifier, evidence
 from lrp_edge.datasets import Dataset, read_image
 from lrp_edge.errors import needs_extra
 
@@ -121,29 +118,3 @@ def _extend(frame: Tensor, side: int) -> Tensor:
                 axis, torch.where(positions < size, positions, 2 * size - 1 - positions)
             )
     return frame
-
-
-def class_evidence(
-    model: Classifier, image: Tensor, label: int, ok: Sequence[int], defects: Sequence[int]
-) -> NDArray[np.float32]:
-    """Map where an image shows what its windows are to be chosen for.
-
-    Parameters
-    ----------
-    model : Classifier
-        The present model.
-    image : Tensor, float [1, C, H, W]
-        A normalised image.
-    label : int
-        Its class.
-    ok, defects : sequence of int
-        Indices of the OK and of the defect classes.
-
-    Returns
-    -------
-    ndarray, float32 [h, w]
-        Logit of its class less that of the strongest OK class; in an OK image that of the strongest defect.
-    """
-    scores = evidence(model, image)[0].float()
-    sought = scores[label] if label in defects else scores[list(defects)].amax(0)
-    return (sought - scores[list(ok)].amax(0)).cpu().numpy()

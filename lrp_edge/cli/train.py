@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from lrp_edge.training import Figures, TrainingResult
+    from lrp_edge.learning import Figures
+    from lrp_edge.training import TrainingResult
 
 
 def register(app: typer.Typer) -> None:
@@ -32,10 +33,12 @@ def train(
     pooling: Annotated[Literal["gem", "average", "max"], typer.Option(help="Global pooling.")] = "gem",
     power: Annotated[float, typer.Option(min=1, help="Power of the generalised mean (gem).")] = 3.0,
     dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Dropout before the linear layer.")] = 0.2,
+    mark_epochs: Annotated[int, typer.Option(min=0, help="Passes of the first lesson, drawn marks.")] = 30,
+    mark_patch: Annotated[int, typer.Option(min=32, help="Side of its windows in pixels.")] = 128,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of as many windows as images.")] = 60,
     patch: Annotated[
         int, typer.Option(min=32, help="Side of a window in pixels, at native resolution.")
-    ] = 224,
+    ] = 192,
     batch: Annotated[int, typer.Option(min=2, help="Windows in one step.")] = 16,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     weight_decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 1e-2,

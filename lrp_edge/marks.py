@@ -1,0 +1,106 @@
+"""Marks drawn on windows: a first lesson in small local changes, which needs neither labels nor pixel truth.
+
+Trained at once on the labels of whole images, a network sees exposure and texture long before it sees a spot ten
+pixels wide. Told first whether, and what kind of, mark was drawn on a window, it learns to look at detail; where it
+then finds marks in real images is where the first windows are cut.
+
+References
+----------
+The idea is that of Li et al. 2021, "CutPaste: Self-Supervised Learning for Anomaly Detection and Localization",
+arXiv 2104.04015; the marks here are drawn, not pasted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrp_edge.errors import needs_extra
+from lrp_edge.windows import Windows
+
+with needs_extra("train"):
+    import cv2
+    import torch
+    from torch import Tensor
+    from torch.utils.data import Dataset
+
+Shape = NDArray[np.float32]
+
+
+def spot(side: int, generator: np.random.Generator) -> Shape:
+    """Draw an ellipse of 2 to 24 pixels."""
+    shape = np.zeros((side, side), np.float32)
+    length = 2 * float(np.exp(generator.uniform(np.log(1.5), np.log(12))))
+    axes = (length * generator.uniform(0.5, 1), length)
+    cv2.ellipse(shape, (_position(side, generator).tolist(), axes, generator.uniform(0, 180)), 1.0, -1)
+    return _soften(shape, generator.uniform(0.5, 1.5))
+
+
+def crack(side: int, generator: np.random.Generator) -> Shape:
+    """Draw a line that wanders, one to three pixels wide."""
+    shape = np.zeros((side, side), np.float32)
+    turns = generator.uniform(0, 2 * np.pi) + np.cumsum(generator.normal(0, 0.35, generator.integers(4, 14)))
+    steps = generator.uniform(4, 10, turns.size)[:, None] * np.stack([np.cos(turns), np.sin(turns)], 1)
+    points = _position(side, generator) + np.vstack([np.zeros((1, 2)), np.cumsum(steps, 0)])
+    # Three fractional bits: OpenCV draws between pixel centres in fixed point.
+    cv2.polylines(
+        shape,
+        [np.round(points * 8).astype(np.int32)],
+        False,
+        1.0,
+        int(generator.integers(1, 4)),
+        cv2.LINE_8,
+        3,
+    )
+    return _soften(shape, generator.uniform(0.4, 1.0))
+
+
+def area(side: int, generator: np.random.Generator) -> Shape:
+    """Draw a polygon that covers a good part of the window."""
+    shape = np.zeros((side, side), np.float32)
+    angles = generator.uniform(0, 2 * np.pi) + np.linspace(
+        0, 2 * np.pi, generator.integers(4, 9), endpoint=False
+    )
+    radii = side * generator.uniform(0.12, 0.6) * generator.uniform(0.6, 1.2, 2)
+    corners = _position(side, generator) + radii * np.stack([np.cos(angles), np.sin(angles)], 1)
+    cv2.fillPoly(shape, [corners.astype(np.int32)], 1.0)
+    return 0.6 * _soften(shape, generator.uniform(0.5, 3))
+
+
+#: What can be drawn; its index plus one is the class, and class 0 has no mark.
+KINDS: tuple[Callable[[int, np.random.Generator], Shape], ...] = (spot, crack, area)
+
+
+class MarkedWindows(Dataset[tuple[Tensor, int]]):
+    """Windows with a mark or none: uint8 [C, side, side] and the kind of mark, 0 for none."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+
+    def draw(self, epoch: int) -> None:
+        """Choose the windows of an epoch."""
+        self.windows.draw(epoch)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        window, _ = self.windows[index]
+        generator = np.random.default_rng((self.windows.seed, self.windows.epoch, index, 1))
+        kind = int(generator.integers(0, len(KINDS) + 1))
+        if kind:
+            dark = generator.random() < 0.7
+            depth = generator.uniform(0.12, 0.5) if dark else -generator.uniform(0.15, 0.6)
+            shape = torch.from_numpy(KINDS[kind - 1](self.windows.side, generator))
+            window = (window * (1 - depth * shape)).round().clamp(0, 255).to(torch.uint8)
+        return window, kind
+
+
+def _position(side: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    return generator.uniform(0.08 * side, 0.92 * side, 2)
+
+
+def _soften(shape: Shape, sigma: float) -> Shape:
+    return np.asarray(cv2.GaussianBlur(shape, (0, 0), sigma), np.float32)

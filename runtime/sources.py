@@ -1,0 +1,169 @@
+"""Where frames come from: an image, a folder, a glob, a video.
+
+A frame that cannot be read is an event, never a picture: no black or repeated frame takes its place.
+"""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrp_edge.errors import LrpEdgeError, needs_extra
+
+with needs_extra("cpu"):
+    import cv2
+
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+VIDEOS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm"})
+# cv2 decodes what is there of a file that was cut short and only warns, so its end is looked at first.
+_ENDS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame, or the news that it could not be read.
+
+    Attributes
+    ----------
+    index : int
+        Position in the source, from 0.
+    source : str
+        The file that it is from; for a video with ``#`` and the frame's number.
+    image : uint8 [H, W, C], or None
+        Pixels in the asked channel order; None where there are none.
+    timestamp : float
+        When it was read, in seconds since the epoch.
+    error : str
+        Why there are no pixels.
+    """
+
+    index: int
+    source: str
+    image: NDArray[np.uint8] | None
+    timestamp: float
+    error: str = ""
+
+
+class Source(Protocol):
+    """Frames in order; `length` is None where it is not known."""
+
+    length: int | None
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+
+def open_source(text: str, order: str = "BGR") -> Source:
+    """Open an image file, a directory (searched deeply, sorted), a glob or a video file.
+
+    Parameters
+    ----------
+    text : str
+        Path or pattern.
+    order : {"BGR", "RGB", "GRAY"}
+        Channel order of the frames.
+
+    Raises
+    ------
+    LrpEdgeError
+        If there is nothing by that name, no image in the directory, or the video cannot be opened.
+    """
+    path = Path(text)
+    if path.is_file() and path.suffix.lower() in VIDEOS:
+        return Video(path, order)
+    if path.is_file():
+        return Images([path], order)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
+    else:
+        files = sorted(Path(file) for file in glob.glob(text, recursive=True) if Path(file).is_file())
+    if not files:
+        what = "has no images" if path.is_dir() else "matches no file"
+        raise LrpEdgeError(f"source {text} {what}; expected an image, a folder of images, a glob or a video")
+    return Images(files, order)
+
+
+def read_image(path: Path, order: str = "BGR") -> NDArray[np.uint8]:
+    """Read an image as uint8 [H, W, C], 8 bits a channel.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the file is missing, cut short or no image.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LrpEdgeError(f"{path} cannot be read: {error.strerror}") from error
+    end = _ENDS.get(path.suffix.lower())
+    if end is not None and end not in data[-64:]:
+        raise LrpEdgeError(f"{path} is cut short or not an image")
+    flag = cv2.IMREAD_GRAYSCALE if order == "GRAY" else cv2.IMREAD_COLOR
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
+    if image is None:
+        raise LrpEdgeError(f"{path} is not an image that OpenCV can decode")
+    return _ordered(image, order)
+
+
+def _ordered(image: NDArray[np.uint8], order: str) -> NDArray[np.uint8]:
+    """Bring a BGR or gray image to the asked channel order, with a channel axis."""
+    if image.ndim == 3 and order == "GRAY":
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    if image.ndim == 2:
+        return image[..., None]
+    return np.ascontiguousarray(image[..., ::-1]) if order == "RGB" else image
+
+
+class Images:
+    """Image files, one frame each."""
+
+    def __init__(self, files: list[Path], order: str) -> None:
+        self.files, self.order = files, order
+        self.length: int | None = len(files)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, file in enumerate(self.files):
+            try:
+                image, error = read_image(file, self.order), ""
+            except LrpEdgeError as problem:
+                image, error = None, str(problem)
+            yield Frame(index, str(file), image, time.time(), error)
+
+
+class Video:
+    """A video file's frames."""
+
+    def __init__(self, path: Path, order: str) -> None:
+        self.path, self.order = path, order
+        capture = self._open()
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.length: int | None = count if count > 0 else None
+        capture.release()
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise LrpEdgeError(f"{self.path} is not a video that OpenCV can open")
+        return capture
+
+    def __iter__(self) -> Iterator[Frame]:
+        capture = self._open()
+        index = 0
+        try:
+            while True:
+                read, image = capture.read()
+                if not read:
+                    break
+                yield Frame(index, f"{self.path}#{index}", _ordered(image, self.order), time.time())
+                index += 1
+        finally:
+            capture.release()
+        if self.length is not None and index < self.length:
+            missing = f"{self.path} ends after {index} of {self.length} frames"
+            yield Frame(index, f"{self.path}#{index}", None, time.time(), missing)
