@@ -1,7 +1,7 @@
 """Classifiers that the trainer knows, each rebuilt from a JSON-able description of its architecture.
 
-They are fully convolutional: global pooling before one linear layer, so that a network trained on windows takes
-frames of any size. They use only operations that relevance has rules for.
+They are fully convolutional: global pooling before one linear layer, so that a network trained on windows
+takes frames of any size. They use only operations that relevance has rules for.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ class GlobalPool(nn.Module):
     Parameters
     ----------
     pooling : {"gem", "average", "max"}
-        Generalised mean, mean or maximum. The generalised mean ``(mean of x^p)^(1/p)`` lies between the two others:
-        a small defect in a large frame still counts, and more than one position learns from each frame.
+        Generalised mean, mean or maximum. The generalised mean ``(mean of x^p)^(1/p)`` lies between the two
+        others: a small defect in a large frame still counts, and more than one position learns from each frame.
     power : float
         The generalised mean's p; 1 is the mean, and the larger p, the closer to the maximum.
 
     References
     ----------
-    Radenović et al. 2018, "Fine-tuning CNN Image Retrieval with No Human Annotation", arXiv 1711.02512, equation 3.
+    Radenović et al. 2018, "Fine-tuning CNN Image Retrieval with No Human Annotation", arXiv 1711.02512,
+    equation 3.
     """
 
     def __init__(self, pooling: str = "gem", power: float = 3.0) -> None:
@@ -95,7 +96,8 @@ def vgg(
     batch_norm : bool
         Normalise after each convolution, which then has no bias.
     pools : int
-        How many of the five 2×2 poolings are kept, from the first on; the features' stride is ``2 ** pools`` pixels.
+        How many of the five poolings by two are kept, from the first on; the features' stride is
+        ``2 ** pools`` pixels.
     pooling, power
         Global pooling, see :class:`GlobalPool`.
     dropout : float
@@ -104,7 +106,7 @@ def vgg(
     Returns
     -------
     Classifier
-        Randomly initialised (He et al. 2015); takes images of 32×32 pixels and more.
+        Randomly initialised (He et al. 2015); takes images of 32 pixels and more on each side.
 
     Raises
     ------
@@ -120,8 +122,8 @@ def vgg(
         raise LrpEdgeError(f"VGG variant is {variant!r}; expected one of {', '.join(CONVOLUTIONS)}")
     if not (channels >= 1 and classes >= 2 and width > 0 and 1 <= pools <= 5 and 0 <= dropout < 1):
         raise LrpEdgeError(
-            f"VGG with {channels=}, {classes=}, {width=}, {pools=}, {dropout=}; expected channels ≥ 1, classes ≥ 2, "
-            "width > 0, 1 ≤ pools ≤ 5 and 0 ≤ dropout < 1"
+            f"VGG with {channels=}, {classes=}, {width=}, {pools=}, {dropout=}; expected channels ≥ 1, "
+            "classes ≥ 2, width > 0, 1 ≤ pools ≤ 5 and 0 ≤ dropout < 1"
         )
     layers: list[nn.Module] = []
     inputs = channels

@@ -1,7 +1,7 @@
 """Folders of images with one class each, and the magnetic-tile layout as it is.
 
-Labels are of whole images. Pixel truth, where a layout has it, is recorded by path for the evaluation and never read
-here.
+Labels are of whole images. Pixel truth, where a layout has it, is recorded by path for the evaluation and never
+read here.
 """
 
 from __future__ import annotations
@@ -92,16 +92,17 @@ def open_dataset(directory: str | os.PathLike[str], *, skip_bad: bool = False) -
     Parameters
     ----------
     directory : path
-        Either a folder per class, with images at any depth below it, or the magnetic-tile layout: ``<class>/Imgs/``
-        with ``.jpg`` images and their pixel truth as ``.png`` of the same name. Hidden files are no data.
+        Either a folder per class, with images at any depth below it, or the magnetic-tile layout:
+        ``<class>/Imgs/`` with ``.jpg`` images and their pixel truth as ``.png`` of the same name. Hidden files
+        are no data.
     skip_bad : bool
         Leave out files that cannot be used, naming them on stderr, instead of raising.
 
     Raises
     ------
     LrpEdgeError
-        If the folder is missing or has no two classes with images, or if files in it are cut short, are no images, or
-        are smaller than 32 pixels on a side: the first are named, all are counted.
+        If the folder is missing or has no two classes with images, or if files in it are cut short, are no
+        images, or are smaller than 32 pixels on a side: the first are named, all are counted.
     """
     root = Path(directory)
     if not root.is_dir():
@@ -147,14 +148,14 @@ class _Check(NamedTuple):
 
 
 def _check(path: Path) -> _Check:
-    """Decode a file as a whole, with a decoder that takes a file cut short for an error (OpenCV's does not)."""
+    """Decode a whole file, with a decoder that takes a file cut short for an error (OpenCV's does not)."""
     with needs_extra("train"):
         from PIL import Image
     try:
         with Image.open(path) as image:
             image.load()
             if min(image.size) < SMALLEST_SIDE:
-                return _Check(f"{path} ({image.width}×{image.height} pixels)", False)
+                return _Check(f"{path} ({image.width} by {image.height} pixels)", False)
             return _Check("", image.mode in GRAY_MODES)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return _Check(str(path), False)
@@ -164,7 +165,10 @@ def _report_bad(faults: Sequence[str], total: int, skip_bad: bool) -> None:
     if not faults:
         return
     first = ", ".join(faults[:NAMED]) + (f" and {len(faults) - NAMED} more" if len(faults) > NAMED else "")
-    found = f"{len(faults)} of {total} files are cut short, no images, or smaller than {SMALLEST_SIDE} pixels on a side: {first}"
+    found = (
+        f"{len(faults)} of {total} files are cut short, no images, or smaller than {SMALLEST_SIDE} pixels on a "
+        f"side: {first}"
+    )
     if not skip_bad:
         raise LrpEdgeError(f"{found}; mend or remove them, or leave them out with --skip-bad")
     print(f"lrp-edge: warning: skipped {found}", file=sys.stderr)
@@ -191,7 +195,7 @@ def split(
     """
     if min(fractions) < 0 or fractions[0] == 0 or abs(sum(fractions) - 1) > 1e-6:
         raise LrpEdgeError(
-            f"the shares of train, val and test are {fractions}; expected three that add up to 1, train above 0"
+            f"the shares of train, val and test are {fractions}; expected a sum of 1, train above 0"
         )
     generator = np.random.default_rng(seed)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])

@@ -16,6 +16,8 @@ from lrp_edge.marks import KINDS, MarkedWindows
 from lrp_edge.windows import Windows
 
 with needs_extra("train"):
+    from lrp_edge import _torchvision  # noqa: F401
+with needs_extra("train"):
     import lightning
     import torch
     from kornia import augmentation

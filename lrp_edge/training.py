@@ -152,8 +152,8 @@ def train(
     data : path
         A folder per class, or the magnetic-tile layout, see :func:`lrp_edge.datasets.open_dataset`.
     output : path
-        Folder for ``model.safetensors`` (weights and card), ``model.json`` (card), ``split.json`` (the images of each
-        part) and ``metrics.json``; made if it does not exist.
+        Folder for ``model.safetensors`` (weights and card), ``model.json`` (card), ``split.json`` (the images of
+        each part) and ``metrics.json``; made if it does not exist.
     options : Options, optional
         How to train.
     ok_class : str, optional
@@ -173,8 +173,8 @@ def train(
     Raises
     ------
     LrpEdgeError
-        If the data cannot be used, the output folder cannot be written or holds a model, an option is out of its
-        range, or the training diverges.
+        If the data cannot be used, the output folder cannot be written or holds a model, an option is out of
+        its range, or the training diverges.
     """
     started = time.monotonic()
     options = options or Options()

@@ -1,8 +1,8 @@
 """Windows of the training images at native resolution, chosen without pixel truth.
 
-A label holds for a whole image, and a window drawn at random from the image of a small defect often misses it. So a
-part of the windows is drawn where the present model finds the most evidence: in the image of a defect, for its class
-against the OK classes; in an OK image, for a defect, so that these windows are the hard negatives.
+A label holds for a whole image, and a window drawn at random from the image of a small defect often misses it.
+So a part of the windows is drawn where the present model finds the most evidence: in the image of a defect, for
+its class against the OK classes; in an OK image, for a defect, so that these windows are the hard negatives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ JITTER = 1 / 3
 
 
 class Frames(TorchDataset[tuple[Tensor, int]]):
-    """Whole images as the network takes them before normalisation: uint8 [C, H, W], gray or RGB, and class index."""
+    """Whole images before normalisation, uint8 [C, H, W], gray or RGB, and their class indices."""
 
     def __init__(self, dataset: Dataset, gray: bool) -> None:
         self.dataset, self.gray, self.labels = dataset, gray, dataset.labels
@@ -71,7 +71,7 @@ class Windows(TorchDataset[tuple[Tensor, int]]):
         self._chosen = generator.choice(len(self.frames), len(self.frames), p=self._weights)
 
     def look(self, evidence: list[NDArray[np.float32]]) -> None:
-        """Follow new evidence: one map [h, w] per image, of any size, for the class that its windows should show."""
+        """Follow new evidence: one map [h, w] of any size per image, high where its windows are to be."""
         self._evidence = evidence
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ def _start(centre: float, side: int, size: int, offset: float) -> int:
 
 
 def _extend(frame: Tensor, side: int) -> Tensor:
-    """Extend an image by reflection, over and over for a very small one, to at least `side` pixels each way."""
+    """Extend an image by reflection, over and over if it is very small, to at least `side` pixels each way."""
     for axis in (1, 2):
         missing = side - frame.shape[axis]
         if missing > 0:

@@ -41,7 +41,7 @@ def export(
     open_: Annotated[
         int | None, typer.Option("--open", help="Side of the mask's opening, odd pixels; 0 for none.")
     ] = None,
-    explain: Annotated[str, typer.Option(help="predicted, contrast or a class name.")] = "",
+    explain: Annotated[str, typer.Option(help="predicted, contrast, defect or a class name.")] = "",
     size: Annotated[str, typer.Option(help="Size of the frames, HxW or dynamic.")] = "",
     resize: Annotated[str, typer.Option(help="Run the network at HxW, whatever the frames' size.")] = "",
     max_batch: Annotated[int | None, typer.Option(min=1, help="Most frames in one call.")] = None,

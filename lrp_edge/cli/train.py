@@ -95,6 +95,6 @@ def _row(name: str, figures: Figures) -> str:
         f"{cls} {'-' if value is None else f'{value:.3f}'}" for cls, value in figures.recall.items()
     )
     return (
-        f"{name} ({figures.images} images): accuracy {figures.accuracy:.4f}, AUROC OK against defect {auroc}, "
-        f"recall {recall}"
+        f"{name} ({figures.images} images): accuracy {figures.accuracy:.4f}, "
+        f"AUROC OK against defect {auroc}, recall {recall}"
     )
