@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lrp_edge.card import METADATA_KEY, ModelCard
+from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.export.reading import card_of
 from lrp_edge.export.sources import sha256
 
 DEFAULT_GPUS = ("sm86", "sm89", "sm120")
@@ -64,29 +65,6 @@ def to_engine(
         raise LrpEdgeError(f"{model}: TensorRT-RTX cannot build an engine: {logger.last}")
     name = f"{model.stem}.rtx-{trt.__version__}.{'-'.join(gpus)}.{card.precision}.engine"
     return _write(engine, Path(output or model.parent) / name, model, card)
-
-
-def card_of(model: Path) -> ModelCard:
-    """Return the model card inside an ONNX file.
-
-    Raises
-    ------
-    LrpEdgeError
-        If there is no such file, it is not ONNX, or it has no card.
-    """
-    with needs_extra("export"):
-        import onnx
-        from google.protobuf.message import DecodeError
-    if not model.is_file():
-        raise LrpEdgeError(f"no model at {model}")
-    try:
-        proto = onnx.load(model)
-    except DecodeError as error:
-        raise LrpEdgeError(f"{model} is not an ONNX file; expected one that lrp-edge export wrote") from error
-    cards = {entry.key: entry.value for entry in proto.metadata_props}
-    if METADATA_KEY not in cards:
-        raise LrpEdgeError(f"{model} has no model card; expected a file that lrp-edge export wrote")
-    return ModelCard.from_json(cards[METADATA_KEY], str(model))
 
 
 def _logger(trt: Any) -> Any:

@@ -72,8 +72,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelCard]
     Raises
     ------
     LrpEdgeError
-        If the file is missing, a pickle, cut short or without card, if its weights do not fit the architecture
-        that the card names, or one of them is NaN or infinite.
+        If the file is missing, a pickle, cut short or without card, if its weights do not fit the
+        architecture that the card names, or one of them is NaN or infinite.
     """
     path = Path(path)
     _refuse_pickle(path)
@@ -101,8 +101,8 @@ def _refuse_pickle(path: Path) -> None:
         ) from error
     if start.startswith(PICKLES):
         raise LrpEdgeError(
-            f"{path}: this is a pickle, which can run code when it is read; expected a safetensors checkpoint: "
-            "save the weights with safetensors, or export a factory (module:function) that builds the model"
+            f"{path}: this is a pickle, which can run code when it is read; expected a safetensors "
+            "checkpoint: save the weights with safetensors, or export a factory (module:function) that builds the model"
         )
 
 
@@ -110,7 +110,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata.get(METADATA_KEY)  # noqa: SIM118
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, metadata.get(METADATA_KEY)
     except (OSError, SafetensorError) as error:
         raise LrpEdgeError(
             f"{path}: no readable safetensors file ({error}); it is cut short or of another format: "
@@ -123,8 +124,8 @@ def _refuse_not_finite(weights: Mapping[str, Tensor], source: str) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             bad = int((~torch.isfinite(tensor)).sum())
             raise LrpEdgeError(
-                f"{source}: weight {name} has {bad} NaN or infinite of {tensor.numel()} values; expected finite "
-                "numbers: train again, with a lower learning rate if it diverged"
+                f"{source}: weight {name} has {bad} NaN or infinite of {tensor.numel()} values; expected "
+                "finite numbers: train again, with a lower learning rate if it diverged"
             )
 
 

@@ -29,7 +29,8 @@ class GlobalPool(nn.Module):
     ----------
     pooling : {"gem", "average", "max"}
         Generalised mean, mean or maximum. The generalised mean ``(mean of x^p)^(1/p)`` lies between the two
-        others: a small defect in a large frame still counts, and more than one position learns from each frame.
+        others: a small defect in a large frame still counts, and more than one position learns from each
+        frame.
     power : float
         The generalised mean's p; 1 is the mean, and the larger p, the closer to the maximum.
 

@@ -1,7 +1,7 @@
 """Folders of images with one class each, and the magnetic-tile layout as it is.
 
-Labels are of whole images. Pixel truth, where a layout has it, is recorded by path for the evaluation and never
-read here.
+Labels are of whole images. Pixel truth, where a layout has it, is recorded by path for the evaluation and
+never read here.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def open_dataset(directory: str | os.PathLike[str], *, skip_bad: bool = False) -
     ----------
     directory : path
         Either a folder per class, with images at any depth below it, or the magnetic-tile layout:
-        ``<class>/Imgs/`` with ``.jpg`` images and their pixel truth as ``.png`` of the same name. Hidden files
-        are no data.
+        ``<class>/Imgs/`` with ``.jpg`` images and their pixel truth as ``.png`` of the same name. Hidden
+        files are no data.
     skip_bad : bool
         Leave out files that cannot be used, naming them on stderr, instead of raising.
 
@@ -166,8 +166,8 @@ def _report_bad(faults: Sequence[str], total: int, skip_bad: bool) -> None:
         return
     first = ", ".join(faults[:NAMED]) + (f" and {len(faults) - NAMED} more" if len(faults) > NAMED else "")
     found = (
-        f"{len(faults)} of {total} files are cut short, no images, or smaller than {SMALLEST_SIDE} pixels on a "
-        f"side: {first}"
+        f"{len(faults)} of {total} files are cut short, no images, or smaller than {SMALLEST_SIDE} pixels on "
+        f"a side: {first}"
     )
     if not skip_bad:
         raise LrpEdgeError(f"{found}; mend or remove them, or leave them out with --skip-bad")

@@ -1,13 +1,10 @@
-"""The two lessons of a classifier, as Lightning modules: marks drawn on windows first, then the labels of images."""
+"""The two lessons of a classifier, as Lightning modules: drawn marks first, then the labels of images."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lrp_edge.card import ModelCard
 from lrp_edge.classifiers import Classifier, build, evidence
@@ -93,8 +90,8 @@ class Lesson(lightning.LightningModule):
         self._losses.clear()
         if not math.isfinite(loss):
             raise LrpEdgeError(
-                f"the training diverged in epoch {self.current_epoch + 1}: the loss is {loss}; use a lower --lr "
-                f"than {self.options.lr:g}"
+                f"the training diverged in epoch {self.current_epoch + 1}: the loss is {loss}; use a lower "
+                f"--lr than {self.options.lr:g}"
             )
         self.history.append({"epoch": self.current_epoch + 1, "loss": round(loss, 5)})
         self.log("loss", loss, prog_bar=True)
@@ -175,6 +172,14 @@ class LabelLesson(Lesson):
         wanted = scores[label] if label in defects else scores[defects].amax(0)
         return wanted - scores[ok].amax(0)
 
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        if self.figures:
+            self.history[-1]["val_accuracy"] = round(self.figures.accuracy, 5)
+            if self.figures.auroc is not None:
+                self.history[-1]["val_auroc"] = round(self.figures.auroc, 5)
+            self.figures = None
+
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         images, labels = batch
         logits = self.model(self.normalise(images / 255)).float()
@@ -187,17 +192,13 @@ class LabelLesson(Lesson):
         self.log("val_accuracy", self.figures.accuracy, prog_bar=True)
         if self.figures.auroc is not None:
             self.log("val_auroc", self.figures.auroc, prog_bar=True)
-        if self.trainer.training and self.history:
-            self.history[-1].update(
-                val_accuracy=self.figures.accuracy, val_auroc=self.figures.auroc or math.nan
-            )
 
 
 def centre_first_filters(model: Classifier) -> None:
     """Start with first filters that have no mean.
 
-    Exposure varies between images far more than a defect's contrast within one. Filters that see it first pass on
-    little else once batch normalisation has scaled them by it; they may learn brightness later.
+    Exposure varies between images far more than a defect's contrast within one. Filters that see it first
+    pass on little else once batch normalisation has scaled them by it; they may learn brightness later.
     """
     first = next(module for module in model.features if isinstance(module, nn.Conv2d))
     with torch.no_grad():
@@ -205,7 +206,7 @@ def centre_first_filters(model: Classifier) -> None:
 
 
 def augmenter() -> nn.Module:
-    """Return the augmentation: flips, small rotation and scale, brightness and contrast of the window as a whole.
+    """Return the augmentation: flips, small rotation and scale, brightness and contrast of the whole window.
 
     What sets defects apart stays: nothing is erased, blurred, or evened out within a window.
     """

@@ -1,13 +1,13 @@
 """Marks drawn on windows: a first lesson in small local changes, which needs neither labels nor pixel truth.
 
-Trained at once on the labels of whole images, a network sees exposure and texture long before it sees a spot ten
-pixels wide. Told first whether, and what kind of, mark was drawn on a window, it learns to look at detail; where it
-then finds marks in real images is where the first windows are cut.
+Trained at once on the labels of whole images, a network sees exposure and texture long before it sees a spot
+ten pixels wide. Told first whether, and what kind of, mark was drawn on a window, it learns to look at
+detail; where it then finds marks in real images is where the first windows are cut.
 
 References
 ----------
-The idea is that of Li et al. 2021, "CutPaste: Self-Supervised Learning for Anomaly Detection and Localization",
-arXiv 2104.04015; the marks here are drawn, not pasted.
+The idea is that of Li et al. 2021, "CutPaste: Self-Supervised Learning for Anomaly Detection and
+Localization", arXiv 2104.04015; the marks here are drawn, not pasted.
 """
 
 from __future__ import annotations

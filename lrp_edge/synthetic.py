@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import typer
 from numpy.random import Generator
 from numpy.typing import NDArray
 
@@ -194,18 +195,17 @@ _DEFECTS: dict[str, Callable[[Generator, Field], None]] = {
 }
 
 
+def _command(
+    folder: Annotated[Path, typer.Argument(help="Gets images/ and masks/.")],
+    count: Annotated[int, typer.Option(min=8, help="Parts, half of them OK.")] = 400,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+) -> None:
+    write_dataset(folder, count, seed)
+
+
 def main() -> None:
     """Write a dataset from the command line."""
-    import typer
-
-    def write(
-        folder: Annotated[Path, typer.Argument(help="Gets images/ and masks/.")],
-        count: Annotated[int, typer.Option(min=8, help="Parts, half of them OK.")] = 400,
-        seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    ) -> None:
-        write_dataset(folder, count, seed)
-
-    typer.run(write)
+    typer.run(_command)
 
 
 if __name__ == "__main__":

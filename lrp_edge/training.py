@@ -47,7 +47,8 @@ class Options:
     variant, width, pools, pooling, power, dropout
         The network, see :func:`lrp_edge.classifiers.vgg`.
     mark_epochs, mark_patch : int
-        Passes of the first lesson, marks drawn on windows, and the side of its windows; 0 passes leave it out.
+        Passes of the first lesson, marks drawn on windows, and the side of its windows; 0 passes leave it
+        out.
     epochs : int
         Passes of the second lesson, the labels; a pass is as many windows as there are training images.
     patch : int
@@ -152,8 +153,8 @@ def train(
     data : path
         A folder per class, or the magnetic-tile layout, see :func:`lrp_edge.datasets.open_dataset`.
     output : path
-        Folder for ``model.safetensors`` (weights and card), ``model.json`` (card), ``split.json`` (the images of
-        each part) and ``metrics.json``; made if it does not exist.
+        Folder for ``model.safetensors`` (weights and card), ``model.json`` (card), ``split.json`` (the images
+        of each part) and ``metrics.json``; made if it does not exist.
     options : Options, optional
         How to train.
     ok_class : str, optional

@@ -1,8 +1,9 @@
 """Windows of the training images at native resolution, chosen without pixel truth.
 
-A label holds for a whole image, and a window drawn at random from the image of a small defect often misses it.
-So a part of the windows is drawn where the present model finds the most evidence: in the image of a defect, for
-its class against the OK classes; in an OK image, for a defect, so that these windows are the hard negatives.
+A label holds for a whole image, and a window drawn at random from the image of a small defect often misses
+it. So a part of the windows is drawn where the present model finds the most evidence: in the image of a
+defect, for its class against the OK classes; in an OK image, for a defect, so that these windows are the hard
+negatives.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _start(centre: float, side: int, size: int, offset: float) -> int:
 
 
 def _extend(frame: Tensor, side: int) -> Tensor:
-    """Extend an image by reflection, over and over if it is very small, to at least `side` pixels each way."""
+    """Extend an image by reflection, again and again if need be, to at least `side` pixels each way."""
     for axis in (1, 2):
         missing = side - frame.shape[axis]
         if missing > 0:

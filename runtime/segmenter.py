@@ -157,7 +157,9 @@ class Segmenter:
         if not isinstance(frame, np.ndarray):
             raise LrpEdgeError(f"frame is {type(frame).__name__}; expected a NumPy array, {wanted}")
         if frame.dtype != np.uint8:
-            raise LrpEdgeError(f"frame is {_type(frame)}; expected {wanted}: give the camera's pixels, 0 to 255")
+            raise LrpEdgeError(
+                f"frame is {_type(frame)}; expected {wanted}: give the camera's pixels, 0 to 255"
+            )
         if frame.ndim == 2 and channels == 1:
             frame = frame[..., None]
         if frame.ndim != 3:
@@ -198,7 +200,8 @@ class Segmenter:
                 f"{self.path}: the scores are NaN or infinite; check the model's weights and export it again"
             )
         return [
-            self._result(*parts, milliseconds=milliseconds, batch=len(image)) for parts in zip(*outputs, strict=True)
+            self._result(*parts, milliseconds=milliseconds, batch=len(image))
+            for parts in zip(*outputs, strict=True)
         ]
 
     def _result(

@@ -136,10 +136,14 @@ def check_contract(session: Any, card: ModelCard, path: Path) -> tuple[int | Non
     inputs = {value.name: value for value in session.get_inputs()}
     found = inputs | {value.name: value for value in session.get_outputs()}
     if set(inputs) != {"image"}:
-        raise LrpEdgeError(f"{path}: the inputs are {', '.join(inputs)}; expected one, image: export the model again")
+        raise LrpEdgeError(
+            f"{path}: the inputs are {', '.join(inputs)}; expected one, image: export the model again"
+        )
     for name, (kind, shape) in expected.items():
         if name not in found:
-            raise LrpEdgeError(f"{path}: no tensor {name}; expected {', '.join(expected)}: export the model again")
+            raise LrpEdgeError(
+                f"{path}: no tensor {name}; expected {', '.join(expected)}: export the model again"
+            )
         value = found[name]
         if value.type != kind or not _fits(value.shape, shape):
             raise LrpEdgeError(

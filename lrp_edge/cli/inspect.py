@@ -1,0 +1,82 @@
+"""``lrp-edge inspect``: what is in an exported file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lrp_edge.cli.options import parse_size
+
+if TYPE_CHECKING:
+    from lrp_edge.export.inspect import Inspection
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("inspect")(inspect)
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A file that lrp-edge export wrote.")],
+    size: Annotated[str, typer.Option(help="Frame to count for, HxW [default: the model's, else 224x224].")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a model's tensors, card, operators and arithmetic."""
+    from lrp_edge.export.inspect import inspect as look
+
+    found = look(model, parse_size(size) if size else None)
+    if as_json:
+        typer.echo(json.dumps(_as_dict(found), indent=2))
+    else:
+        _print(found)
+
+
+def _as_dict(found: Inspection) -> dict[str, Any]:
+    parts = {
+        name: {"operators": dict(part.operators), "macs": part.macs, "other_elements": part.elements}
+        for name, part in (("forward", found.forward), ("relevance", found.relevance))
+    }
+    tensors = [dict(zip(("name", "type", "shape"), tensor, strict=True)) for tensor in found.tensors]
+    return {"tensors": tensors, "size": found.size, **parts, "card": json.loads(found.card.to_json())}
+
+
+def _print(found: Inspection) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console, card = Console(), found.card
+    tensors = Table("tensor", "type", "shape")
+    for row in found.tensors:
+        tensors.add_row(*row)
+    console.print(tensors)
+    facts = Table(show_header=False)
+    facts.add_row("classes", ", ".join(card.classes))
+    facts.add_row("defects", ", ".join(card.defects))
+    facts.add_row("explained", card.explained)
+    facts.add_row("frames", f"{card.input.order}, {_size(card.input.size)}, up to {card.input.max_batch} at once")
+    facts.add_row("composite", " ".join([card.composite, *_pairs(card.composite_parameters)]))
+    facts.add_row("mask", f"{' '.join([card.mask.method, *_pairs(card.mask.parameters)])} ({card.mask.found})")
+    facts.add_row("smoothing", f"{card.mask.smoothing}, close {card.mask.close}, open {card.mask.open}")
+    facts.add_row("precision", card.precision)
+    facts.add_row("parity", ", ".join(_pairs(card.parity)))
+    facts.add_row("provenance", ", ".join(_pairs(card.provenance)))
+    console.print(facts)
+    work = Table("part", "nodes", "GFLOP", "other elements", "operators", title=f"one frame of {_size(found.size)}")
+    for name, part in (("forward", found.forward), ("relevance", found.relevance)):
+        operators = ", ".join(f"{kind} {count}" for kind, count in part.operators.most_common())
+        nodes = str(sum(part.operators.values()))
+        work.add_row(name, nodes, f"{2 * part.macs / 1e9:.3f}", f"{part.elements / 1e6:.2f} M", operators)
+    console.print(work)
+    total = found.forward.macs + found.relevance.macs
+    console.print(f"class + mask: {total / max(1, found.forward.macs):.2f} times the classifier's arithmetic")
+
+
+def _size(size: tuple[int, int] | None) -> str:
+    return f"{size[0]}x{size[1]}" if size else "any size"
+
+
+def _pairs(values: dict[str, Any]) -> list[str]:
+    return [f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()]
