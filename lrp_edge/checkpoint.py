@@ -102,7 +102,8 @@ def _refuse_pickle(path: Path) -> None:
     if start.startswith(PICKLES):
         raise LrpEdgeError(
             f"{path}: this is a pickle, which can run code when it is read; expected a safetensors "
-            "checkpoint: save the weights with safetensors, or export a factory (module:function) that builds the model"
+            "checkpoint: save the weights with safetensors, or export a factory (module:function) that builds "
+            "the model"
         )
 
 

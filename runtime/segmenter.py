@@ -1,226 +1,184 @@
-"""An exported file as a function: camera frame → class, scores, mask, relevance."""
+"""An exported file, loaded and ready for frames."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.session import OUTPUTS, check_contract, first_line, open_session, read_card
+from lrp_edge.card import METADATA_KEY, ModelCard
+from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.runtime.segmentation import Segmentation
 
+with needs_extra("cpu"):
+    import onnxruntime
 
-@dataclass(frozen=True)
-class Segmentation:
-    """What the engine says of one frame.
+#: Short names of ONNX Runtime's providers, best first, with the extra that installs each.
+PROVIDERS = {
+    "cuda": ("CUDAExecutionProvider", "gpu"),
+    "cpu": ("CPUExecutionProvider", "cpu"),
+}
+_INPUT = {"image": "tensor(uint8)"}
+_OUTPUTS = {"scores": "tensor(float)", "label": "tensor(int32)", "mask": "tensor(uint8)", "relevance": "tensor(float)"}
 
-    Attributes
-    ----------
-    label : int
-        Index of the decided class.
-    name : str
-        Its name.
-    defect : bool
-        Whether that class counts as a defect.
-    scores : ndarray, float32 [K]
-        Softmax or sigmoid scores in the order of the card's classes.
-    mask : ndarray, uint8 [H, W]
-        255 on the defect, 0 elsewhere; empty for a frame decided OK.
-    relevance : ndarray, float32 [H, W]
-        Relevance of each pixel for the explained class.
-    milliseconds : float
-        Time of the engine's call that the frame was in.
-    batch : int
-        Frames in that call.
-    """
-
-    label: int
-    name: str
-    defect: bool
-    scores: NDArray[np.float32]
-    mask: NDArray[np.uint8]
-    relevance: NDArray[np.float32]
-    milliseconds: float
-    batch: int = 1
-
-    @property
-    def mask_area(self) -> float:
-        """Share of the frame's pixels in the mask, 0 to 1."""
-        return float(np.count_nonzero(self.mask)) / self.mask.size
+UInt8 = NDArray[np.uint8]
 
 
 class Segmenter:
-    """An exported model, ready to run.
+    """One session of ONNX Runtime behind the graph contract.
 
     Parameters
     ----------
     path : path
-        An ONNX file of ``lrp-edge export``.
-    provider : {"cpu", "cuda"}, optional
-        Where it runs; by default the best that is there.
+        A file that ``lrp-edge export`` wrote.
+    provider : {"cuda", "cpu"}, optional
+        What runs it; by default the best of those installed.
     threads : int, optional
-        Threads of one operator; by default ONNX Runtime's choice.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    card : ModelCard
-        The card inside it.
-    provider : str
-        Where it runs.
-    size : (height, width)
-        The frames' size in pixels; None where any is taken.
+        Threads of one call on the CPU; by default as many as there are cores.
 
     Raises
     ------
     LrpEdgeError
-        If the file is missing, no ONNX model, has no card or does not fit the graph contract, or if the provider is
-        unknown or not there.
-
-    Examples
-    --------
-    >>> segmenter = Segmenter("out/model.onnx")
-    >>> segmentation = segmenter(frame)
-    >>> segmentation.name, segmentation.mask.shape
+        If there is no such file, it is not ONNX, has no model card or other tensors than the contract's, or the
+        provider is not installed.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, provider: str | None = None, threads: int | None = None
-    ) -> None:
+    def __init__(self, path: str | Path, *, provider: str | None = None, threads: int | None = None) -> None:
         self.path = Path(path)
-        self._session, self.provider = open_session(self.path, provider, threads)
-        self.card = read_card(self._session, self.path)
-        self.size = check_contract(self._session, self.card, self.path)
-        fixed = self._session.get_inputs()[0].shape[0]
-        self._batch = fixed if isinstance(fixed, int) else None
+        self.provider = _choose(provider)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        self._session = _open(self.path, options, [PROVIDERS[self.provider][0]])
+        self.card = _read_card(self._session, self.path)
+        _check_tensors(self._session, self.path)
 
-    def __call__(self, frame: NDArray[np.uint8]) -> Segmentation:
-        """Decide and segment one frame.
+    def __call__(self, frame: UInt8) -> Segmentation:
+        """Segment one frame.
 
         Parameters
         ----------
-        frame : ndarray, uint8 [H, W, C]
-            In the card's channel order; [H, W] too for a gray model.
+        frame : uint8 [H, W, C], or [H, W] for a gray model
+            A camera frame in the card's channel order.
 
         Raises
         ------
         LrpEdgeError
-            If the frame's type, size or channels are not those of the model, or the engine fails.
+            If the frame's type, shape or size is not what the model takes.
         """
-        return self._run(self.check(frame)[None])[0]
+        return self._run(self._as_batch(frame, 3)[None])[0]
 
-    def batch(self, frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
-        """Decide and segment frames of one size.
+    def batch(self, frames: Sequence[UInt8] | UInt8) -> list[Segmentation]:
+        """Segment frames of one size, in calls of at most the card's ``max_batch``.
 
         Parameters
         ----------
-        frames : ndarray, uint8 [N, H, W, C], or sequence of [H, W, C]
-            More than the card's ``max_batch`` are run in several calls.
+        frames : uint8 [N, H, W, C], or sequence of frames of equal size
+            Camera frames.
 
         Raises
         ------
         LrpEdgeError
-            As for one frame, or if the frames differ in size.
+            As for one frame; also if the sizes differ.
         """
-        checked = [self.check(frame) for frame in frames]
-        sizes = sorted({frame.shape[:2] for frame in checked})
-        if len(sizes) > 1:
-            raise LrpEdgeError(
-                f"a batch has frames of {' and '.join(f'{h}x{w}' for h, w in sizes)} pixels; expected one size: "
-                f"batch frames of equal size together"
-            )
-        most = min(self.card.input.max_batch, self._batch or self.card.input.max_batch)
-        groups = [checked[start : start + most] for start in range(0, len(checked), most)]
+        if isinstance(frames, np.ndarray):
+            stacked = self._as_batch(frames, 4)
+        else:
+            checked = [self._as_batch(frame, 3) for frame in frames]
+            sizes = sorted({frame.shape[:2] for frame in checked})
+            if len(sizes) > 1:
+                raise LrpEdgeError(f"frames of a batch have sizes {sizes[0]} and {sizes[1]}; expected one size")
+            stacked = np.stack(checked) if checked else np.empty((0, 1, 1, self.card.input.channels), np.uint8)
+        limit = self.card.input.max_batch
         return [
-            result
-            for group in groups
-            for result in self._run(group[0][None] if len(group) == 1 else np.stack(group))
+            result for start in range(0, len(stacked), limit) for result in self._run(stacked[start : start + limit])
         ]
 
-    def check(self, frame: Any) -> NDArray[np.uint8]:
-        """Return a frame as [H, W, C], or say why it is none that the model takes.
-
-        Raises
-        ------
-        LrpEdgeError
-            If the frame is no array, or its type, rank, size or channels are not those of the model.
-        """
-        channels, order = self.card.input.channels, self.card.input.order
-        wanted = f"uint8 [H, W, {channels}] in {order} order"
+    def _as_batch(self, frame: Any, axes: int) -> UInt8:
+        """Check a frame (or batch, by its axes) and return it with a channel axis."""
+        spec = self.card.input
         if not isinstance(frame, np.ndarray):
-            raise LrpEdgeError(f"frame is {type(frame).__name__}; expected a NumPy array, {wanted}")
+            raise LrpEdgeError(f"frame is a {type(frame).__name__}; expected a NumPy array of uint8")
         if frame.dtype != np.uint8:
+            broken = frame.dtype.kind == "f" and not np.isfinite(frame).all()
             raise LrpEdgeError(
-                f"frame is {_type(frame)}; expected {wanted}: give the camera's pixels, 0 to 255"
+                f"frame is {frame.dtype}{' and has NaN or infinite values' if broken else ''}; expected uint8 with 0 "
+                "to 255, as the camera gives it"
             )
-        if frame.ndim == 2 and channels == 1:
+        if frame.ndim == axes - 1 and spec.channels == 1:
             frame = frame[..., None]
-        if frame.ndim != 3:
+        if frame.ndim != axes or frame.shape[-1] != spec.channels or 0 in frame.shape:
+            wanted = ("N, " if axes == 4 else "") + f"H, W, {spec.channels}"
+            raise LrpEdgeError(f"frame has shape {list(frame.shape)}; expected [{wanted}] ({spec.order})")
+        if spec.size is not None and frame.shape[-3:-1] != spec.size:
+            height, width = frame.shape[-3:-1]
             raise LrpEdgeError(
-                f"frame has shape {list(frame.shape)}; expected {wanted}: give several frames to batch()"
+                f"frame is {height}x{width}; this model takes {spec.size[0]}x{spec.size[1]}: resize the frame, or "
+                "export with --size dynamic"
             )
-        if frame.shape[2] != channels:
-            raise LrpEdgeError(
-                f"frame has {frame.shape[2]} channels; expected {channels} ({order}): convert it, or export the model "
-                f"for another channel order"
-            )
-        self._check_size(*frame.shape[:2])
         return frame
 
-    def _check_size(self, height: int, width: int) -> None:
-        if not height or not width:
-            raise LrpEdgeError(f"frame is {height}x{width} pixels; expected at least one pixel")
-        if any(want not in (None, have) for want, have in zip(self.size, (height, width), strict=True)):
-            wanted = "x".join("any" if side is None else str(side) for side in self.size)
-            raise LrpEdgeError(
-                f"frame is {height}x{width} pixels; expected {wanted} (height x width): resize it, or export the "
-                f"model for its size or for any"
-            )
-
-    def _run(self, image: NDArray[np.uint8]) -> list[Segmentation]:
+    def _run(self, batch: UInt8) -> list[Segmentation]:
         start = time.perf_counter()
         try:
-            outputs = self._session.run(OUTPUTS, {"image": np.ascontiguousarray(image)})
-        except Exception as error:  # ONNX Runtime's exceptions have no common base but this.
-            count, height, width = image.shape[:3]
-            raise LrpEdgeError(
-                f"{self.path}: ONNX Runtime failed on {count} frame(s) of {height}x{width} pixels ({first_line(error)}); "
-                f"expected frames of a size that the network takes"
-            ) from error
-        milliseconds = (time.perf_counter() - start) * 1e3
-        if not np.isfinite(outputs[0]).all():
-            raise LrpEdgeError(
-                f"{self.path}: the scores are NaN or infinite; check the model's weights and export it again"
-            )
+            scores, labels, masks, relevance = self._session.run(list(_OUTPUTS), {"image": batch})
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            raise LrpEdgeError(f"{self.path} failed on frames {list(batch.shape)}: {_first_line(error)}") from error
+        milliseconds = (time.perf_counter() - start) * 1e3 / len(batch)
+        defects = self.card.defect_indices
         return [
-            self._result(*parts, milliseconds=milliseconds, batch=len(image))
-            for parts in zip(*outputs, strict=True)
+            Segmentation(
+                int(label), self.card.classes[label], int(label) in defects, scores[i], masks[i], relevance[i], milliseconds
+            )
+            for i, label in enumerate(labels)
         ]
 
-    def _result(
-        self,
-        scores: NDArray[np.float32],
-        label: np.int32,
-        mask: NDArray[np.uint8],
-        relevance: NDArray[np.float32],
-        *,
-        milliseconds: float,
-        batch: int,
-    ) -> Segmentation:
-        name = self.card.classes[int(label)]
-        return Segmentation(
-            int(label), name, name in self.card.defects, scores, mask, relevance, milliseconds, batch
-        )
+
+def _choose(asked: str | None) -> str:
+    installed = onnxruntime.get_available_providers()
+    if asked is None:
+        return next(name for name, (provider, _) in PROVIDERS.items() if provider in installed)
+    if asked not in PROVIDERS:
+        raise LrpEdgeError(f"no provider {asked!r}; expected one of {', '.join(PROVIDERS)}")
+    provider, extra = PROVIDERS[asked]
+    if provider not in installed:
+        raise LrpEdgeError(f"this ONNX Runtime has no {provider}; install it with pip install 'lrp-edge[{extra}]'")
+    return asked
 
 
-def _type(frame: NDArray[Any]) -> str:
-    if np.issubdtype(frame.dtype, np.inexact) and not np.isfinite(frame).all():
-        return f"{frame.dtype} with NaN" if np.isnan(frame).any() else f"{frame.dtype} with infinities"
-    return str(frame.dtype)
+def _open(path: Path, options: Any, providers: list[str]) -> Any:
+    if not path.is_file():
+        raise LrpEdgeError(f"no model at {path}")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:
+        raise LrpEdgeError(f"{path} is no ONNX file that can be run: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _read_card(session: Any, path: Path) -> ModelCard:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise LrpEdgeError(f"{path} has no model card; expected a file that lrp-edge export wrote")
+    return ModelCard.from_json(text, str(path))
+
+
+def _check_tensors(session: Any, path: Path) -> None:
+    for kind, found, wanted in (
+        ("input", session.get_inputs(), _INPUT),
+        ("output", session.get_outputs(), _OUTPUTS),
+    ):
+        types = {tensor.name: tensor.type for tensor in found}
+        for name, tensor_type in wanted.items():
+            if types.get(name) != tensor_type:
+                raise LrpEdgeError(
+                    f"{path}: {kind} {name!r} is {types.get(name, 'missing')}; expected {tensor_type}: export again"
+                )

@@ -1,48 +1,27 @@
-"""Where results go: a folder of overlays, masks and one line a frame."""
+"""Where results go: images and a line of JSON for each frame."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.overlay import draw_overlay
-from lrp_edge.runtime.segmenter import Segmentation
+from lrp_edge.runtime.segmentation import Segmentation
 from lrp_edge.runtime.sources import Frame
-from lrp_edge.runtime.vision import load_cv2
 
-RESULTS = "results.jsonl"
-FOLDERS = ("overlays", "masks")
-
-
-class Sink(Protocol):
-    """Takes results in the order of the frames, between ``__enter__`` and ``__exit__``."""
-
-    def write(self, frame: Frame, segmentation: Segmentation) -> None:
-        """Take a frame and what the engine said of it."""
-
-    def skip(self, frame: Frame) -> None:
-        """Take the event of a frame that was left out; its `error` says why."""
-
-    def __enter__(self) -> Sink: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+with needs_extra("cpu"):
+    import cv2
 
 
-class ResultFolder:
-    """A folder with ``results.jsonl``, ``masks/`` and ``overlays/``.
+class FolderSink:
+    """Writes ``overlays/``, ``masks/`` and ``results.jsonl`` into a folder; a context manager.
 
-    The lines are collected in ``results.jsonl.part``, which gets its name when the folder is closed, also by an error
-    or a signal. If no frame came, nothing is left. Older results are removed when the first frame comes.
+    Each line of ``results.jsonl`` is flushed as it is written, so that the file is whole after an interruption.
 
     Parameters
     ----------
@@ -51,104 +30,78 @@ class ResultFolder:
     order : {"BGR", "RGB", "GRAY"}
         Channel order of the frames.
     overlays : bool
-        Draw overlays.
+        Whether to draw overlays.
     overwrite : bool
-        Replace results that are there.
+        Whether results that are there may be replaced.
 
     Raises
     ------
     LrpEdgeError
-        On entering, if the folder cannot be written, or has results that are not to be replaced.
+        If the folder cannot be written, or holds results already.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], order: str, *, overlays: bool = True, overwrite: bool = False
+        self, folder: str | Path, order: str, *, overlays: bool = True, overwrite: bool = False
     ) -> None:
-        self.folder = Path(folder)
-        self.order = order
-        self.overlays = overlays
-        self.overwrite = overwrite
-        self._lines = 0
-
-    @property
-    def results(self) -> Path:
-        """The file with one line a frame."""
-        return self.folder / RESULTS
-
-    def __enter__(self) -> ResultFolder:
-        old = [name for name in (RESULTS, *FOLDERS) if (self.folder / name).exists()]
-        if old and not self.overwrite:
-            raise LrpEdgeError(
-                f"{self.folder}: {old[0]} is there from an earlier run; choose another folder or give --overwrite"
-            )
-        self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        self.folder, self.order, self.overlays = Path(folder), order, overlays
+        self._results = self.folder / "results.jsonl"
+        if self._results.exists() and not overwrite:
+            raise LrpEdgeError(f"{self._results} exists; choose another folder, or --overwrite")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._part = self.folder / f"{RESULTS}.part"
-            self._file: IO[str] = self._part.open("w", encoding="utf-8")
+            for part in ("masks", "overlays") if overlays else ("masks",):
+                (self.folder / part).mkdir(parents=True, exist_ok=True)
+            self._file = self._results.open("w")
         except OSError as error:
-            raise LrpEdgeError(
-                f"{self.folder}: cannot be written ({error.strerror}); choose another folder with -o"
-            ) from error
+            raise LrpEdgeError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+
+    def __enter__(self) -> FolderSink:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        if self._lines:
-            os.replace(self._part, self.results)
-            return
-        self._part.unlink()
-        for path in self._made:
-            path.rmdir()
 
-    def write(self, frame: Frame, segmentation: Segmentation) -> None:
-        """Write mask, overlay and line of a frame."""
-        if frame.image is None:
-            raise ValueError("a frame without image has no segmentation")
+    def write(self, frame: Frame, result: Segmentation) -> None:
+        """Write a frame's images and its line.
+
+        Raises
+        ------
+        LrpEdgeError
+            If an image cannot be written.
+        """
+        assert frame.image is not None
+        name = f"{frame.index:06d}_{Path(frame.source.partition('#')[0]).stem}.png"
         line: dict[str, Any] = {
             "frame": frame.index,
             "source": frame.source,
-            "label": segmentation.label,
-            "name": segmentation.name,
-            "defect": segmentation.defect,
-            "scores": [float(f"{score:.7g}") for score in segmentation.scores],
-            "mask_area": segmentation.mask_area,
-            "latency_ms": round(segmentation.milliseconds, 3),
-            "mask": self._save("masks", frame.key, segmentation.mask),
+            "label": result.label,
+            "name": result.name,
+            "defect": result.defect,
+            "scores": [round(float(score), 6) for score in result.scores],
+            "mask_fraction": round(float(np.count_nonzero(result.mask) / result.mask.size), 6),
+            "latency_ms": round(result.milliseconds, 3),
+            "mask": f"masks/{name}",
         }
+        self._image(line["mask"], result.mask)
         if self.overlays:
-            picture = draw_overlay(frame.image, segmentation, self.order)
-            line["overlay"] = self._save("overlays", frame.key, picture)
-        if frame.timestamp is not None:
-            line["timestamp"] = frame.timestamp
+            line["overlay"] = f"overlays/{name}"
+            self._image(line["overlay"], draw_overlay(frame.image, result, self.order))
         self._line(line)
 
-    def skip(self, frame: Frame) -> None:
-        """Write a line that says why a frame was left out."""
+    def write_error(self, frame: Frame) -> None:
+        """Write the line of a frame that could not be read."""
         self._line({"frame": frame.index, "source": frame.source, "error": frame.error})
 
-    def _line(self, line: dict[str, Any]) -> None:
-        if not self._lines:
-            self._clear()
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._file.flush()
-        self._lines += 1
-
-    def _save(self, kind: str, key: str, image: NDArray[np.uint8]) -> str:
-        if not self._lines:
-            self._clear()
-        name = f"{kind}/{key}.png"
+    def _image(self, name: str, image: Any) -> None:
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.write_bytes(load_cv2().imencode(".png", image)[1].tobytes())
-        os.replace(part, path)
-        return name
+        encoded, data = cv2.imencode(".png", image)
+        try:
+            assert encoded
+            path.write_bytes(data.tobytes())
+        except OSError as error:
+            raise LrpEdgeError(f"cannot write {path}: {error.strerror}") from error
 
-    def _clear(self) -> None:
-        self.results.unlink(missing_ok=True)
-        for name in FOLDERS:
-            if (self.folder / name).exists():
-                shutil.rmtree(self.folder / name)
+    def _line(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()

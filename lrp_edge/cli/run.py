@@ -1,14 +1,11 @@
-"""``lrp-edge run``: frames through a model to overlays, masks and one line a frame."""
+"""``lrp-edge run``: frames through a model into overlays, masks and results.jsonl."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from lrp_edge.runtime import Segmenter, Summary
 
 
 def register(app: typer.Typer) -> None:
@@ -18,69 +15,39 @@ def register(app: typer.Typer) -> None:
 
 def run(
     model: Annotated[Path, typer.Argument(help="A file that lrp-edge export wrote.")],
-    source: Annotated[
-        str,
-        typer.Option(
-            help="Image, folder (searched for images), quoted glob such as 'Imgs/*.jpg', or video file."
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for overlays, masks and results.jsonl.")
-    ],
-    provider: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option(help="Where to run [default: the best there is].")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the engine [default: all cores].")
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Frames in one call of the engine.")] = 1,
+    source: Annotated[str, typer.Option(help="Image, folder, glob or video.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
+    provider: Annotated[str, typer.Option(help="cuda or cpu [default: the best installed].")] = "",
+    batch: Annotated[int, typer.Option(min=1, help="Frames in one call.")] = 1,
+    skip_bad: Annotated[bool, typer.Option(help="Go on after a frame that cannot be read.")] = False,
     overlays: Annotated[bool, typer.Option(help="Draw overlays.")] = True,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out, and count, frames that cannot be read or taken.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the results in the folder.")
-    ] = False,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar on a terminal.")] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace results that are there.")] = False,
 ) -> None:
-    """Run a model over frames."""
-    import sys
+    """Run a model over frames; write overlays, masks and results.jsonl."""
+    from rich.progress import Progress
 
-    from lrp_edge.errors import LrpEdgeError
-    from lrp_edge.runtime import ResultFolder, Segmenter, open_source
-    from lrp_edge.runtime import run as run_loop
-    from lrp_edge.runtime.loop import refuse_faults
+    from lrp_edge.runtime.run import run as run_model
+    from lrp_edge.runtime.segmenter import Segmenter
+    from lrp_edge.runtime.sources import open_source
 
-    if Path(source).is_dir() and Path(source).resolve() in (output.resolve(), *output.resolve().parents):
-        raise LrpEdgeError(
-            f"{output} lies inside the source {source}, where its pictures would be taken for frames: choose another "
-            f"folder with -o"
-        )
-    segmenter = Segmenter(model, provider=provider, threads=threads)
+    segmenter = Segmenter(model, provider=provider or None)
     frames = open_source(source, segmenter.card.input.order)
-    if not skip_bad:
-        refuse_faults(frames)
-    hidden = not (progress and sys.stderr.isatty())
-    with (
-        ResultFolder(output, segmenter.card.input.order, overlays=overlays, overwrite=overwrite) as folder,
-        typer.progressbar(length=frames.length or 0, label="frames", file=sys.stderr, hidden=hidden) as bar,
-    ):
-        summary = run_loop(segmenter, frames, [folder], batch=batch, skip_bad=skip_bad, advance=bar.update)
-    typer.echo(_report(summary, segmenter, folder.results))
-    if summary.signal:
-        raise typer.Exit(128 + summary.signal)
-
-
-def _report(summary: Summary, segmenter: Segmenter, results: Path) -> str:
-    counts = [f"{name} {summary.classes[name]}" for name in segmenter.card.defects if summary.classes[name]]
-    lines = [
-        "stopped by a signal; what was done is written" if summary.signal else "",
-        f"{summary.frames} frames in {summary.seconds:.1f} s, {summary.fps:.1f} frames/s on {segmenter.provider}",
-        f"engine latency p50 {summary.latency(50):.2f} ms, p99 {summary.latency(99):.2f} ms"
-        if summary.frames
-        else "",
-        f"defects {summary.defects}" + (f": {', '.join(counts)}" if counts else ""),
-        f"skipped {summary.skipped}: their lines in {results} say why" if summary.skipped else "",
-        f"results: {results}" if summary.frames or summary.skipped else "nothing written",
-    ]
-    return "\n".join(line for line in lines if line)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("frames", total=frames.length)
+        summary = run_model(
+            segmenter,
+            frames,
+            output,
+            batch=batch,
+            skip_bad=skip_bad,
+            overlays=overlays,
+            overwrite=overwrite,
+            progress=lambda done: bar.advance(task, done),
+        )
+    for problem in summary.skipped:
+        typer.echo(f"skipped: {problem}", err=True)
+    for line in summary.lines():
+        typer.echo(line)
+    typer.echo(f"results in {output}")
+    if summary.interrupted:
+        raise typer.Exit(130)
