@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,8 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
         example = example.repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
     dynamic = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own code
             program = torch.export.export(model, (example,), dynamic_shapes=(dynamic,))
             program = program.run_decompositions({})
     except Exception as error:

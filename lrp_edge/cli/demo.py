@@ -1,0 +1,24 @@
+"""``lrp-edge demo``: the main job end to end, on a line that the computer draws."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("demo")(demo)
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything.")] = Path("demo-line"),
+    frames: Annotated[int, typer.Option(min=1, help="Parts on the line.")] = 48,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same line.")] = 0,
+) -> None:
+    """Export, prove, compile and run the shipped model over a drawn line; leave a page to look at."""
+    from lrp_edge.demo import demo as run_demo
+
+    run_demo(output, frames=frames, seed=seed, say=typer.echo)
