@@ -61,7 +61,7 @@ class Lesson(lightning.LightningModule):
         super().__init__()
         self.model: Classifier = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.card, self.options, self.windows = card, options, windows
-        self.augment = augmenter()
+        self.augment: nn.Module = nn.Identity()
         self.register_buffer("mean", torch.tensor(card.input.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(card.input.std)[:, None, None])
         self.history: list[dict[str, float]] = []
@@ -71,7 +71,7 @@ class Lesson(lightning.LightningModule):
         """Normalise images of shape [N, C, H, W] in [0, 1]."""
         return ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+    def train_dataloader(self) -> DataLoader[Any]:
         self.windows.draw(self.current_epoch)
         batch, workers = self.options.batch, self.options.workers
         return DataLoader(self.windows, batch, num_workers=workers, drop_last=len(self.windows) > batch)
@@ -80,10 +80,13 @@ class Lesson(lightning.LightningModule):
         images, labels = batch
         with torch.autocast(self.device.type, enabled=False):
             frames = self.normalise(self.augment(images / 255).clamp(0, 1))
-        logits = self.model(frames).float()
-        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self.options.label_smoothing)
+        loss = self.loss(frames, labels)
         self._losses.append(loss.detach())
         return loss
+
+    def loss(self, frames: Tensor, labels: Tensor) -> Tensor:
+        """Loss of normalised frames [N, C, H, W]."""
+        raise NotImplementedError
 
     def on_train_epoch_end(self) -> None:
         loss = float(torch.stack(self._losses).mean())
@@ -131,12 +134,20 @@ class Lesson(lightning.LightningModule):
 
 
 class MarkLesson(Lesson):
-    """Tell windows with a drawn mark from those without."""
+    """Tell what kind of mark was drawn, if any, at each position of a window."""
+
+    balance: Tensor
 
     def __init__(self, card: ModelCard, options: Options, windows: MarkedWindows) -> None:
         model = build({**card.architecture, "classes": 1 + len(KINDS)})
         centre_first_filters(model)
         super().__init__(model, card, options, windows)
+        # Most positions have no mark.
+        self.register_buffer("balance", torch.tensor([0.3] + [1.0] * len(KINDS)))
+        self.augment = augmentation.AugmentationSequential(*photometric(), data_keys=["input"])
+
+    def loss(self, frames: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(evidence(self.model, frames).float(), labels, weight=self.balance)
 
     def sought(self, scores: Tensor, label: int) -> Tensor:
         """Whatever the class: any mark against none."""
@@ -157,10 +168,11 @@ class LabelLesson(Lesson):
         else:
             model.features.load_state_dict(features.state_dict())
         super().__init__(model, card, options, windows)
+        self.augment = augmentation.AugmentationSequential(*geometric(), *photometric(), data_keys=["input"])
         self.figures: Figures | None = None
         self._answers: list[tuple[Tensor, Tensor]] = []
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+    def train_dataloader(self) -> DataLoader[Any]:
         since = self.current_epoch - self.options.look_from
         if self.options.guided and since >= 0 and since % self.options.look_every == 0:
             self.look(self.windows)
@@ -171,6 +183,10 @@ class LabelLesson(Lesson):
         defects, ok = list(self.card.defect_indices), list(self.card.ok_indices)
         wanted = scores[label] if label in defects else scores[defects].amax(0)
         return wanted - scores[ok].amax(0)
+
+    def loss(self, frames: Tensor, labels: Tensor) -> Tensor:
+        logits = self.model(frames).float()
+        return nn.functional.cross_entropy(logits, labels, label_smoothing=self.options.label_smoothing)
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
@@ -205,19 +221,21 @@ def centre_first_filters(model: Classifier) -> None:
         first.weight -= first.weight.mean((1, 2, 3), keepdim=True)
 
 
-def augmenter() -> nn.Module:
-    """Return the augmentation: flips, small rotation and scale, brightness and contrast of the whole window.
-
-    What sets defects apart stays: nothing is erased, blurred, or evened out within a window.
-    """
-    return augmentation.AugmentationSequential(
+def geometric() -> list[Any]:
+    """Return flips, small rotation and scale."""
+    return [
         augmentation.RandomHorizontalFlip(p=0.5),
         augmentation.RandomVerticalFlip(p=0.5),
         augmentation.RandomAffine(degrees=10.0, scale=(0.9, 1.1), padding_mode="reflection", p=1.0),
+    ]
+
+
+def photometric() -> list[Any]:
+    """Return brightness and contrast of the whole window; what differs within a window stays as it is."""
+    return [
         augmentation.RandomBrightness((0.9, 1.1), p=1.0),
         augmentation.RandomContrast((0.8, 1.25), p=1.0),
-        data_keys=["input"],
-    )
+    ]
 
 
 def measure(scores: Tensor, labels: Tensor, card: ModelCard) -> Figures:

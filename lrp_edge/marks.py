@@ -1,7 +1,7 @@
 """Marks drawn on windows: a first lesson in small local changes, which needs neither labels nor pixel truth.
 
 Trained at once on the labels of whole images, a network sees exposure and texture long before it sees a spot
-ten pixels wide. Told first whether, and what kind of, mark was drawn on a window, it learns to look at
+ten pixels wide. Told first what kind of mark was drawn where on a window, it learns within minutes to look at
 detail; where it then finds marks in real images is where the first windows are cut.
 
 References
@@ -23,7 +23,7 @@ from lrp_edge.windows import Windows
 with needs_extra("train"):
     import cv2
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
     from torch.utils.data import Dataset
 
 Shape = NDArray[np.float32]
@@ -69,15 +69,29 @@ def area(side: int, generator: np.random.Generator) -> Shape:
     return 0.6 * _soften(shape, generator.uniform(0.5, 3))
 
 
-#: What can be drawn; its index plus one is the class, and class 0 has no mark.
+#: What can be drawn; its index plus one is the class, and class 0 is no mark.
 KINDS: tuple[Callable[[int, np.random.Generator], Shape], ...] = (spot, crack, area)
+MOST_MARKS = 2
+#: The least of a mark's full strength that a position's cell must hold to be of the mark's kind.
+VISIBLE = 0.3
 
 
-class MarkedWindows(Dataset[tuple[Tensor, int]]):
-    """Windows with a mark or none: uint8 [C, side, side] and the kind of mark, 0 for none."""
+class MarkedWindows(Dataset[tuple[Tensor, Tensor]]):
+    """Windows with marks or none, and what was drawn where.
 
-    def __init__(self, windows: Windows) -> None:
-        self.windows = windows
+    Items are uint8 [C, side, side] and int64 [side / stride, side / stride], the kind of mark at each position
+    of the features, 0 for none.
+
+    Parameters
+    ----------
+    windows : Windows
+        Where the windows come from.
+    stride : int
+        Pixels from one position of the features to the next.
+    """
+
+    def __init__(self, windows: Windows, stride: int) -> None:
+        self.windows, self.stride = windows, stride
 
     def draw(self, epoch: int) -> None:
         """Choose the windows of an epoch."""
@@ -86,16 +100,19 @@ class MarkedWindows(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        window, _ = self.windows[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, _ = self.windows[index]
+        window, side = image.float(), self.windows.side
+        kinds = torch.zeros(side // self.stride, side // self.stride, dtype=torch.int64)
         generator = np.random.default_rng((self.windows.seed, self.windows.epoch, index, 1))
-        kind = int(generator.integers(0, len(KINDS) + 1))
-        if kind:
+        for _ in range(generator.integers(0, MOST_MARKS + 1)):
+            kind = int(generator.integers(1, len(KINDS) + 1))
             dark = generator.random() < 0.7
             depth = generator.uniform(0.12, 0.5) if dark else -generator.uniform(0.15, 0.6)
-            shape = torch.from_numpy(KINDS[kind - 1](self.windows.side, generator))
-            window = (window * (1 - depth * shape)).round().clamp(0, 255).to(torch.uint8)
-        return window, kind
+            shape = torch.from_numpy(KINDS[kind - 1](side, generator))
+            window = window * (1 - depth * shape)
+            kinds[nn.functional.max_pool2d(shape[None], self.stride)[0] > VISIBLE] = kind
+        return window.round().clamp(0, 255).to(torch.uint8), kinds
 
 
 def _position(side: int, generator: np.random.Generator) -> NDArray[np.float64]:

@@ -78,8 +78,8 @@ class Options:
     pools: int = 5
     pooling: str = "gem"
     power: float = 3.0
-    dropout: float = 0.2
-    mark_epochs: int = 30
+    dropout: float = 0.1
+    mark_epochs: int = 20
     mark_patch: int = 128
     epochs: int = 60
     patch: int = 192
@@ -88,8 +88,8 @@ class Options:
     weight_decay: float = 1e-2
     label_smoothing: float = 0.05
     guided: float = 0.5
-    look_every: int = 4
-    look_from: int = 8
+    look_every: int = 3
+    look_from: int = 4
     balance: float = 0.5
     channels: str = "auto"
     val: float = 0.1
@@ -179,13 +179,13 @@ def train(
     """
     started = time.monotonic()
     options = options or Options()
-    output = _claim(Path(output), overwrite)
     dataset = open_dataset(data, skip_bad=skip_bad)
     defects = defect_names(dataset.classes, ok_class)
     if not defects:
         raise LrpEdgeError(
             f"all classes {', '.join(dataset.classes)} count as OK; name the OK class with --ok-class"
         )
+    output = _claim(Path(output), overwrite)
     parts = split(
         dataset, seed=options.seed, fractions=(1 - options.val - options.test, options.val, options.test)
     )
@@ -210,9 +210,8 @@ def _fit(parts: Split, card: ModelCard, options: Options, progress: bool) -> Lab
     windows = Windows(frames, options.patch, options.balance, options.guided, options.seed)
     features = None
     if options.mark_epochs:
-        marks = MarkLesson(
-            card, options, MarkedWindows(Windows(frames, options.mark_patch, 0, 0, options.seed))
-        )
+        marked = MarkedWindows(Windows(frames, options.mark_patch, 0, 0, options.seed), 2**options.pools)
+        marks = MarkLesson(card, options, marked)
         _trainer(options, options.mark_epochs, progress).fit(marks)
         marks.look(windows)
         features = marks.model.features

@@ -55,6 +55,7 @@ class Segmenter:
         if threads is not None:
             options.intra_op_num_threads = threads
         self._session = _open(self.path, options, [PROVIDERS[self.provider][0]])
+        self.provider = _started(self._session, provider)
         self.card = _read_card(self._session, self.path)
         _check_tensors(self._session, self.path)
 
@@ -149,6 +150,17 @@ def _choose(asked: str | None) -> str:
     if provider not in installed:
         raise LrpEdgeError(f"this ONNX Runtime has no {provider}; install it with pip install 'lrp-edge[{extra}]'")
     return asked
+
+
+def _started(session: Any, asked: str | None) -> str:
+    """Return the provider that runs: ONNX Runtime lists CUDA without a GPU too, and then falls back to the CPU."""
+    running = session.get_providers()
+    started = next(name for name, (provider, _) in PROVIDERS.items() if provider in running)
+    if asked not in (None, started):
+        raise LrpEdgeError(
+            f"provider {asked} did not start, only {started} did; check driver and libraries, or ask for {started}"
+        )
+    return started
 
 
 def _open(path: Path, options: Any, providers: list[str]) -> Any:

@@ -23,7 +23,8 @@ with needs_extra("cpu"):
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 VIDEOS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm"})
 # cv2 decodes what is there of a file that was cut short and only warns, so its end is looked at first.
-_ENDS = {".jpg": b"\xff\xd9", ".jpeg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
+_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", 0xDA, b"\xff\xd9"
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,29 @@ def read_image(path: Path, order: str = "BGR") -> NDArray[np.uint8]:
         data = path.read_bytes()
     except OSError as error:
         raise LrpEdgeError(f"{path} cannot be read: {error.strerror}") from error
-    end = _ENDS.get(path.suffix.lower())
-    if end is not None and end not in data[-64:]:
-        raise LrpEdgeError(f"{path} is cut short or not an image")
+    if _is_cut_short(data):
+        raise LrpEdgeError(f"{path} is cut short; mend or remove it")
     flag = cv2.IMREAD_GRAYSCALE if order == "GRAY" else cv2.IMREAD_COLOR
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
     if image is None:
         raise LrpEdgeError(f"{path} is not an image that OpenCV can decode")
     return _ordered(image, order)
+
+
+def _is_cut_short(data: bytes) -> bool:
+    if data.startswith(_PNG):
+        return _PNG_END not in data
+    return data.startswith(_JPEG) and not _has_jpeg_end(data)
+
+
+def _has_jpeg_end(data: bytes) -> bool:
+    """Look behind the start of the first scan: a thumbnail before it has an end marker of its own."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] == _JPEG_SCAN:
+            return _JPEG_END in data[at:]
+        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False
 
 
 def _ordered(image: NDArray[np.uint8], order: str) -> NDArray[np.uint8]:

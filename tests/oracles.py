@@ -122,7 +122,11 @@ _POOLS = (
 
 _HEADS = (
     lambda channels, draw: [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4)],
-    lambda channels, draw: [nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Linear(6 * channels, 4, bias=False)],
+    lambda channels, draw: [
+        nn.AdaptiveAvgPool2d((2, 3)),
+        nn.Flatten(),
+        nn.Linear(6 * channels, 4, bias=False),
+    ],
     lambda channels, draw: [
         nn.AdaptiveAvgPool2d(2),
         nn.Flatten(),

@@ -71,5 +71,3 @@ def expected(frame: np.ndarray) -> tuple[np.ndarray, int, np.ndarray, np.ndarray
     logits = relevance.mean() * np.array(GAIN) + np.array(BIAS)
     scores = np.exp(logits - logits.max())
     return scores / scores.sum(), int(logits.argmax()), (relevance > LIMIT) * 255, relevance
-
-

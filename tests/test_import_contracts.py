@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grimp
 import pytest
-from importlinter.application.use_cases import lint_imports
-from importlinter.configuration import configure
 
 ROOT = Path(__file__).resolve().parents[1]
 
-configure()
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("lrp_edge", include_external_packages=True, cache_dir=None)
 
 
-def test_the_rooms_import_one_way(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_contracts_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
     monkeypatch.chdir(ROOT)
-    kept = lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None, is_debug_mode=True)
-    assert kept, capsys.readouterr().out
+    status = lint_imports(config_filename="pyproject.toml", no_cache=True)
+    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
 
 
-def test_the_linter_sees_through_the_symlinks() -> None:
-    import grimp
+def test_the_graph_reaches_through_the_symlinks(graph: grimp.ImportGraph) -> None:
+    assert "torch" in graph.find_modules_directly_imported_by("lrp_edge.export.onnx_file")
+    assert "onnxruntime" in graph.find_modules_directly_imported_by("lrp_edge.runtime.segmenter")
 
-    graph = grimp.build_graph("lrp_edge", cache_dir=None)
-    assert "lrp_edge.errors" in graph.find_modules_directly_imported_by("lrp_edge.runtime.segmenter")
-    assert "lrp_edge.export.onnx_file" in graph.modules
+
+def test_the_runtime_knows_card_and_errors_only(graph: grimp.ImportGraph) -> None:
+    rooms = {"lrp_edge.runtime", *graph.find_descendants("lrp_edge.runtime")}
+    imported = {name for room in rooms for name in graph.find_modules_directly_imported_by(room)}
+    inside = {name for name in imported - rooms if name.partition(".")[0] == "lrp_edge"}
+    assert inside == {"lrp_edge.card", "lrp_edge.errors"}
+
+
+def test_no_room_imports_the_command_line(graph: grimp.ImportGraph) -> None:
+    verbs = {"lrp_edge.cli", *graph.find_descendants("lrp_edge.cli")}
+    importers = {name for verb in verbs for name in graph.find_modules_that_directly_import(verb)}
+    assert importers <= verbs

@@ -32,8 +32,8 @@ def train(
     ] = 5,
     pooling: Annotated[Literal["gem", "average", "max"], typer.Option(help="Global pooling.")] = "gem",
     power: Annotated[float, typer.Option(min=1, help="Power of the generalised mean (gem).")] = 3.0,
-    dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Dropout before the linear layer.")] = 0.2,
-    mark_epochs: Annotated[int, typer.Option(min=0, help="Passes of the first lesson, drawn marks.")] = 30,
+    dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Dropout before the linear layer.")] = 0.1,
+    mark_epochs: Annotated[int, typer.Option(min=0, help="Passes of the first lesson, drawn marks.")] = 20,
     mark_patch: Annotated[int, typer.Option(min=32, help="Side of its windows in pixels.")] = 128,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of as many windows as images.")] = 60,
     patch: Annotated[
@@ -44,8 +44,8 @@ def train(
     weight_decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 1e-2,
     label_smoothing: Annotated[float, typer.Option(min=0, max=0.99, help="Label smoothing.")] = 0.05,
     guided: Annotated[float, typer.Option(min=0, max=1, help="Share of windows chosen by evidence.")] = 0.5,
-    look_every: Annotated[int, typer.Option(min=1, help="Epochs between two looks for evidence.")] = 4,
-    look_from: Annotated[int, typer.Option(min=0, help="First epoch with a look for evidence.")] = 8,
+    look_every: Annotated[int, typer.Option(min=1, help="Epochs between two looks for evidence.")] = 3,
+    look_from: Annotated[int, typer.Option(min=0, help="First epoch with a look for evidence.")] = 4,
     balance: Annotated[
         float, typer.Option(min=0, max=1, help="0: images as they occur; 1: classes alike.")
     ] = 0.5,

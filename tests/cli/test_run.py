@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from runtime_graphs import brightness_card, brightness_graph, expected
+from typer.testing import CliRunner
+
+from lrp_edge.cli import app
+from lrp_edge.errors import LrpEdgeError
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    onnx.save(brightness_graph(brightness_card(), 3, None), path)
+    return path
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """Frames of two sizes, two of them of one name in different folders."""
+    folder = tmp_path / "frames"
+    rng = np.random.default_rng(0)
+    for name, size, low in (("a/x", (20, 30), 0), ("b/x", (24, 16), 150), ("b/y", (24, 16), 0)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{name}.png"), rng.integers(low, low + 106, (*size, 3), dtype=np.uint8))
+    return folder
+
+
+def run(*arguments: object):  # noqa: ANN201
+    return CliRunner().invoke(app, ["run", *map(str, arguments)])
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_results_are_what_numpy_says(model: Path, frames: Path, tmp_path: Path, batch: int) -> None:
+    done = run(model, "--source", frames, "-o", tmp_path / "out", "--batch", batch)
+    assert done.exit_code == 0, done.output
+    assert "3 frames" in done.output
+    found = lines(tmp_path / "out")
+    assert [Path(line["source"]).relative_to(frames).as_posix() for line in found] == [
+        "a/x.png",
+        "b/x.png",
+        "b/y.png",
+    ]
+    for line in found:
+        image = cv2.imread(line["source"])
+        scores, label, mask, _ = expected(image)
+        np.testing.assert_allclose(line["scores"], scores, atol=2e-6)
+        assert (line["label"], line["defect"]) == (label, label == 1)
+        np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out" / line["mask"]), 0), mask)
+        assert line["mask_fraction"] == pytest.approx((mask > 0).mean(), abs=1e-6)
+        assert cv2.imread(str(tmp_path / "out" / line["overlay"])).shape[1] >= image.shape[1]
+    assert len({line["mask"] for line in found}) == 3
+
+
+def test_no_overlays(model: Path, frames: Path, tmp_path: Path) -> None:
+    assert run(model, "--source", frames, "-o", tmp_path / "out", "--no-overlays").exit_code == 0
+    assert not (tmp_path / "out" / "overlays").exists()
+
+
+def cut_short(frames: Path, suffix: str) -> Path:
+    path = frames / f"z{suffix}"
+    data = cv2.imencode(suffix, np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8))[1].tobytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_cut_image_stops_the_run_or_gets_a_line(model: Path, frames: Path, tmp_path: Path, suffix: str) -> None:
+    bad = cut_short(frames, suffix)
+    done = run(model, "--source", frames, "-o", tmp_path / "out")
+    assert isinstance(done.exception, LrpEdgeError)
+    assert str(bad) in str(done.exception)
+    done = run(model, "--source", frames, "-o", tmp_path / "more", "--skip-bad")
+    assert done.exit_code == 0
+    assert "1 skipped" in done.output
+    found = lines(tmp_path / "more")
+    assert [bool(line.get("error")) for line in found] == [False, False, False, True]
+    assert str(bad) in found[-1]["error"]
+
+
+def test_jpeg_with_bytes_behind_its_end_is_whole(model: Path, tmp_path: Path) -> None:
+    data = cv2.imencode(".jpg", np.full((32, 32, 3), 40, np.uint8))[1].tobytes()
+    (tmp_path / "camera.jpg").write_bytes(data + bytes(500))
+    assert run(model, "--source", tmp_path / "camera.jpg", "-o", tmp_path / "out").exit_code == 0
+
+
+def test_video_frames_come_in_order(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "line.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no MJPG")
+    for level in (20, 140, 240):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    assert run(model, "--source", path, "-o", tmp_path / "out").exit_code == 0
+    assert [line["name"] for line in lines(tmp_path / "out")] == ["ok", "stain", "stain"]
+    assert [line["frame"] for line in lines(tmp_path / "out")] == [0, 1, 2]
+
+
+def test_results_are_not_replaced_unasked(model: Path, frames: Path, tmp_path: Path) -> None:
+    assert run(model, "--source", frames, "-o", tmp_path / "out").exit_code == 0
+    before = (tmp_path / "out" / "results.jsonl").read_bytes()
+    done = run(model, "--source", frames / "a", "-o", tmp_path / "out")
+    assert isinstance(done.exception, LrpEdgeError)
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == before
+    assert run(model, "--source", frames / "a", "-o", tmp_path / "out", "--overwrite").exit_code == 0
+    assert len(lines(tmp_path / "out")) == 1
+
+
+def test_sources_that_are_none_write_nothing(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for source in (tmp_path / "empty", tmp_path / "missing.png", tmp_path / "*.gif"):
+        done = run(model, "--source", source, "-o", tmp_path / "out")
+        assert isinstance(done.exception, LrpEdgeError), source
+        assert not (tmp_path / "out").exists()
+
+
+def test_output_that_cannot_be_a_folder(model: Path, frames: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(model, "--source", frames, "-o", tmp_path / "file" / "out")
+    assert isinstance(done.exception, LrpEdgeError)
+    assert "cannot write" in str(done.exception)

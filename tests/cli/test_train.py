@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from images import write_folder
+from typer import Typer
+from typer.testing import CliRunner
+
+from lrp_edge.cli import train as verb
+from lrp_edge.errors import LrpEdgeError
+
+SIZES = {"--width": 0.05, "--pools": 3, "--epochs": 1, "--mark-epochs": 0, "--patch": 48, "--batch": 4}
+OPTIONS = [*(str(part) for item in SIZES.items() for part in item), "--no-progress"]
+
+
+@pytest.fixture
+def app() -> Typer:
+    app = Typer(pretty_exceptions_enable=False)
+    verb.register(app)
+    return app
+
+
+def test_train_writes_the_run_and_says_what_came_out(app: Typer, tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", {"fine": 10, "hole": 10})
+    run = tmp_path / "run"
+    result = CliRunner().invoke(app, [str(tmp_path / "data"), "-o", str(run), "--ok-class", "fine", *OPTIONS])
+    assert result.exit_code == 0, result.output
+    assert "test (6 images): accuracy " in result.output
+    assert "recall fine " in result.output
+    assert f"next: lrp-edge export {run / 'model.safetensors'}" in result.output
+    assert {path.name for path in run.iterdir()} == {
+        "model.safetensors",
+        "model.json",
+        "split.json",
+        "metrics.json",
+    }
+
+
+def test_every_flag_has_the_default_of_the_options() -> None:
+    import dataclasses
+    import inspect
+
+    from lrp_edge.training import Options
+
+    flags = inspect.signature(verb.train).parameters
+    for field in dataclasses.fields(Options):
+        assert flags[field.name].default == field.default, field.name
+
+
+def test_an_error_of_the_user_is_raised_as_one_and_bad_usage_exits_2(app: Typer, tmp_path: Path) -> None:
+    missing = CliRunner().invoke(app, [str(tmp_path / "missing"), "-o", str(tmp_path / "run"), *OPTIONS])
+    assert isinstance(missing.exception, LrpEdgeError)
+    assert (
+        CliRunner().invoke(app, [str(tmp_path), "-o", str(tmp_path / "run"), "--epochs", "0"]).exit_code == 2
+    )
+    assert CliRunner().invoke(app, [str(tmp_path)]).exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_truncated_file_is_one_line_on_stderr_and_exit_status_1(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", {"ok": 3, "hole": 3})
+    bad = tmp_path / "data" / "hole" / "001.png"
+    bad.write_bytes(bad.read_bytes()[:100])
+    command = [sys.executable, "-c", "from lrp_edge.cli import main; main()", "train", str(tmp_path / "data")]
+    done = subprocess.run(
+        [*command, "-o", str(tmp_path / "run"), *OPTIONS], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert str(bad) in done.stderr

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from images import write_folder
+
+from lrp_edge.datasets import Dataset, open_dataset
+from lrp_edge.marks import KINDS, VISIBLE, MarkedWindows
+from lrp_edge.windows import Frames, Windows
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(write_folder(tmp_path_factory.mktemp("data"), {"ok": 12, "hole": 4}))
+
+
+def numbered(root: Path, height: int, width: int) -> Frames:
+    """Two images in which a pixel's blue is its row and its green its column."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0], image[..., 1] = np.mgrid[:height, :width]
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        cv2.imwrite(str(root / name / "x.png"), image)
+    return Frames(open_dataset(root), gray=False)
+
+
+def test_frames_are_rgb_or_gray_with_channels_first(tmp_path: Path) -> None:
+    frames = numbered(tmp_path, 40, 50)
+    image, label = frames[1]
+    assert label == 1
+    assert image.shape == (3, 40, 50)
+    assert image.dtype == torch.uint8
+    assert torch.equal(image[2, :, 0], torch.arange(40, dtype=torch.uint8))
+    assert Frames(frames.dataset, gray=True)[0][0].shape == (1, 40, 50)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    height=st.integers(32, 100), width=st.integers(32, 100), side=st.integers(32, 96), seed=st.integers(0, 99)
+)
+def test_a_window_is_a_part_of_its_image_at_native_resolution(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, side: int, seed: int
+) -> None:
+    frames = numbered(tmp_path_factory.mktemp("numbered"), height, width)
+    window, _ = Windows(frames, side, 0.0, 0.0, seed)[0]
+    assert window.shape == (3, side, side)
+    rows, columns = window[2, :, 0].numpy().astype(int), window[1, 0].numpy().astype(int)
+    for found, size in ((rows, height), (columns, width)):
+        steps = np.abs(np.diff(found))
+        # One pixel to the next; 0 only where the reflection turns back.
+        assert steps.max() == 1
+        assert (steps == 0).sum() <= max(0, -(-side // size) - 1)
+        assert found.max() < size
+
+
+def test_windows_follow_the_evidence(tmp_path: Path) -> None:
+    frames = numbered(tmp_path, 200, 240)
+    windows = Windows(frames, 48, 0.0, 1.0, 0)
+    evidence = np.full((5, 6), -50.0, np.float32)
+    evidence[3, 1] = 50.0
+    windows.look([evidence, evidence])
+    for epoch in range(20):
+        windows.draw(epoch)
+        window, _ = windows[0]
+        # The middle of that cell is row 140, column 60.
+        assert window[2, 0, 0] <= 140 < window[2, -1, 0]
+        assert window[1, 0, 0] <= 60 < window[1, 0, -1]
+
+
+def test_balance_draws_rare_classes_more_often(dataset: Dataset) -> None:
+    frames = Frames(dataset, gray=True)
+
+    def share_of_holes(balance: float) -> float:
+        windows = Windows(frames, 32, balance, 0.0, 0)
+        labels = []
+        for epoch in range(200):
+            windows.draw(epoch)
+            labels += [frames.labels[i] for i in windows._chosen]
+        return float(np.mean(np.array(labels) == dataset.classes.index("hole")))
+
+    assert share_of_holes(0.0) == pytest.approx(0.25, abs=0.03)
+    assert share_of_holes(1.0) == pytest.approx(0.5, abs=0.03)
+    assert share_of_holes(0.5) == pytest.approx(2 / (2 + 12**0.5), abs=0.03)
+
+
+def test_the_same_seed_and_epoch_give_the_same_windows(dataset: Dataset) -> None:
+    frames = Frames(dataset, gray=True)
+    first, second, other = (Windows(frames, 48, 0.5, 0.5, seed) for seed in (3, 3, 4))
+    for windows in (first, second, other):
+        windows.draw(7)
+    assert all(torch.equal(first[i][0], second[i][0]) for i in range(len(first)))
+    assert any(not torch.equal(first[i][0], other[i][0]) for i in range(len(first)))
+
+
+def test_marks_change_the_window_where_they_are_said_to_be_and_nowhere_else(dataset: Dataset) -> None:
+    windows = Windows(Frames(dataset, gray=True), 96, 0.0, 0.0, 1)
+    marked = MarkedWindows(windows, stride=32)
+    seen = set()
+    for epoch in range(6):
+        marked.draw(epoch)
+        for index in range(len(marked)):
+            image, kinds = marked[index]
+            assert image.dtype == torch.uint8
+            assert kinds.shape == (3, 3)
+            changed = (image.int() - windows[index][0].int()).abs()[0]
+            most = torch.nn.functional.max_pool2d(changed[None].float(), 32)[0]
+            assert (most[kinds > 0] > 0.03 * 60).all()
+            seen |= set(kinds.unique().tolist())
+            if not changed.any():
+                assert not kinds.any()
+    assert seen == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mark_is_a_soft_shape_inside_the_window(kind: object) -> None:
+    for seed in range(30):
+        shape = kind(96, np.random.default_rng(seed))  # type: ignore[operator]
+        assert shape.shape == (96, 96)
+        assert shape.dtype == np.float32
+        assert VISIBLE < shape.max() <= 1 + 1e-6
+        assert shape.min() >= -1e-6
