@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 with needs_extra("export"):
     import torch
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     from torch import Tensor, nn
 
     from lrp_edge.classifiers import build
@@ -43,14 +44,15 @@ def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, card: ModelC
     _refuse_not_finite(weights, str(path))
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file(weights, partial, metadata={METADATA_KEY: card.to_json()})
+        partial.write_bytes(save(weights, metadata={METADATA_KEY: card.to_json()}))
         os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise LrpEdgeError(
             f"{path}: the checkpoint cannot be written ({error}); choose another folder"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return path
 
 
@@ -102,8 +104,8 @@ def _refuse_pickle(path: Path) -> None:
     if start.startswith(PICKLES):
         raise LrpEdgeError(
             f"{path}: this is a pickle, which can run code when it is read; expected a safetensors "
-            "checkpoint: save the weights with safetensors, or export a factory (module:function) that builds "
-            "the model"
+            "checkpoint: save the weights with safetensors, or export a factory (module:function) that "
+            "builds the model"
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrp_edge.card import ModelCard
-from lrp_edge.classifiers import Classifier, build, evidence
+from lrp_edge.classifiers import SMALLEST_SIDE, Classifier, build, evidence
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.marks import KINDS, MarkedWindows
 from lrp_edge.windows import Windows
@@ -122,9 +122,13 @@ class Lesson(lightning.LightningModule):
         """Map the evidence in each training image, for the windows to follow."""
         self.model.eval()
         maps = []
-        for image, label in DataLoader(windows.frames, 1, num_workers=self.options.workers):
-            scores = evidence(self.model, self.normalise(image.to(self.device) / 255))[0]
-            maps.append(self.sought(scores, int(label)).float().cpu().numpy())
+        with self.trainer.precision_plugin.forward_context():
+            for image, label in DataLoader(windows.frames, 1, num_workers=self.options.workers):
+                # The features end at a multiple of the stride anyway; each size costs new kernels.
+                height, width = (size - size % SMALLEST_SIDE for size in image.shape[2:])
+                frame = self.normalise(image[..., :height, :width].to(self.device) / 255)
+                scores = evidence(self.model, frame)[0].float()
+                maps.append(self.sought(scores, int(label)).cpu().numpy())
         windows.look(maps)
         self.model.train()
 

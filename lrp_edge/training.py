@@ -79,9 +79,9 @@ class Options:
     pooling: str = "gem"
     power: float = 3.0
     dropout: float = 0.1
-    mark_epochs: int = 20
+    mark_epochs: int = 18
     mark_patch: int = 128
-    epochs: int = 60
+    epochs: int = 30
     patch: int = 192
     batch: int = 16
     lr: float = 2e-3

@@ -33,9 +33,9 @@ def train(
     pooling: Annotated[Literal["gem", "average", "max"], typer.Option(help="Global pooling.")] = "gem",
     power: Annotated[float, typer.Option(min=1, help="Power of the generalised mean (gem).")] = 3.0,
     dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Dropout before the linear layer.")] = 0.1,
-    mark_epochs: Annotated[int, typer.Option(min=0, help="Passes of the first lesson, drawn marks.")] = 20,
+    mark_epochs: Annotated[int, typer.Option(min=0, help="Passes of the first lesson, drawn marks.")] = 18,
     mark_patch: Annotated[int, typer.Option(min=32, help="Side of its windows in pixels.")] = 128,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes of as many windows as images.")] = 60,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of as many windows as images.")] = 30,
     patch: Annotated[
         int, typer.Option(min=32, help="Side of a window in pixels, at native resolution.")
     ] = 192,

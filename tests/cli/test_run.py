@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from runtime_graphs import brightness_card, brightness_graph, expected
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from lrp_edge.cli import app
 from lrp_edge.errors import LrpEdgeError
@@ -32,7 +32,7 @@ def frames(tmp_path: Path) -> Path:
     return folder
 
 
-def run(*arguments: object):  # noqa: ANN201
+def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["run", *map(str, arguments)])
 
 
@@ -69,13 +69,16 @@ def test_no_overlays(model: Path, frames: Path, tmp_path: Path) -> None:
 
 def cut_short(frames: Path, suffix: str) -> Path:
     path = frames / f"z{suffix}"
-    data = cv2.imencode(suffix, np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8))[1].tobytes()
+    noise = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    data = cv2.imencode(suffix, noise)[1].tobytes()
     path.write_bytes(data[: len(data) * 2 // 3])
     return path
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_cut_image_stops_the_run_or_gets_a_line(model: Path, frames: Path, tmp_path: Path, suffix: str) -> None:
+def test_cut_image_stops_the_run_or_gets_a_line(
+    model: Path, frames: Path, tmp_path: Path, suffix: str
+) -> None:
     bad = cut_short(frames, suffix)
     done = run(model, "--source", frames, "-o", tmp_path / "out")
     assert isinstance(done.exception, LrpEdgeError)

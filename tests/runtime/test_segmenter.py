@@ -135,11 +135,11 @@ def broken_files(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("cut", ""),
-        ("text", ""),
-        ("empty", ""),
+        ("cut", "ONNX"),
+        ("text", "ONNX"),
+        ("empty", "ONNX"),
         ("missing", "no model"),
-        ("folder", ""),
+        ("folder", "no model"),
         ("plain", "no model card"),
         ("other", "label"),
         ("foreign", "schema 99"),
@@ -156,7 +156,7 @@ def test_file_that_is_no_model_of_ours(tmp_path: Path, name: str, said: str) -> 
 def test_provider_that_is_unknown_or_not_there(model: Path) -> None:
     import onnxruntime
 
-    with pytest.raises(LrpEdgeError, match="'npu'.*cuda, cpu"):
+    with pytest.raises(LrpEdgeError, match=r"'npu'.*cuda, cpu"):
         Segmenter(model, provider="npu")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(LrpEdgeError, match=r"lrp-edge\[gpu\]"):
@@ -175,6 +175,6 @@ def test_provider_that_does_not_start_is_not_claimed(model: Path, monkeypatch: p
         assert Segmenter(model).provider == "cpu"
     with (
         pytest.warns(UserWarning, match="CUDAExecutionProvider"),
-        pytest.raises(LrpEdgeError, match="cuda.*cpu"),
+        pytest.raises(LrpEdgeError, match=r"cuda.*cpu"),
     ):
         Segmenter(model, provider="cuda")

@@ -1,0 +1,229 @@
+"""Exported files: the contract, parity with PyTorch, TensorRT-RTX's builder, and nothing left behind on failure."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from oracles import PRESETS, random_cnn, torchvision_model
+
+from lrp_edge import ModelCard
+from lrp_edge.card import InputSpec, MaskSpec
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.export import parity, to_engine, to_onnx
+from lrp_edge.export.deployable import Deployable, Preprocess
+from lrp_edge.relevance.masks import HEADS
+from lrp_edge.runtime import Segmenter
+
+CLASSES = ("ok", "crack", "scratch", "hole", "stain")
+RGB = InputSpec("BGR", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), size=(64, 64))
+CARD = ModelCard(CLASSES, CLASSES[1:], RGB)
+
+
+def card(**changes):
+    return CARD.replace(**changes)
+
+
+def tiny(seed=0, channels=3, classes=5):
+    torch.manual_seed(seed)
+    nn = torch.nn
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, classes),
+    ).eval()
+
+
+@pytest.mark.parametrize("composite", [*PRESETS, "Segmentation"])
+@pytest.mark.parametrize("name", ["vgg11", "vgg16_bn", "resnet18", "resnet50"])
+def test_families_agree_with_pytorch(name, composite, tmp_path):
+    """ONNX Runtime in float32 against PyTorch, whose own float32 is the less exact of the two."""
+    file = to_onnx(torchvision_model(name).float(), tmp_path, card=card(composite=composite))
+    figures = Segmenter(file).card.parity
+    print(f"{name} {composite}: relevance within {figures['relevance_max']:.1e}")
+    assert figures["relevance_max"] <= 1e-4
+    assert figures["scores_max"] <= 1e-5
+    assert figures["label_agreement"] == 1
+
+
+@pytest.mark.parametrize("size", [(64, 64), None])
+@pytest.mark.parametrize("name", ["vgg11_bn", "resnet18"])
+def test_families_compile_with_tensorrt_rtx(name, size, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    spec = InputSpec(size=size, resize=(64, 64) if size is None and name.startswith("vgg") else None)
+    file = to_onnx(torchvision_model(name).float(), tmp_path, card=card(input=spec))
+    check_engine(file)
+
+
+@pytest.mark.parametrize("composite", PRESETS)
+@pytest.mark.parametrize("seed", range(3))
+def test_random_cnns_compile_with_tensorrt_rtx(seed, composite, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    classes = CLASSES[: random_cnn(seed)[-1].out_features]
+    spec = InputSpec(size=(65, 70), max_batch=3)
+    file = to_onnx(random_cnn(seed).float(), tmp_path, card=ModelCard(classes, classes[1:], spec, composite=composite))
+    check_engine(file)
+
+
+@pytest.mark.parametrize("size", [(48, 64), None])
+@pytest.mark.parametrize("method", HEADS)
+def test_mask_heads_compile_with_tensorrt_rtx(method, size, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    smoothing = {"otsu": "gaussian:1.5", "gmm": "median:3", "isodata": "box:3"}.get(method, "none")
+    parameters = {"threshold": 0.01} if method == "calibrated" else {}
+    mask = MaskSpec(method, parameters, smoothing, close=3, open=3)
+    file = to_onnx(tiny(), tmp_path, card=card(input=InputSpec(size=size), mask=mask))
+    check_engine(file)
+
+
+def check_engine(file):
+    engine = to_engine(file, gpus=("sm86", "sm89", "sm120"))
+    side = json.loads(engine.with_suffix(".json").read_text())
+    assert engine.name.startswith("model.rtx-")
+    assert engine.name.endswith(".sm86-sm89-sm120.fp32.engine")
+    assert engine.stat().st_size > 10_000
+    assert len(side["provenance"]["engine_sha256"]) == 64
+
+
+def test_the_contract(tmp_path):
+    file = to_onnx(tiny(), tmp_path / "new" / "folder", card=card(input=InputSpec(size=None, max_batch=4)))
+    session = onnxruntime.InferenceSession(file)
+    tensors = {t.name: (t.type, t.shape) for t in (*session.get_inputs(), *session.get_outputs())}
+    assert tensors == {
+        "image": ("tensor(uint8)", ["N", "H", "W", 3]),
+        "scores": ("tensor(float)", ["N", 5]),
+        "label": ("tensor(int32)", ["N"]),
+        "mask": ("tensor(uint8)", ["N", "H", "W"]),
+        "relevance": ("tensor(float)", ["N", "H", "W"]),
+    }
+    proto = onnx.load(file)
+    onnx.checker.check_model(proto, full_check=True)
+    assert [entry.version for entry in proto.opset_import if not entry.domain] == [18]
+    assert ModelCard.from_json((file.with_suffix(".json")).read_text()) == Segmenter(file).card
+    assert sorted(path.name for path in file.parent.iterdir()) == ["model.json", "model.onnx"]
+    text = file.read_bytes()
+    assert b"site-packages" not in text
+    assert b".py" not in text
+
+
+def test_dynamic_sizes_and_batches(tmp_path):
+    model = tiny()
+    file = to_onnx(model, tmp_path, card=card(input=InputSpec(size=None, max_batch=4)))
+    session = onnxruntime.InferenceSession(file)
+    reference = Deployable(model, card(input=InputSpec(size=None, max_batch=4)), (64, 64)).double()
+    for shape in ((1, 40, 56, 3), (4, 61, 33, 3)):
+        frames = np.stack(parity.random_frames(shape[1:3], 3, shape[0]))
+        got = session.run(None, {"image": frames})
+        expected = [output.numpy() for output in reference(torch.from_numpy(frames))]
+        assert np.array_equal(got[1], expected[1])
+        assert np.allclose(got[3], expected[3], atol=1e-5 * np.abs(expected[3]).max())
+        assert (got[2] != expected[2]).mean() < 1e-3
+
+
+def test_a_frame_decided_ok_has_an_empty_mask(tmp_path):
+    model = tiny()
+    frames = parity.random_frames((64, 64), 3, 1)
+    for favoured in (0, 2):
+        model[-1].bias.data = torch.nn.functional.one_hot(torch.tensor(favoured), 5) * 100.0
+        result = Segmenter(to_onnx(model, tmp_path, card=card(mask=MaskSpec("fixed"))))(frames[0])
+        assert (result.name, result.defect) == (CLASSES[favoured], favoured > 0)
+        assert bool(result.mask.any()) == (favoured > 0)
+        assert set(np.unique(result.mask)) <= {0, 255}
+
+
+@pytest.mark.parametrize(
+    ("order", "network_order"), [("BGR", "RGB"), ("RGB", "RGB"), ("BGR", "GRAY"), ("RGB", "GRAY"), ("GRAY", "RGB")]
+)
+def test_preprocessing_is_that_of_opencv(order, network_order):
+    import cv2
+
+    channels = 1 if network_order == "GRAY" else 3
+    mean, std = (0.5, 0.4, 0.3)[:channels], (0.2, 0.25, 0.3)[:channels]
+    spec = InputSpec(order, mean, std, network_order=network_order)
+    frame = parity.random_frames((40, 30), spec.channels, 1)[0]
+    code = getattr(cv2, f"COLOR_{order}2{network_order}", None) if order != network_order else None
+    converted = frame if code is None else cv2.cvtColor(frame, code).reshape(40, 30, -1)
+    expected = (converted / 255 - np.array(mean)) / np.array(std)
+    got = Preprocess(spec)(torch.from_numpy(frame[None]))[0].permute(1, 2, 0).numpy()
+    # OpenCV rounds its luma to whole levels.
+    assert np.allclose(got, expected, atol=0.51 / 255 / min(std) if network_order == "GRAY" else 1e-5)
+
+
+def test_resize_is_inside_and_outputs_have_the_frame_s_size(tmp_path):
+    spec = InputSpec(size=None, resize=(32, 48))
+    result = Segmenter(to_onnx(tiny(), tmp_path, card=card(input=spec)))(parity.random_frames((90, 70), 3, 1)[0])
+    assert result.mask.shape == result.relevance.shape == (90, 70)
+
+
+def test_calibration_keeps_defect_free_frames_empty(tmp_path):
+    frames = parity.random_frames((64, 64), 3, 20)
+    model = tiny()
+    model[-1].bias.data = torch.nn.functional.one_hot(torch.tensor(2), 5) * 100.0
+    chosen = card(mask=MaskSpec("calibrated", smoothing="gaussian:1.0"))
+    file = to_onnx(model, tmp_path, card=chosen, calibration=frames, false_alarms=0.1)
+    segmenter = Segmenter(file)
+    assert segmenter.card.mask.parameters["threshold"] > 0
+    assert "20 defect-free frames" in segmenter.card.mask.found
+    assert sum(segmenter(frame).mask.any() for frame in frames) <= 2
+
+
+def test_a_box_follows_the_pixels(tmp_path):
+    low, high = Preprocess(RGB).pixel_range()
+    assert np.allclose(low, [-m / s for m, s in zip(RGB.mean, RGB.std, strict=True)])
+    assert np.allclose(high, [(1 - m) / s for m, s in zip(RGB.mean, RGB.std, strict=True)])
+    file = to_onnx(tiny(), tmp_path, card=card(composite="EpsilonGammaBox"))
+    assert Segmenter(file).card.parity["relevance_l2"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ("ok", "crack"), "defects": ("crack",)}, "5 outputs, but 2 classes"),
+        ({"mask": MaskSpec("calibrated")}, "needs defect-free frames"),
+        ({"composite": "EpsilonMinus"}, "no composite 'EpsilonMinus'"),
+    ],
+)
+def test_what_cannot_be_exported_leaves_nothing(changes, message, tmp_path):
+    with pytest.raises(LrpEdgeError, match=message):
+        to_onnx(tiny(), tmp_path, card=card(**changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_disagrees_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(parity, "SCORES_TOLERANCE", -1.0)
+    with pytest.raises(LrpEdgeError, match=r"not what PyTorch computes: scores differ by .* \(at most -1 expected\)"):
+        to_onnx(tiny(), tmp_path, card=CARD)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_fixes_its_size_says_so(tmp_path):
+    nn = torch.nn
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 62 * 62, 5))
+    with pytest.raises(LrpEdgeError, match="--size HxW"):
+        to_onnx(model, tmp_path, card=card(input=InputSpec(size=None, resize=None)))
+    fixed = to_onnx(model, tmp_path, card=CARD)
+    assert Segmenter(fixed).card.parity["label_agreement"] == 1
+
+
+def test_an_engine_needs_a_file_with_a_card(tmp_path):
+    stray = tmp_path / "stray.onnx"
+    stray.write_bytes(b"no model")
+    with pytest.raises(LrpEdgeError, match="not an ONNX file"):
+        to_engine(stray)
+    with pytest.raises(LrpEdgeError, match="no model at"):
+        to_engine(tmp_path / "missing.onnx")
+
+
+def test_an_unknown_gpu_is_refused(tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    file = to_onnx(tiny(), tmp_path, card=CARD)
+    with pytest.raises(LrpEdgeError, match="no GPU 'sm42'"):
+        to_engine(file, gpus=("sm42",))
