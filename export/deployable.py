@@ -23,6 +23,9 @@ _LUMA = {"RGB": (0.299, 0.587, 0.114), "BGR": (0.114, 0.587, 0.299)}
 class Preprocess(nn.Module):
     """Frames, uint8 [N, H, W, C] → the network's input, float [N, c, h, w]: cast, colour, size, normalisation."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, spec: InputSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -32,7 +35,7 @@ class Preprocess(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         # TensorRT takes uint8 for a cast only, so the cast comes first.
-        x = frames.to(self.get_buffer("scale").dtype).permute(0, 3, 1, 2)
+        x = frames.to(self.scale.dtype).permute(0, 3, 1, 2)
         x = self._colour(x)
         if self.spec.resize is not None:
             x = F.interpolate(x, self.spec.resize, mode="bilinear", align_corners=False)
@@ -79,6 +82,8 @@ class Deployable(nn.Module):
     LrpEdgeError
         If the model cannot be unrolled, or its classes or channels are not those of the card.
     """
+
+    is_defect: Tensor
 
     def __init__(
         self,

@@ -77,7 +77,7 @@ def inspect(model: str | Path, size: tuple[int, int] | None = None) -> Inspectio
     """
     proto, card = load_proto(Path(model))
     if size is not None and card.input.size not in (None, size):
-        raise LrpEdgeError(f"{model} takes {card.input.size[0]}x{card.input.size[1]} only")  # type: ignore[index]
+        raise LrpEdgeError(f"{model} takes {card.input.size[0]}x{card.input.size[1]} only")
     chosen = size or card.input.size or (224, 224)
     tensors = [_describe(value) for value in (*proto.graph.input, *proto.graph.output)]
     shapes = _shapes(proto, (1, *chosen, card.input.channels))

@@ -51,7 +51,7 @@ class Parity:
 
     def as_dict(self) -> dict[str, float]:
         """Return the figures as the model card stores them."""
-        return {"reference": "PyTorch float64", **asdict(self)}  # type: ignore[dict-item]
+        return {"reference": "PyTorch float64", **asdict(self)}
 
     def check(self, name: str) -> None:
         """Raise an error if the file is beyond the tolerances.
@@ -67,7 +67,13 @@ class Parity:
         off = [
             f"{label} {value:.2g} ({relation} {limit:g} expected)"
             for label, value, limit, relation, bad in (
-                ("scores differ by", self.scores_max, SCORES_TOLERANCE, "at most", self.scores_max > SCORES_TOLERANCE),
+                (
+                    "scores differ by",
+                    self.scores_max,
+                    SCORES_TOLERANCE,
+                    "at most",
+                    self.scores_max > SCORES_TOLERANCE,
+                ),
                 (
                     "relevance differs by",
                     self.relevance_l2,
@@ -75,7 +81,13 @@ class Parity:
                     "at most",
                     self.relevance_l2 > RELEVANCE_TOLERANCE,
                 ),
-                ("mean IoU of masks is", self.mask_iou_mean, MASK_TOLERANCE, "at least", self.mask_iou_mean < MASK_TOLERANCE),
+                (
+                    "mean IoU of masks is",
+                    self.mask_iou_mean,
+                    MASK_TOLERANCE,
+                    "at least",
+                    self.mask_iou_mean < MASK_TOLERANCE,
+                ),
             )
             if bad or value != value
         ]
@@ -116,7 +128,7 @@ def measure(file: str | Path, deployable: Deployable, frames: Frames) -> Parity:
     )
 
 
-def _compare(got: list["np.ndarray"], expected: list["np.ndarray"]) -> tuple[float, bool, float, float, float]:  # type: ignore[type-arg]
+def _compare(got: list[np.ndarray], expected: list[np.ndarray]) -> tuple[float, bool, float, float, float]:
     difference = got[3] - expected[3]
     scale = np.abs(expected[3]).max() or 1.0
     norm = np.linalg.norm(expected[3]) or 1.0
@@ -130,7 +142,7 @@ def _compare(got: list["np.ndarray"], expected: list["np.ndarray"]) -> tuple[flo
     )
 
 
-def random_frames(size: tuple[int, int], channels: int, count: int, seed: int = 0) -> list["np.ndarray"]:  # type: ignore[type-arg]
+def random_frames(size: tuple[int, int], channels: int, count: int, seed: int = 0) -> list[np.ndarray]:
     """Return `count` uint8 frames [H, W, C] of noise, coarse and fine, that fill the range of a pixel."""
     draw = np.random.default_rng(seed)
     height, width = size

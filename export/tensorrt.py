@@ -96,7 +96,9 @@ def _set_gpus(trt: Any, config: Any, gpus: Sequence[str]) -> None:
     known = {name.lower(): value for name, value in trt.ComputeCapability.__members__.items() if name.startswith("SM")}
     for gpu in gpus:
         if gpu not in known:
-            raise LrpEdgeError(f"TensorRT-RTX {trt.__version__} knows no GPU {gpu!r}; expected some of {', '.join(known)}")
+            raise LrpEdgeError(
+                f"TensorRT-RTX {trt.__version__} knows no GPU {gpu!r}; expected some of {', '.join(known)}"
+            )
     config.num_compute_capabilities = len(gpus)
     for index, gpu in enumerate(gpus):
         config.set_compute_capability(known[gpu], index)

@@ -228,9 +228,7 @@ def defect_names(classes: tuple[str, ...], ok_class: str | None = None) -> tuple
         raise LrpEdgeError(f"OK class {ok_class!r} is not among the classes {', '.join(classes)}")
     ok = {ok_class} if ok_class else {name for name in classes if name.lower() in OK_NAMES}
     if not ok:
-        raise LrpEdgeError(
-            f"none of the classes {', '.join(classes)} is known to mean OK: name it with --ok-class"
-        )
+        raise LrpEdgeError(f"none of the classes {', '.join(classes)} is known to mean OK: name it with --ok-class")
     return tuple(name for name in classes if name not in ok)
 
 

@@ -47,9 +47,7 @@ def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, card: ModelC
         partial.write_bytes(save(weights, metadata={METADATA_KEY: card.to_json()}))
         os.replace(partial, path)
     except OSError as error:
-        raise LrpEdgeError(
-            f"{path}: the checkpoint cannot be written ({error}); choose another folder"
-        ) from error
+        raise LrpEdgeError(f"{path}: the checkpoint cannot be written ({error}); choose another folder") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -81,9 +79,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelCard]
     _refuse_pickle(path)
     weights, text = _read(path)
     if text is None:
-        raise LrpEdgeError(
-            f"{path}: no model card in the header; expected a checkpoint that lrp-edge train wrote"
-        )
+        raise LrpEdgeError(f"{path}: no model card in the header; expected a checkpoint that lrp-edge train wrote")
     card = ModelCard.from_json(text, str(path))
     _refuse_not_finite(weights, str(path))
     with torch.device("meta"):

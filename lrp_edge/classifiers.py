@@ -196,7 +196,4 @@ def evidence(model: Classifier, image: Tensor) -> Tensor:
     Tensor, float [N, K, h, w]
         The logits that the linear layer gives the features of each position.
     """
-    return (
-        torch.einsum("nchw,kc->nkhw", model.features(image), model.head.weight)
-        + model.head.bias[:, None, None]
-    )
+    return torch.einsum("nchw,kc->nkhw", model.features(image), model.head.weight) + model.head.bias[:, None, None]

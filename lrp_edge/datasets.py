@@ -107,9 +107,7 @@ def open_dataset(directory: str | os.PathLike[str], *, skip_bad: bool = False) -
     root = Path(directory)
     if not root.is_dir():
         raise LrpEdgeError(f"{root}: no such folder; expected one with a folder of images for each class")
-    folders = [
-        folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")
-    ]
+    folders = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
     if len(folders) < 2:
         found = f"one class, {folders[0].name}" if folders else "no folder of a class"
         raise LrpEdgeError(f"{root}: {found}; expected a folder of images for each of two or more classes")
@@ -119,9 +117,7 @@ def open_dataset(directory: str | os.PathLike[str], *, skip_bad: bool = False) -
     good = [(sample, check) for sample, check in zip(samples, checks, strict=True) if not check.fault]
     for folder in folders:
         if not any(sample.label == folder.name for sample, _ in good):
-            raise LrpEdgeError(
-                f"{folder}: no image in the folder of this class; add images or remove the folder"
-            )
+            raise LrpEdgeError(f"{folder}: no image in the folder of this class; add images or remove the folder")
     return Dataset(
         tuple(sample for sample, _ in good),
         tuple(folder.name for folder in folders),
@@ -174,9 +170,7 @@ def _report_bad(faults: Sequence[str], total: int, skip_bad: bool) -> None:
     print(f"lrp-edge: warning: skipped {found}", file=sys.stderr)
 
 
-def split(
-    dataset: Dataset, *, seed: int = 0, fractions: tuple[float, float, float] = (0.6, 0.1, 0.3)
-) -> Split:
+def split(dataset: Dataset, *, seed: int = 0, fractions: tuple[float, float, float] = (0.6, 0.1, 0.3)) -> Split:
     """Part a dataset class by class, at random.
 
     Parameters
@@ -194,9 +188,7 @@ def split(
         If the fractions are negative or do not add up to 1, or there is no share for training.
     """
     if min(fractions) < 0 or fractions[0] == 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise LrpEdgeError(
-            f"the shares of train, val and test are {fractions}; expected a sum of 1, train above 0"
-        )
+        raise LrpEdgeError(f"the shares of train, val and test are {fractions}; expected a sum of 1, train above 0")
     generator = np.random.default_rng(seed)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for index in range(len(dataset.classes)):

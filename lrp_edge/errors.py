@@ -30,6 +30,4 @@ def needs_extra(extra: str) -> Iterator[None]:
         missing = (error.name or "").partition(".")[0]
         if missing == "lrp_edge":
             raise
-        raise LrpEdgeError(
-            f"this needs {missing}, which is not installed: pip install 'lrp-edge[{extra}]'"
-        ) from error
+        raise LrpEdgeError(f"this needs {missing}, which is not installed: pip install 'lrp-edge[{extra}]'") from error

@@ -137,7 +137,9 @@ class _Counts:
         truth = np.concatenate(self.truth)
         return PixelFigures(
             len(self.truth),
-            float(roc_auc_score(truth, np.concatenate(self.relevance))) if 0 < truth.sum() < truth.size else float("nan"),
+            float(roc_auc_score(truth, np.concatenate(self.relevance)))
+            if 0 < truth.sum() < truth.size
+            else float("nan"),
             float(np.mean(self.own)) if self.own else float("nan"),
             _ratio(self.inside, self.inside + self.alarms + self.missed),
             _ratio(2 * self.inside, 2 * self.inside + self.alarms + self.missed),
@@ -210,7 +212,9 @@ def _chosen(dataset: Dataset, split: str | Path | None, part: str) -> Sequence[S
     try:
         names = json.loads(Path(split).read_text())[part]
     except (OSError, ValueError, KeyError) as error:
-        raise LrpEdgeError(f"{split} has no part {part!r} that can be read ({error}); expected a run's split.json") from error
+        raise LrpEdgeError(
+            f"{split} has no part {part!r} that can be read ({error}); expected a run's split.json"
+        ) from error
     by_name = dict(zip(dataset.names, dataset.samples, strict=True))
     missing = [name for name in names if name not in by_name]
     if missing or not names:

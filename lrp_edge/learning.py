@@ -55,9 +55,7 @@ class Lesson(lightning.LightningModule):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, model: Classifier, card: ModelCard, options: Options, windows: Windows | MarkedWindows
-    ) -> None:
+    def __init__(self, model: Classifier, card: ModelCard, options: Options, windows: Windows | MarkedWindows) -> None:
         super().__init__()
         self.model: Classifier = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.card, self.options, self.windows = card, options, windows
@@ -163,9 +161,7 @@ class LabelLesson(Lesson):
 
     windows: Windows
 
-    def __init__(
-        self, features: nn.Module | None, card: ModelCard, options: Options, windows: Windows
-    ) -> None:
+    def __init__(self, features: nn.Module | None, card: ModelCard, options: Options, windows: Windows) -> None:
         model = build(card.architecture)
         if features is None:
             centre_first_filters(model)
@@ -263,7 +259,5 @@ def measure(scores: Tensor, labels: Tensor, card: ModelCard) -> Figures:
         images=len(labels),
         accuracy=float(hits.sum() / present.sum()),
         auroc=float(binary_auroc(defect_scores, defect.long())) if both else None,
-        recall={
-            name: float(hits[i] / present[i]) if present[i] else None for i, name in enumerate(card.classes)
-        },
+        recall={name: float(hits[i] / present[i]) if present[i] else None for i, name in enumerate(card.classes)},
     )

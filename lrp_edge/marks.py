@@ -60,9 +60,7 @@ def crack(side: int, generator: np.random.Generator) -> Shape:
 def area(side: int, generator: np.random.Generator) -> Shape:
     """Draw a polygon that covers a good part of the window."""
     shape = np.zeros((side, side), np.float32)
-    angles = generator.uniform(0, 2 * np.pi) + np.linspace(
-        0, 2 * np.pi, generator.integers(4, 9), endpoint=False
-    )
+    angles = generator.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, generator.integers(4, 9), endpoint=False)
     radii = side * generator.uniform(0.12, 0.6) * generator.uniform(0.6, 1.2, 2)
     corners = _position(side, generator) + radii * np.stack([np.cos(angles), np.sin(angles)], 1)
     cv2.fillPoly(shape, [corners.astype(np.int32)], 1.0)

@@ -52,7 +52,9 @@ def draw(kind: str, seed: int, size: tuple[int, int] = SIZE) -> tuple[Image, Ima
         If the kind is unknown or the size too small.
     """
     if kind not in KINDS or min(size) < 64:
-        raise LrpEdgeError(f"cannot draw {kind!r} at {size[0]}x{size[1]}; expected one of {', '.join(KINDS)}, 64x64 or more")
+        raise LrpEdgeError(
+            f"cannot draw {kind!r} at {size[0]}x{size[1]}; expected one of {', '.join(KINDS)}, 64x64 or more"
+        )
     random = np.random.default_rng((seed, KINDS.index(kind)))
     surface = _surface(random, size)
     _dirt(random, surface)
@@ -100,17 +102,17 @@ def _surface(random: Generator, size: tuple[int, int]) -> Field:
     """Return one of four materials under uneven light."""
     texture = _TEXTURES[random.integers(len(_TEXTURES))](random, size)
     height, width = size
-    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     angle = random.uniform(0, 2 * np.pi)
     slope = random.uniform(0, 35) * (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5))
     spot = random.uniform(0, 20) * np.exp(-((x - random.uniform()) ** 2 + (y - random.uniform()) ** 2) / 0.15)
-    return (random.uniform(95, 165) + slope + spot + texture).astype(np.float32)
+    return np.asarray(random.uniform(95, 165) + slope + spot + texture, np.float32)
 
 
 def _noise(random: Generator, size: tuple[int, int], sigma: tuple[float, float]) -> Field:
     """Return blurred noise of unit deviation; sigma along x and y in pixels."""
     noise = cv2.GaussianBlur(random.normal(0, 1, size).astype(np.float32), (0, 0), sigma[0], sigmaY=sigma[1])
-    return noise / max(float(noise.std()), 1e-6)
+    return np.asarray(noise / max(float(noise.std()), 1e-6), np.float32)
 
 
 def _ground(random: Generator, size: tuple[int, int]) -> Field:
@@ -126,9 +128,8 @@ def _woven(random: Generator, size: tuple[int, int]) -> Field:
     height, width = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     period = random.uniform(5, 8)
-    return random.uniform(6, 10) * np.sin(2 * np.pi * x / period) * np.sin(2 * np.pi * y / period) + 3 * _noise(
-        random, size, (1, 1)
-    )
+    weave = np.sin(2 * np.pi * x / period) * np.sin(2 * np.pi * y / period)
+    return np.asarray(random.uniform(6, 10) * weave + 3 * _noise(random, size, (1, 1)), np.float32)
 
 
 def _polished(random: Generator, size: tuple[int, int]) -> Field:
@@ -180,12 +181,19 @@ def _scratch(random: Generator, change: Field) -> None:
     reach = half * np.array([np.cos(angle), np.sin(angle)])
     line = np.zeros_like(change)
     strength = float(random.uniform(30, 60))
-    cv2.line(line, _pixel(middle - reach), _pixel(middle + reach), strength, int(random.integers(1, 3)), cv2.LINE_AA)
+    cv2.line(
+        line,
+        _pixel(middle - reach),
+        _pixel(middle + reach),
+        strength,
+        int(random.integers(1, 3)),
+        cv2.LINE_AA,
+    )
     change += random.choice([-1, 1]) * cv2.GaussianBlur(line, (0, 0), 0.5)
 
 
 def _pixel(point: NDArray[np.float64]) -> tuple[int, int]:
-    return int(round(point[0])), int(round(point[1]))
+    return round(point[0]), round(point[1])
 
 
 _DEFECTS: dict[str, Callable[[Generator, Field], None]] = {

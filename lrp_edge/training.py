@@ -120,9 +120,7 @@ class Options:
         }
         for name, holds in limits.items():
             if not holds:
-                raise LrpEdgeError(
-                    f"training option {name} is {getattr(self, name)!r}, which is out of its range"
-                )
+                raise LrpEdgeError(f"training option {name} is {getattr(self, name)!r}, which is out of its range")
 
 
 @dataclass(frozen=True)
@@ -182,13 +180,9 @@ def train(
     dataset = open_dataset(data, skip_bad=skip_bad)
     defects = defect_names(dataset.classes, ok_class)
     if not defects:
-        raise LrpEdgeError(
-            f"all classes {', '.join(dataset.classes)} count as OK; name the OK class with --ok-class"
-        )
+        raise LrpEdgeError(f"all classes {', '.join(dataset.classes)} count as OK; name the OK class with --ok-class")
     output = _claim(Path(output), overwrite)
-    parts = split(
-        dataset, seed=options.seed, fractions=(1 - options.val - options.test, options.val, options.test)
-    )
+    parts = split(dataset, seed=options.seed, fractions=(1 - options.val - options.test, options.val, options.test))
     card = _card(parts.train, defects, options)
     with _quiet():
         learner = _fit(parts, card, options, progress)
@@ -276,10 +270,7 @@ def _card(train_part: Dataset, defects: tuple[str, ...], options: Options) -> Mo
         "family": "vgg",
         "channels": 1 if gray else 3,
         "classes": len(train_part.classes),
-        **{
-            name: getattr(options, name)
-            for name in ("variant", "width", "pools", "pooling", "power", "dropout")
-        },
+        **{name: getattr(options, name) for name in ("variant", "width", "pools", "pooling", "power", "dropout")},
     }
     return ModelCard(
         classes=train_part.classes,
@@ -290,8 +281,7 @@ def _card(train_part: Dataset, defects: tuple[str, ...], options: Options) -> Mo
             "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "training": dataclasses.asdict(options),
             "images": {
-                name: int(n)
-                for name, n in zip(train_part.classes, np.bincount(train_part.labels), strict=True)
+                name: int(n) for name, n in zip(train_part.classes, np.bincount(train_part.labels), strict=True)
             },
             "packages": {
                 "lrp-edge": lrp_edge.__version__,
@@ -317,9 +307,7 @@ def _pixel_statistics(part: Dataset, gray: bool) -> tuple[tuple[float, ...], tup
 def _claim(output: Path, overwrite: bool) -> Path:
     """Make sure, before hours of training, that the result can be written."""
     if (output / CHECKPOINT).exists() and not overwrite:
-        raise LrpEdgeError(
-            f"{output}: there is a model in this folder; choose another, or replace it with --overwrite"
-        )
+        raise LrpEdgeError(f"{output}: there is a model in this folder; choose another, or replace it with --overwrite")
     probe = output / f".{os.getpid()}.partial"
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -115,7 +115,5 @@ def _extend(frame: Tensor, side: int) -> Tensor:
         if missing > 0:
             size = frame.shape[axis]
             positions = torch.arange(side) % (2 * size)
-            frame = frame.index_select(
-                axis, torch.where(positions < size, positions, 2 * size - 1 - positions)
-            )
+            frame = frame.index_select(axis, torch.where(positions < size, positions, 2 * size - 1 - positions))
     return frame

@@ -37,7 +37,7 @@ def draw_overlay(frame: UInt8, result: Segmentation, order: str = "BGR") -> UInt
     """
     canvas = to_bgr(frame, order)
     factor = max(1, -(-_SMALLEST_SIDE // max(canvas.shape[:2])))
-    canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    canvas = np.asarray(cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC), np.uint8)
     mask = cv2.resize(result.mask, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
     inside = mask > 0
     canvas[inside] = (0.65 * canvas[inside] + 0.35 * np.array(_TINT)).astype(np.uint8)
@@ -52,7 +52,7 @@ def draw_relevance(result: Segmentation) -> UInt8:
     share = np.clip(result.relevance / scale, -1, 1)
     strength = np.sqrt(np.abs(share))[..., None]
     colour = np.where(share[..., None] >= 0, np.array([45, 45, 220]), np.array([220, 90, 30]))
-    return (255 - strength * (255 - colour)).astype(np.uint8)
+    return np.asarray(255 - strength * (255 - colour), np.uint8)
 
 
 def to_bgr(frame: UInt8, order: str) -> UInt8:

@@ -124,9 +124,7 @@ def _groups(source: Source, batch: int) -> Iterator[list[Frame]]:
         yield group
 
 
-def _segment(
-    segmenter: Segmenter, group: list[Frame], sink: FolderSink, summary: Summary, skip_bad: bool
-) -> None:
+def _segment(segmenter: Segmenter, group: list[Frame], sink: FolderSink, summary: Summary, skip_bad: bool) -> None:
     if group[0].image is None:
         if not skip_bad:
             raise LrpEdgeError(f"{group[0].error}; --skip-bad goes on without it")

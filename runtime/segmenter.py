@@ -23,7 +23,12 @@ PROVIDERS = {
     "cpu": ("CPUExecutionProvider", "cpu"),
 }
 _INPUT = {"image": "tensor(uint8)"}
-_OUTPUTS = {"scores": "tensor(float)", "label": "tensor(int32)", "mask": "tensor(uint8)", "relevance": "tensor(float)"}
+_OUTPUTS = {
+    "scores": "tensor(float)",
+    "label": "tensor(int32)",
+    "mask": "tensor(uint8)",
+    "relevance": "tensor(float)",
+}
 
 UInt8 = NDArray[np.uint8]
 
@@ -122,7 +127,8 @@ class Segmenter:
                 f"frame is {height}x{width}; this model takes {spec.size[0]}x{spec.size[1]}: resize the frame, or "
                 "export with --size dynamic"
             )
-        return frame
+        checked: UInt8 = frame
+        return checked
 
     def _run(self, batch: UInt8) -> list[Segmentation]:
         start = time.perf_counter()
@@ -134,7 +140,13 @@ class Segmenter:
         defects = self.card.defect_indices
         return [
             Segmentation(
-                int(label), self.card.classes[label], int(label) in defects, scores[i], masks[i], relevance[i], milliseconds
+                int(label),
+                self.card.classes[label],
+                int(label) in defects,
+                scores[i],
+                masks[i],
+                relevance[i],
+                milliseconds,
             )
             for i, label in enumerate(labels)
         ]

@@ -40,9 +40,7 @@ class FolderSink:
         If the folder cannot be written, or holds results already.
     """
 
-    def __init__(
-        self, folder: str | Path, order: str, *, overlays: bool = True, overwrite: bool = False
-    ) -> None:
+    def __init__(self, folder: str | Path, order: str, *, overlays: bool = True, overwrite: bool = False) -> None:
         self.folder, self.order, self.overlays = Path(folder), order, overlays
         self._results = self.folder / "results.jsonl"
         if self._results.exists() and not overwrite:

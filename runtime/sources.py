@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,13 +127,12 @@ def _has_jpeg_end(data: bytes) -> bool:
     return False
 
 
-def _ordered(image: NDArray[np.uint8], order: str) -> NDArray[np.uint8]:
+def _ordered(image: Any, order: str) -> NDArray[np.uint8]:
     """Bring a BGR or gray image to the asked channel order, with a channel axis."""
     if image.ndim == 3 and order == "GRAY":
         image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    if image.ndim == 2:
-        return image[..., None]
-    return np.ascontiguousarray(image[..., ::-1]) if order == "RGB" else image
+    pixels: NDArray[np.uint8] = image[..., None] if image.ndim == 2 else image
+    return np.ascontiguousarray(pixels[..., ::-1]) if order == "RGB" else pixels
 
 
 class Images:

@@ -78,9 +78,7 @@ def test_a_file_without_card_and_a_missing_one_are_refused(tmp_path: Path, model
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_weight_that_is_not_finite_is_named(
-    tmp_path: Path, model: Classifier, card: ModelCard, value: float
-) -> None:
+def test_a_weight_that_is_not_finite_is_named(tmp_path: Path, model: Classifier, card: ModelCard, value: float) -> None:
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     weights["head.weight"][0, 1] = value
     path = tmp_path / "m.safetensors"

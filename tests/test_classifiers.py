@@ -38,9 +38,7 @@ def test_vgg_11_has_as_many_weights_as_torchvisions() -> None:
     pooling=st.sampled_from(["gem", "average", "max"]),
     pools=st.integers(1, 5),
 )
-def test_any_size_of_32_pixels_and_more_is_classified(
-    height: int, width: int, pooling: str, pools: int
-) -> None:
+def test_any_size_of_32_pixels_and_more_is_classified(height: int, width: int, pooling: str, pools: int) -> None:
     model = build(
         {"family": "vgg", "width": 0.05, "channels": 1, "classes": 3, "pooling": pooling, "pools": pools}
     ).eval()

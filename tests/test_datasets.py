@@ -101,9 +101,7 @@ def test_bad_files_are_counted_the_first_named_and_left_out_only_on_demand(
     for number in range(7):
         (tmp_path / "ok" / f"a{number}.txt").write_text("no image")
     cv2.imwrite(str(tmp_path / "bad" / "small.png"), np.zeros((31, 64), np.uint8))
-    with pytest.raises(
-        LrpEdgeError, match=r"8 of 14 files.*small\.png \(64 by 31 pixels\).* and 3 more.*--skip-bad"
-    ):
+    with pytest.raises(LrpEdgeError, match=r"8 of 14 files.*small\.png \(64 by 31 pixels\).* and 3 more.*--skip-bad"):
         open_dataset(tmp_path)
     dataset = open_dataset(tmp_path, skip_bad=True)
     assert len(dataset.samples) == 6
@@ -127,9 +125,7 @@ def test_folders_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
 
 def paper_dataset(counts: list[int]) -> Dataset:
     classes = tuple(f"c{i}" for i in range(len(counts)))
-    samples = [
-        Sample(Path(f"/d/{c}/{k}.png"), c) for c, n in zip(classes, counts, strict=True) for k in range(n)
-    ]
+    samples = [Sample(Path(f"/d/{c}/{k}.png"), c) for c, n in zip(classes, counts, strict=True) for k in range(n)]
     return Dataset(tuple(samples), classes, Path("/d"), True)
 
 

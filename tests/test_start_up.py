@@ -12,9 +12,7 @@ SHOW = f"import sys; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
 
 
 def imported_by(code: str) -> set[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{SHOW}"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{SHOW}"], capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())
 
 

@@ -52,9 +52,7 @@ def test_it_learns_to_see_the_defect(result: TrainingResult) -> None:
     assert result.test.auroc > 0.9
 
 
-def test_the_figures_are_those_of_the_checkpoint_on_the_test_images(
-    result: TrainingResult, data: Path
-) -> None:
+def test_the_figures_are_those_of_the_checkpoint_on_the_test_images(result: TrainingResult, data: Path) -> None:
     model, card = load_checkpoint(result.checkpoint)
     names = json.loads((result.checkpoint.parent / "split.json").read_text())["test"]
     scores, labels = [], []

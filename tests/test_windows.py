@@ -41,9 +41,7 @@ def test_frames_are_rgb_or_gray_with_channels_first(tmp_path: Path) -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    height=st.integers(32, 100), width=st.integers(32, 100), side=st.integers(32, 96), seed=st.integers(0, 99)
-)
+@given(height=st.integers(32, 100), width=st.integers(32, 100), side=st.integers(32, 96), seed=st.integers(0, 99))
 def test_a_window_is_a_part_of_its_image_at_native_resolution(
     tmp_path_factory: pytest.TempPathFactory, height: int, width: int, side: int, seed: int
 ) -> None:

@@ -18,7 +18,8 @@ def register(app: typer.Typer) -> None:
 def compile_(
     model: Annotated[Path, typer.Argument(help="A file that lrp-edge export wrote.")],
     target: Annotated[
-        str, typer.Option("--for", help="rtx, or rtx:GPUS with compute capabilities by comma, e.g. rtx:sm86,sm89.")
+        str,
+        typer.Option("--for", help="rtx, or rtx:GPUS with compute capabilities by comma, e.g. rtx:sm86,sm89."),
     ] = "rtx",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the engine [default: the model's].")

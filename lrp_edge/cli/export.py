@@ -22,7 +22,8 @@ def export(
     model: Annotated[str, typer.Argument(help="A checkpoint, or module:factory of a torch.nn.Module.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for model.onnx and model.json.")],
     classes: Annotated[
-        str, typer.Option(help="Class names by comma, in the order of the outputs [default: the checkpoint's].")
+        str,
+        typer.Option(help="Class names by comma, in the order of the outputs [default: the checkpoint's]."),
     ] = "",
     ok_class: Annotated[str, typer.Option(help="The class that is no defect [default: by its name].")] = "",
     weights: Annotated[Path | None, typer.Option(help="Weights for module:factory (state dict).")] = None,
@@ -31,11 +32,10 @@ def export(
         list[str] | None, typer.Option("--set", help="Parameter of the composite, NAME=NUMBER.")
     ] = None,
     mask: Annotated[
-        str, typer.Option(help="Mask head: fixed, quantile, otsu, isodata, gmm or calibrated [default: otsu].")
+        str,
+        typer.Option(help="Mask head: fixed, quantile, otsu, isodata, gmm or calibrated [default: otsu]."),
     ] = "",
-    mask_parameter: Annotated[
-        list[str] | None, typer.Option(help="Parameter of the mask head, NAME=NUMBER.")
-    ] = None,
+    mask_parameter: Annotated[list[str] | None, typer.Option(help="Parameter of the mask head, NAME=NUMBER.")] = None,
     smoothing: Annotated[str, typer.Option(help="none, box:K, gaussian:SIGMA or median:3.")] = "",
     close: Annotated[int | None, typer.Option(help="Side of the mask's closing, odd pixels; 0 for none.")] = None,
     open_: Annotated[

@@ -19,26 +19,18 @@ def register(app: typer.Typer) -> None:
 
 def train(
     data: Annotated[Path, typer.Argument(help="Folder with a folder of images for each class.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for checkpoint, card, split and metrics.")
-    ],
-    ok_class: Annotated[
-        str | None, typer.Option(help="Class without defect; by default known by its name.")
-    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for checkpoint, card, split and metrics.")],
+    ok_class: Annotated[str | None, typer.Option(help="Class without defect; by default known by its name.")] = None,
     variant: Annotated[Literal["A", "B", "D", "E"], typer.Option(help="VGG-11, 13, 16 or 19.")] = "A",
     width: Annotated[float, typer.Option(help="Factor on the channels of each convolution.")] = 0.25,
-    pools: Annotated[
-        int, typer.Option(min=1, max=5, help="Poolings kept; the features' stride is 2^pools.")
-    ] = 5,
+    pools: Annotated[int, typer.Option(min=1, max=5, help="Poolings kept; the features' stride is 2^pools.")] = 5,
     pooling: Annotated[Literal["gem", "average", "max"], typer.Option(help="Global pooling.")] = "gem",
     power: Annotated[float, typer.Option(min=1, help="Power of the generalised mean (gem).")] = 3.0,
     dropout: Annotated[float, typer.Option(min=0, max=0.99, help="Dropout before the linear layer.")] = 0.1,
     mark_epochs: Annotated[int, typer.Option(min=0, help="Passes of the first lesson, drawn marks.")] = 18,
     mark_patch: Annotated[int, typer.Option(min=32, help="Side of its windows in pixels.")] = 128,
     epochs: Annotated[int, typer.Option(min=1, help="Passes of as many windows as images.")] = 30,
-    patch: Annotated[
-        int, typer.Option(min=32, help="Side of a window in pixels, at native resolution.")
-    ] = 192,
+    patch: Annotated[int, typer.Option(min=32, help="Side of a window in pixels, at native resolution.")] = 192,
     batch: Annotated[int, typer.Option(min=2, help="Windows in one step.")] = 16,
     lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     weight_decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 1e-2,
@@ -46,17 +38,11 @@ def train(
     guided: Annotated[float, typer.Option(min=0, max=1, help="Share of windows chosen by evidence.")] = 0.5,
     look_every: Annotated[int, typer.Option(min=1, help="Epochs between two looks for evidence.")] = 3,
     look_from: Annotated[int, typer.Option(min=0, help="First epoch with a look for evidence.")] = 4,
-    balance: Annotated[
-        float, typer.Option(min=0, max=1, help="0: images as they occur; 1: classes alike.")
-    ] = 0.5,
-    channels: Annotated[
-        Literal["auto", "gray", "color"], typer.Option(help="Channels of the network.")
-    ] = "auto",
+    balance: Annotated[float, typer.Option(min=0, max=1, help="0: images as they occur; 1: classes alike.")] = 0.5,
+    channels: Annotated[Literal["auto", "gray", "color"], typer.Option(help="Channels of the network.")] = "auto",
     val: Annotated[float, typer.Option(min=0, max=0.9, help="Share of images for validation.")] = 0.1,
     test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of images for the test.")] = 0.3,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16"], typer.Option(help="Numeric type of the training.")
-    ] = "auto",
+    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Numeric type of the training.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that are no images.")] = False,
@@ -71,9 +57,7 @@ def train(
     from lrp_edge.training import train as run
 
     options = Options(**{field.name: given[field.name] for field in dataclasses.fields(Options)})
-    result = run(
-        data, output, options, ok_class=ok_class, skip_bad=skip_bad, overwrite=overwrite, progress=progress
-    )
+    result = run(data, output, options, ok_class=ok_class, skip_bad=skip_bad, overwrite=overwrite, progress=progress)
     typer.echo(_report(result))
 
 
@@ -91,9 +75,7 @@ def _report(result: TrainingResult) -> str:
 
 def _row(name: str, figures: Figures) -> str:
     auroc = "none, one kind only" if figures.auroc is None else f"{figures.auroc:.4f}"
-    recall = ", ".join(
-        f"{cls} {'-' if value is None else f'{value:.3f}'}" for cls, value in figures.recall.items()
-    )
+    recall = ", ".join(f"{cls} {'-' if value is None else f'{value:.3f}'}" for cls, value in figures.recall.items())
     return (
         f"{name} ({figures.images} images): accuracy {figures.accuracy:.4f}, "
         f"AUROC OK against defect {auroc}, recall {recall}"

@@ -101,9 +101,9 @@ class Convolution:
         single = Convolution(self.kernel, self.stride, self.padding, self.dilation, 1)
         ones = relevance.new_ones(1, 1, *self.kernel)
         seen = inputs * single.apply(torch.ones_like(like[:1, :1]), ones, None)
-        by_group = relevance.unflatten(1, (self.groups, -1)).sum(2)
+        by_group = relevance.reshape(-1, self.groups, relevance.shape[1] // self.groups, *relevance.shape[2:]).sum(2)
         share = (by_group / (seen + stabilizer)).flatten(0, 1).unsqueeze(1)
-        spread = single.adjoint(share, ones, like).unflatten(0, (-1, self.groups))
+        spread = single.adjoint(share, ones, like).reshape(-1, self.groups, 1, *like.shape[2:])
         return spread.expand(-1, -1, inputs, -1, -1).flatten(1, 2)
 
 

@@ -105,9 +105,7 @@ def base(stabilizer: float) -> tuple[Assignment, ...]:
     )
 
 
-def _preset(
-    name: str, convolutions: Rule, epsilon: float, stabilizer: float, *first: Assignment
-) -> Composite:
+def _preset(name: str, convolutions: Rule, epsilon: float, stabilizer: float, *first: Assignment) -> Composite:
     return Composite(
         name,
         (
@@ -190,7 +188,9 @@ def composite_from(name: str | Composite, parameters: Mapping[str, Any]) -> Comp
     """
     if isinstance(name, Composite):
         if parameters:
-            raise LrpEdgeError(f"composite {name.name} is built already; it takes no parameter {next(iter(parameters))}")
+            raise LrpEdgeError(
+                f"composite {name.name} is built already; it takes no parameter {next(iter(parameters))}"
+            )
         return name
     if name not in COMPOSITES:
         near = difflib.get_close_matches(name, COMPOSITES, 1, 0.4)

@@ -156,7 +156,7 @@ class MaskHead(nn.Module):
 
     def forward(self, relevance: Tensor) -> Tensor:
         smooth = self.smooth(relevance)
-        head, names = HEADS[self.spec.method]
+        head, _names = HEADS[self.spec.method]
         parameters: dict[str, Any] = {
             name: int(value) if name == "steps" else value for name, value in self.spec.parameters.items()
         }
@@ -293,6 +293,8 @@ def calibrate(maxima: Tensor, budget: float = 0.05) -> float:
         If there are no frames, or the budget is not within 0 and 1.
     """
     if maxima.numel() == 0 or not 0 <= budget <= 1:
-        raise LrpEdgeError(f"calibration got {maxima.numel()} defect-free frames and a budget of {budget}; needs frames and 0 to 1")
+        raise LrpEdgeError(
+            f"calibration got {maxima.numel()} defect-free frames and a budget of {budget}; needs frames and 0 to 1"
+        )
     ordered = maxima.sort(descending=True).values
     return float(ordered[min(int(budget * len(ordered)), len(ordered) - 1)])

@@ -27,7 +27,7 @@ from lrp_edge.relevance.pooling import (
     spread_windows,
     winner_takes_all,
 )
-from lrp_edge.relevance.rules import AffineRule, Norm, Pass, Proportional, Rule, WinnerTakesAll, stabilize
+from lrp_edge.relevance.rules import AffineRule, Norm, Pass, Proportional, Rule, Sign, WinnerTakesAll, stabilize
 
 aten = torch.ops.aten
 
@@ -252,20 +252,24 @@ def _sum_of_two(inputs: Sequence[fx.Node]) -> Kind:
 
 
 def _offset_keeps_sign(node: fx.Node, inputs: list[bool]) -> bool:
-    numbers = [value for value in node.args if isinstance(value, int | float)]
-    scaled = node.kwargs.get("alpha", 1)
-    return all(inputs) and len(inputs) + len(numbers) == 2 and all(n >= 0 for n in (*numbers, scaled))
+    numbers = [value for value in (*node.args, _alpha(node)) if isinstance(value, int | float)]
+    return all(inputs) and len(inputs) + len(numbers) == 3 and min(numbers) >= 0
+
+
+def _alpha(node: fx.Node) -> float:
+    """Return the factor of a sum's second summand."""
+    return float(node.kwargs.get("alpha", 1))  # type: ignore[arg-type]
 
 
 @register(aten.add.Tensor, aten.add.Scalar, kind=_sum_of_two, nonnegative=_offset_keeps_sign)
 def add(layer: Layer, rule: Rule) -> Step:
     """A residual sum splits in proportion to its summands; a constant summand takes nothing."""
-    return _weighted_sum(layer, rule, (1.0, layer.node.kwargs.get("alpha", 1)))
+    return _weighted_sum(layer, rule, (1.0, _alpha(layer.node)))
 
 
 @register(aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar, kind=_sum_of_two)
 def subtract(layer: Layer, rule: Rule) -> Step:
-    return _weighted_sum(layer, rule, (1.0, -layer.node.kwargs.get("alpha", 1)))
+    return _weighted_sum(layer, rule, (1.0, -_alpha(layer.node)))
 
 
 def _weighted_sum(layer: Layer, rule: Rule, weights: tuple[float, float]) -> Step:
@@ -312,13 +316,13 @@ def max_pool(layer: Layer, rule: Rule) -> Step:
     return step
 
 
-def _norm(layer: Layer, rule: Rule, spread: Callable[[Tensor, Tensor], Tensor]) -> Step:
+def _norm(layer: Layer, rule: Any, spread: Callable[[Tensor, Tensor], Tensor]) -> Step:
     """Norm for an average with the adjoint ``spread(s, x)``."""
     expect(layer, rule, Norm)
-    sign = 1 if layer.nonnegative else 0
+    sign: Sign = 1 if layer.nonnegative else 0
 
     def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-        s = relevance / stabilize(output, rule.stabilizer, sign)  # type: ignore[attr-defined]
+        s = relevance / stabilize(output, rule.stabilizer, sign)
         return [inputs[0] * spread(s, inputs[0])]
 
     return step

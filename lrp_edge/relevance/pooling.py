@@ -27,9 +27,7 @@ class Windows(NamedTuple):
         return self.kernel == self.stride and self.padding == (0, 0) and self.dilation == (1, 1)
 
 
-def winner_takes_all(
-    x: Tensor, y: Tensor, relevance: Tensor, windows: Windows, sum_channels: bool = False
-) -> Tensor:
+def winner_takes_all(x: Tensor, y: Tensor, relevance: Tensor, windows: Windows, sum_channels: bool = False) -> Tensor:
     """Give each maximum's relevance to the first element of its window, by rows, that attains it.
 
     Parameters
@@ -90,7 +88,12 @@ def _elements(x: Tensor, y: Tensor, windows: Windows) -> list[Tensor]:
         x = F.pad(x, (padding[1], right, padding[0], bottom), value=torch.finfo(x.dtype).min)
     places = itertools.product(range(kernel[0]), range(kernel[1]))
     return [
-        x[:, :, i * dilation[0] : i * dilation[0] + last_row : stride[0], j * dilation[1] : j * dilation[1] + last_column : stride[1]]
+        x[
+            :,
+            :,
+            i * dilation[0] : i * dilation[0] + last_row : stride[0],
+            j * dilation[1] : j * dilation[1] + last_column : stride[1],
+        ]
         for i, j in places
     ]
 
@@ -110,7 +113,7 @@ def _by_channel(s: Tensor, weight: Tensor, like: Tensor, windows: Windows) -> Te
     """Scatter s [N, C, places, h, w] with weight [places, 1, kh, kw], each channel for itself."""
     _, stride, padding, dilation = windows
     scattered = scatter_windows(s.flatten(0, 1), weight, stride, padding, dilation, 1, like)
-    return scattered.squeeze(1).unflatten(0, (-1, s.shape[1]))
+    return scattered.reshape(-1, s.shape[1], *like.shape[2:])
 
 
 def _fill(x: Tensor, like: Tensor) -> Tensor:
@@ -150,9 +153,7 @@ def adaptive_matrix(size: int, output: int, like: Tensor) -> Tensor:
         If the size is not fixed: the windows depend on it.
     """
     if not isinstance(size, int):
-        raise LrpEdgeError(
-            f"adaptive pooling to {output} cells needs a fixed frame size; give one, or pool to 1 cell"
-        )
+        raise LrpEdgeError(f"adaptive pooling to {output} cells needs a fixed frame size; give one, or pool to 1 cell")
     index = torch.arange(output, device=like.device).unsqueeze(1)
     start, end = index * size // output, -(-(index + 1) * size // output)
     place = torch.arange(size, device=like.device)

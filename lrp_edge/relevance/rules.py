@@ -134,6 +134,8 @@ class _AffineStep(nn.Module):
 
 
 class _TermStep(nn.Module):
+    offset: Tensor | None
+
     def __init__(
         self,
         term: Term,
@@ -175,9 +177,7 @@ class _TermStep(nn.Module):
         s = relevance / self._denominator(inputs, y)
         if self.term.gate:
             s = torch.where(y * self.term.gate > 0, s, 0.0)
-        shares = [
-            u * self.affine.adjoint(s, self.get_buffer(f"transposed_{i}"), x) for i, u in enumerate(inputs)
-        ]
+        shares = [u * self.affine.adjoint(s, self.get_buffer(f"transposed_{i}"), x) for i, u in enumerate(inputs)]
         share = sum(shares[1:], start=shares[0])
         return share if self.term.factor == 1 else self.term.factor * share
 
@@ -341,7 +341,17 @@ class Proportional(Rule):
 RULES: dict[str, type[Rule]] = {
     rule.__name__: rule
     for rule in (
-        Epsilon, Gamma, AlphaBeta, ZPlus, ZBox, WSquare, Flat, Pass, Norm, WinnerTakesAll, Proportional
+        Epsilon,
+        Gamma,
+        AlphaBeta,
+        ZPlus,
+        ZBox,
+        WSquare,
+        Flat,
+        Pass,
+        Norm,
+        WinnerTakesAll,
+        Proportional,
     )
 }
 

@@ -38,9 +38,7 @@ def contrast(logits: Tensor, defects: Sequence[int], ok: Sequence[int]) -> Tenso
     return weights * logits
 
 
-def target_from(
-    target: str | int | Target, classes: int, defects: Sequence[int] | None = None
-) -> Target:
+def target_from(target: str | int | Target, classes: int, defects: Sequence[int] | None = None) -> Target:
     """Return the function that a target's name stands for.
 
     Parameters
@@ -68,12 +66,15 @@ def target_from(
         return lambda logits: strongest(logits, range(classes))
     if target not in ("contrast", "defect"):
         raise LrpEdgeError(
-            f"target is {target!r}; expected 'predicted', 'contrast', 'defect', a class index or a function of the logits"
+            f"target is {target!r}; expected 'predicted', 'contrast', 'defect', a class index or a function of "
+            "the logits"
         )
     chosen = sorted(set(defects or ()))
     ok = [i for i in range(classes) if i not in chosen]
     if not chosen or not ok:
-        raise LrpEdgeError(f"target {target!r} needs defects= with the indices of some, but not all, of {classes} classes")
+        raise LrpEdgeError(
+            f"target {target!r} needs defects= with the indices of some, but not all, of {classes} classes"
+        )
     if target == "defect":
         return lambda logits: strongest(logits, chosen)
     return lambda logits: contrast(logits, chosen, ok)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from lrp_edge.errors import LrpEdgeError
@@ -191,5 +190,3 @@ class Unrolled(nn.Module):
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
             values[node] = FORWARD.get(node.target, node.target)(*args, **kwargs)
         return values
-
-

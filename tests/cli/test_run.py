@@ -76,9 +76,7 @@ def cut_short(frames: Path, suffix: str) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_cut_image_stops_the_run_or_gets_a_line(
-    model: Path, frames: Path, tmp_path: Path, suffix: str
-) -> None:
+def test_cut_image_stops_the_run_or_gets_a_line(model: Path, frames: Path, tmp_path: Path, suffix: str) -> None:
     bad = cut_short(frames, suffix)
     done = run(model, "--source", frames, "-o", tmp_path / "out")
     assert isinstance(done.exception, LrpEdgeError)

@@ -53,9 +53,7 @@ def test_every_flag_has_the_default_of_the_options() -> None:
 def test_an_error_of_the_user_is_raised_as_one_and_bad_usage_exits_2(app: Typer, tmp_path: Path) -> None:
     missing = CliRunner().invoke(app, [str(tmp_path / "missing"), "-o", str(tmp_path / "run"), *OPTIONS])
     assert isinstance(missing.exception, LrpEdgeError)
-    assert (
-        CliRunner().invoke(app, [str(tmp_path), "-o", str(tmp_path / "run"), "--epochs", "0"]).exit_code == 2
-    )
+    assert CliRunner().invoke(app, [str(tmp_path), "-o", str(tmp_path / "run"), "--epochs", "0"]).exit_code == 2
     assert CliRunner().invoke(app, [str(tmp_path)]).exit_code == 2
     assert not (tmp_path / "run").exists()
 

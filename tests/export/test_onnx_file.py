@@ -140,7 +140,8 @@ def test_a_frame_decided_ok_has_an_empty_mask(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("order", "network_order"), [("BGR", "RGB"), ("RGB", "RGB"), ("BGR", "GRAY"), ("RGB", "GRAY"), ("GRAY", "RGB")]
+    ("order", "network_order"),
+    [("BGR", "RGB"), ("RGB", "RGB"), ("BGR", "GRAY"), ("RGB", "GRAY"), ("GRAY", "RGB")],
 )
 def test_preprocessing_is_that_of_opencv(order, network_order):
     import cv2

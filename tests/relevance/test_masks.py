@@ -25,9 +25,7 @@ def blobs(seed=0, count=3, height=48, width=61):
     return ndimage.gaussian_filter(x, (0, 2.5, 2.5))
 
 
-frames = st.builds(
-    blobs, st.integers(0, 10_000), st.integers(1, 3), st.integers(20, 50), st.integers(20, 50)
-)
+frames = st.builds(blobs, st.integers(0, 10_000), st.integers(1, 3), st.integers(20, 50), st.integers(20, 50))
 
 
 @given(frames, st.floats(0.05, 0.95))
@@ -40,7 +38,9 @@ def test_fixed(x, fraction):
 @given(frames, st.floats(0.5, 0.99))
 def test_quantile(x, q):
     expected = np.quantile(x, q, axis=(1, 2), method="inverted_cdf")
-    assert np.allclose(masks.threshold_quantile(torch.from_numpy(x), q).flatten(), expected, rtol=0, atol=1e-6 * x.max())
+    assert np.allclose(
+        masks.threshold_quantile(torch.from_numpy(x), q).flatten(), expected, rtol=0, atol=1e-6 * x.max()
+    )
 
 
 @settings(deadline=None)

@@ -92,7 +92,7 @@ geometries = st.tuples(
 @settings(deadline=None, max_examples=150)
 @given(geometries, st.integers(8, 13), st.integers(8, 13), st.integers(0, 2**31))
 def test_convolution_adjoint_is_the_gradient(geometry, height, width, seed):
-    kernel, stride, padding, dilation, groups = geometry
+    kernel, groups = geometry[0], geometry[-1]
     torch.manual_seed(seed)
     affine = Convolution(*geometry)
     x = torch.randn(2, 4, height, width, dtype=torch.float64, requires_grad=True)
@@ -118,7 +118,10 @@ def test_flat_convolution_is_that_of_a_kernel_of_ones(geometry, seed):
 
 
 @settings(deadline=None)
-@given(st.sampled_from(["epsilon", "zplus", "alphabeta", "gamma", "zbox", "wsquare", "flat"]), st.integers(0, 2**31))
+@given(
+    st.sampled_from(["epsilon", "zplus", "alphabeta", "gamma", "zbox", "wsquare", "flat"]),
+    st.integers(0, 2**31),
+)
 def test_relevance_is_conserved_without_bias_and_padding(name, seed):
     torch.manual_seed(seed)
     affine = Convolution((3, 3), (1, 1), (0, 0), (1, 1), 1)

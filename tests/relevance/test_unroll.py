@@ -95,7 +95,7 @@ def test_a_product_of_two_signals_is_refused():
 def test_nonfinite_weights_are_named():
     model = small()
     model[0].weight.data[0, 0, 0, 0] = float("nan")
-    with pytest.raises(LrpEdgeError, match="weight '0.weight' has NaN"):
+    with pytest.raises(LrpEdgeError, match=r"weight '0\.weight' has NaN"):
         unroll(model, X)
 
 
@@ -116,7 +116,9 @@ def test_rules_by_name_and_position():
         Assignment(rule_from("Gamma", gamma=0.1), frozenset({Kind.CONVOLUTION}), name="2"),
         Assignment(Proportional(), frozenset({Kind.MAX_POOL})),
     )
-    unrolled = unroll(small(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU()), X, composite)
+    unrolled = unroll(
+        small(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU()), X, composite
+    )
     assert [unrolled.rules[name] for name in ("0", "2", "4", "5", "9")] == [
         Flat(),
         Gamma(0.1),
