@@ -85,7 +85,7 @@ class Convolution:
 
     def transpose(self, weight: Tensor) -> Tensor:
         if not self._is_plain:
-            return weight
+            return spread_kernel(weight, self.dilation)
         outputs, inputs = weight.shape[0] // self.groups, weight.shape[1]
         grouped = weight.reshape(self.groups, outputs, inputs, *self.kernel).transpose(1, 2)
         return grouped.reshape(self.groups * inputs, outputs, *self.kernel).flip(2, 3).contiguous()
@@ -93,7 +93,7 @@ class Convolution:
     def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
         if self._is_plain:
             return F.conv2d(s, transposed, None, 1, self._back, self.dilation, self.groups)
-        return scatter_windows(s, transposed, self.stride, self.padding, self.dilation, self.groups, like)
+        return scatter_windows(s, transposed, self.stride, self.padding, self.groups, like)
 
     def flat(self, relevance: Tensor, like: Tensor, stabilizer: float) -> Tensor:
         """Spread evenly; all channels of a group are alike, so one stands for them."""
@@ -103,18 +103,27 @@ class Convolution:
         seen = inputs * single.apply(torch.ones_like(like[:1, :1]), ones, None)
         by_group = relevance.reshape(-1, self.groups, relevance.shape[1] // self.groups, *relevance.shape[2:]).sum(2)
         share = (by_group / (seen + stabilizer)).flatten(0, 1).unsqueeze(1)
-        spread = single.adjoint(share, ones, like).reshape(-1, self.groups, 1, *like.shape[2:])
+        spread = single.adjoint(share, single.transpose(ones), like).reshape(-1, self.groups, 1, *like.shape[2:])
         return spread.expand(-1, -1, inputs, -1, -1).flatten(1, 2)
 
 
-def scatter_windows(
-    s: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int, like: Tensor
-) -> Tensor:
+def spread_kernel(weight: Tensor, dilation: Pair) -> Tensor:
+    """Return the kernel [..., kh, kw] with zeros between its elements: the same layer without dilation."""
+    rows, columns = dilation
+    if dilation == (1, 1):
+        return weight
+    spread = F.pad(weight[..., :, None, :, None], (0, columns - 1, 0, 0, 0, rows - 1))
+    spread = spread.flatten(-2).flatten(-3, -2)
+    return spread[..., : spread.shape[-2] - rows + 1, : spread.shape[-1] - columns + 1]
+
+
+def scatter_windows(s: Tensor, weight: Tensor, stride: Pair, padding: Pair, groups: int, like: Tensor) -> Tensor:
     """Return the transposed convolution of `s` with `weight`, at exactly the size of the layer's input `like`.
 
-    Rows and columns that a strided layer did not reach get zero.
+    Rows and columns that a strided layer did not reach get zero. A dilated layer brings a kernel of
+    :func:`spread_kernel`: TensorRT has no transposed convolution with both stride and dilation.
     """
     rest = (stride[0] - 1, stride[1] - 1)
-    grown = F.conv_transpose2d(s, weight, None, stride, 0, rest, groups, dilation)
+    grown = F.conv_transpose2d(s, weight, None, stride, 0, rest, groups)
     top, left = padding
     return grown[..., top : top + like.shape[-2], left : left + like.shape[-1]]

@@ -13,9 +13,11 @@ from enum import Enum
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.relevance import pooling
 from lrp_edge.relevance.affine import Affine, Convolution, Linear, Scale
 from lrp_edge.relevance.canonize import batch_norm_affine
 from lrp_edge.relevance.capture import Capture, module_path
@@ -304,9 +306,7 @@ def scale(layer: Layer, rule: Rule) -> Step:
 @register(aten.max_pool2d.default, kind=Kind.MAX_POOL, nonnegative=inherited)
 def max_pool(layer: Layer, rule: Rule) -> Step:
     expect(layer, rule, WinnerTakesAll, Proportional)
-    kernel = _pair(layer.argument(1))
-    stride = _pair(layer.argument(2) or kernel)
-    windows = Windows(kernel, stride, _pair(layer.argument(3, 0)), _pair(layer.argument(4, 1)))
+    windows = _windows(*layer.node.args[1:5])
 
     def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
         if isinstance(rule, Proportional):
@@ -314,6 +314,20 @@ def max_pool(layer: Layer, rule: Rule) -> Step:
         return [winner_takes_all(inputs[0], output, relevance, windows, layer.sums_channels)]
 
     return step
+
+
+def _windows(kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Windows:
+    return Windows(_pair(kernel), _pair(stride or kernel), _pair(padding), _pair(dilation))
+
+
+def max_pooling(
+    x: Tensor, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Tensor:
+    """Max pooling in operations that every backend has."""
+    windows = _windows(kernel, stride, padding, dilation)
+    if windows.dilation == (1, 1):
+        return F.max_pool2d(x, windows.kernel, windows.stride, windows.padding, 1, ceil_mode)
+    return pooling.max_pool(x, windows, ceil_mode)
 
 
 def _norm(layer: Layer, rule: Any, spread: Callable[[Tensor, Tensor], Tensor]) -> Step:
@@ -330,8 +344,7 @@ def _norm(layer: Layer, rule: Any, spread: Callable[[Tensor, Tensor], Tensor]) -
 
 @register(aten.avg_pool2d.default, kind=Kind.AVERAGE_POOL, nonnegative=inherited)
 def average_pool(layer: Layer, rule: Rule) -> Step:
-    kernel = _pair(layer.argument(1))
-    windows = Windows(kernel, _pair(layer.argument(2) or kernel), _pair(layer.argument(3, 0)))
+    windows = _windows(*layer.node.args[1:4])
     ceil_mode, include_pad, divisor = layer.argument(4, False), layer.argument(5, True), layer.argument(6)
 
     def spread(s: Tensor, x: Tensor) -> Tensor:
@@ -340,7 +353,7 @@ def average_pool(layer: Layer, rule: Rule) -> Step:
         elif ceil_mode or (windows.padding != (0, 0) and not include_pad):
             share = s / average_divisor(x, s, windows, include_pad)
         else:
-            share = s / (kernel[0] * kernel[1])
+            share = s / (windows.kernel[0] * windows.kernel[1])
         return spread_windows(share, x, windows)
 
     return _norm(layer, rule, spread)
@@ -371,10 +384,11 @@ def adaptive_average(x: Tensor, size: Sequence[int]) -> Tensor:
     return adaptive_matrix(x.shape[-2], rows, x) @ x @ adaptive_matrix(x.shape[-1], columns, x).T
 
 
-#: Operators whose forward pass is computed in another form than ATen's own: exporters lack adaptive pooling, and a
-#: view fails where the tensor's memory format is not that of the capture.
+#: Operators whose forward pass is computed in another form than ATen's own: exporters lack adaptive pooling, TensorRT
+#: lacks dilated max pooling, and a view fails where the tensor's memory format is not that of the capture.
 FORWARD: dict[Any, Callable[..., Tensor]] = {
     aten.adaptive_avg_pool2d.default: adaptive_average,
+    aten.max_pool2d.default: max_pooling,
     aten.view.default: torch.reshape,
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.relevance.affine import Pair, scatter_windows
+from lrp_edge.relevance.affine import Pair, scatter_windows, spread_kernel
 
 
 class Windows(NamedTuple):
@@ -25,6 +27,20 @@ class Windows(NamedTuple):
     def tiles(self) -> bool:
         """Whether windows neither overlap nor reach outside."""
         return self.kernel == self.stride and self.padding == (0, 0) and self.dilation == (1, 1)
+
+
+def max_pool(x: Tensor, windows: Windows, ceil_mode: bool) -> Tensor:
+    """Max pooling as the maximum of slices, for dilated windows: TensorRT's own pooling has none."""
+    size = [_windows_along(x.shape[axis - 2], windows, axis, ceil_mode) for axis in (0, 1)]
+    return functools.reduce(torch.maximum, _elements(x, size, windows))
+
+
+def _windows_along(size: int, windows: Windows, axis: int, ceil_mode: bool) -> int:
+    stride, padding = windows.stride[axis], windows.padding[axis]
+    span = size + 2 * padding - windows.dilation[axis] * (windows.kernel[axis] - 1) - 1
+    count = (span + (stride - 1 if ceil_mode else 0)) // stride + 1
+    # The last window has to start inside the image or the padding before it.
+    return count - 1 if ceil_mode and (count - 1) * stride >= size + padding else count
 
 
 def winner_takes_all(x: Tensor, y: Tensor, relevance: Tensor, windows: Windows, sum_channels: bool = False) -> Tensor:
@@ -48,7 +64,7 @@ def winner_takes_all(x: Tensor, y: Tensor, relevance: Tensor, windows: Windows, 
     """
     shares = []
     taken: Tensor | None = None
-    for element in _elements(x, y, windows):
+    for element in _elements(x, y.shape[-2:], windows):
         attains = element == y
         wins = attains if taken is None else attains & ~taken
         taken = attains if taken is None else taken | attains
@@ -63,7 +79,7 @@ def proportional(x: Tensor, relevance: Tensor, windows: Windows, stabilizer: flo
     Shapes are those of :func:`winner_takes_all`.
     """
     x = x.clamp(min=0)
-    total = sum(element.clamp(min=0) for element in _elements(x, relevance, windows))
+    total = sum(element.clamp(min=0) for element in _elements(x, relevance.shape[-2:], windows))
     return x * spread_windows(relevance / (total + stabilizer), x, windows)
 
 
@@ -76,10 +92,10 @@ def spread_windows(s: Tensor, like: Tensor, windows: Windows) -> Tensor:
     return _by_channel(s.unsqueeze(2), ones, like, windows)
 
 
-def _elements(x: Tensor, y: Tensor, windows: Windows) -> list[Tensor]:
+def _elements(x: Tensor, size: Sequence[int], windows: Windows) -> list[Tensor]:
     """Return for each place in a window, by rows, the tensor [N, C, h, w] of all windows' elements there."""
     kernel, stride, padding, dilation = windows
-    height, width = y.shape[-2:]
+    height, width = size
     last_row, last_column = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1
     # What lies outside must lose to every element, and win nothing where all are at the least value.
     bottom = last_row + dilation[0] * (kernel[0] - 1) - x.shape[-2] - padding[0]
@@ -112,7 +128,7 @@ def _assemble(shares: list[Tensor], x: Tensor, windows: Windows) -> Tensor:
 def _by_channel(s: Tensor, weight: Tensor, like: Tensor, windows: Windows) -> Tensor:
     """Scatter s [N, C, places, h, w] with weight [places, 1, kh, kw], each channel for itself."""
     _, stride, padding, dilation = windows
-    scattered = scatter_windows(s.flatten(0, 1), weight, stride, padding, dilation, 1, like)
+    scattered = scatter_windows(s.flatten(0, 1), spread_kernel(weight, dilation), stride, padding, 1, like)
     return scattered.reshape(-1, s.shape[1], *like.shape[2:])
 
 
