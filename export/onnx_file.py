@@ -96,7 +96,15 @@ def to_onnx(
     deployable = Deployable(network, card, size, composite).eval()
     _check_classes(deployable, card)
     proto = _export(deployable, card, size)
-    return _write(proto, deployable, card, output, name, [*random_frames(size, card.input.channels, 3), *frames])
+    return _write(proto, deployable, card, output, name, [*_noise(card, size), *frames])
+
+
+def _noise(card: ModelCard, size: tuple[int, int]) -> list[Any]:
+    """Return random frames for the proof; where any size is promised, of another size too."""
+    frames = random_frames(size, card.input.channels, 3)
+    if card.input.size is None:
+        frames += random_frames((size[0] * 3 // 4, size[1] * 5 // 4), card.input.channels, 1)
+    return frames
 
 
 def read_frames(source: str, card: ModelCard, most: int | None = None) -> list[Any]:

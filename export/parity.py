@@ -105,16 +105,28 @@ def measure(file: str | Path, deployable: Deployable, frames: Frames) -> Parity:
     deployable : Deployable
         What it was exported from; it is in float64 afterwards.
     frames : sequence of uint8 arrays [H, W, C]
-        Frames of sizes that the file takes.
+        Frames of sizes that the file is to take.
+
+    Raises
+    ------
+    LrpEdgeError
+        If either side cannot compute a frame.
     """
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     reference = deployable.double()
     rows = []
     for frame in frames:
         batch = frame[None]
-        got = session.run(None, {"image": batch})
-        with torch.no_grad():
-            expected = [output.numpy() for output in reference(torch.from_numpy(batch))]
+        try:
+            got = session.run(None, {"image": batch})
+            with torch.no_grad():
+                expected = [output.numpy() for output in reference(torch.from_numpy(batch))]
+        except Exception as error:  # of either library, for a size that the model does not take
+            reason = str(error).strip().splitlines()[0]
+            raise LrpEdgeError(
+                f"the model fails on frames of {frame.shape[0]}x{frame.shape[1]} ({reason}); a model that fixes its "
+                "input size needs --size HxW"
+            ) from error
         rows.append(_compare(got, expected))
     scores, labels, largest, l2, iou = (np.array(column) for column in zip(*rows, strict=True))
     return Parity(

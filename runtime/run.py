@@ -99,6 +99,11 @@ def run(
     LrpEdgeError
         If a frame cannot be read and is not to be skipped, or the output cannot be written.
     """
+    faults = [] if skip_bad else source.faults()
+    if faults:
+        raise LrpEdgeError(
+            f"{len(faults)} of {source.length} frames cannot be read, first {faults[0]}; mend them, or --skip-bad"
+        )
     summary, start = Summary(), perf_counter()
     with FolderSink(output, segmenter.card.input.order, overlays=overlays, overwrite=overwrite) as sink:
         try:

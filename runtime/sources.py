@@ -57,6 +57,9 @@ class Source(Protocol):
 
     length: int | None
 
+    def faults(self) -> list[str]:
+        """Return what is known beforehand to be unreadable, without decoding."""
+
     def __iter__(self) -> Iterator[Frame]: ...
 
 
@@ -111,6 +114,16 @@ def read_image(path: Path, order: str = "BGR") -> NDArray[np.uint8]:
     return _ordered(image, order)
 
 
+def _fault(path: Path) -> str:
+    """Say what the file's first and last bytes show to be wrong with it; empty if nothing."""
+    try:
+        if _is_cut_short(path.read_bytes()):
+            return f"{path} is cut short"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return "" if cv2.haveImageReader(str(path)) else f"{path} is not an image"
+
+
 def _is_cut_short(data: bytes) -> bool:
     if data.startswith(_PNG):
         return _PNG_END not in data
@@ -142,6 +155,9 @@ class Images:
         self.files, self.order = files, order
         self.length: int | None = len(files)
 
+    def faults(self) -> list[str]:
+        return [fault for file in self.files if (fault := _fault(file))]
+
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self.files):
             try:
@@ -160,6 +176,9 @@ class Video:
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.length: int | None = count if count > 0 else None
         capture.release()
+
+    def faults(self) -> list[str]:
+        return []
 
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))

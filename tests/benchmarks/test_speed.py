@@ -78,8 +78,12 @@ def test_vgg_a_at_224(tmp_path, capsys):
     with capsys.disabled():
         print(f"\nVGG-A 224x224, ONNX Runtime {onnxruntime.__version__} on the CPU, median of {ROUNDS} rounds in turns")
         print(f"  classifier alone {times['classifier'] * 1e3:8.1f} ms")
-        print(f"  class + mask     {times['both'] * 1e3:8.1f} ms  {times['both'] / times['classifier']:.2f} x classifier")
-        print(f"  zennit           {times['zennit'] * 1e3:8.1f} ms  {times['zennit'] / times['both']:.2f} x class + mask")
+        print(
+            f"  class + mask     {times['both'] * 1e3:8.1f} ms  {times['both'] / times['classifier']:.2f} x classifier"
+        )
+        print(
+            f"  zennit           {times['zennit'] * 1e3:8.1f} ms  {times['zennit'] / times['both']:.2f} x class + mask"
+        )
 
 
 def test_start_up(capsys):
