@@ -4,6 +4,6 @@
 set -eu
 run=runs/tile
 lrp-edge train "$1" -o "$run" --overwrite
-lrp-edge export "$run/model.safetensors" -o "$run" --size dynamic --explain contrast --mask otsu --smoothing gaussian:1.5
+lrp-edge export "$run/model.safetensors" -o "$run" --size dynamic --explain defect --mask gmm --smoothing gaussian:4
 lrp-edge evaluate "$run/model.onnx" "$1" --split "$run/split.json" --part test --json "$run/results.json" --markdown "$run/results.md"
 cat "$run/results.md"

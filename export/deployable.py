@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from lrp_edge.card import InputSpec, ModelCard
-from lrp_edge.relevance import unroll
-from lrp_edge.relevance.composites import Composite
-from lrp_edge.relevance.masks import MaskHead
-from lrp_edge.relevance.targets import Target
+from lrp_edge.errors import needs_extra
+
+with needs_extra("export"):
+    import torch
+    import torch.nn.functional as F
+    from torch import Tensor, nn
+
+    from lrp_edge.relevance import unroll
+    from lrp_edge.relevance.composites import Composite
+    from lrp_edge.relevance.masks import MaskHead
+    from lrp_edge.relevance.targets import Target
 
 OUTPUTS = ("scores", "label", "mask", "relevance")
 
