@@ -10,7 +10,7 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.synthetic import KINDS, draw, write_dataset
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(KINDS), st.integers(0, 2**40), st.integers(64, 200), st.integers(64, 200))
 def test_parts(kind, seed, height, width):
     image, mask = draw(kind, seed, (height, width))

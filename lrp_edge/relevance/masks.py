@@ -34,9 +34,11 @@ def threshold_quantile(relevance: Tensor, q: float = 0.95) -> Tensor:
     """
     low = torch.zeros_like(relevance[:, :1, :1])
     high = relevance.amax((1, 2), keepdim=True)
+    # A hundredth of a pixel keeps rounding out of the comparison of two counts.
+    allowed = (1 - q) * (relevance.shape[1] * relevance.shape[2]) + 0.01
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        too_low = (relevance > middle).to(relevance.dtype).mean((1, 2), keepdim=True) > 1 - q
+        too_low = (relevance > middle).to(relevance.dtype).sum((1, 2), keepdim=True) > allowed
         low, high = torch.where(too_low, middle, low), torch.where(too_low, high, middle)
     return high
 

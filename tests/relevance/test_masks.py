@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import ndimage
 from skimage import filters
@@ -34,16 +34,22 @@ def test_fixed(x, fraction):
     assert np.allclose(masks.threshold_fixed(torch.from_numpy(x), fraction).flatten(), expected)
 
 
-@settings(deadline=None)
 @given(frames, st.floats(0.5, 0.99))
 def test_quantile(x, q):
+    # At a whole number of pixels the last bit decides which of two neighbours NumPy takes.
+    assume(abs(x[0].size * q - round(x[0].size * q)) > 1e-6)
     expected = np.quantile(x, q, axis=(1, 2), method="inverted_cdf")
     assert np.allclose(
         masks.threshold_quantile(torch.from_numpy(x), q).flatten(), expected, rtol=0, atol=1e-6 * x.max()
     )
 
 
-@settings(deadline=None)
+@pytest.mark.parametrize("q", [0.5, 0.55, 0.9, 0.95, 0.99])
+def test_quantile_at_a_whole_number_of_pixels(q):
+    x = torch.randperm(400).reshape(1, 20, 20).float()
+    assert int((x > masks.threshold_quantile(x, q)).sum()) == round(400 * (1 - q))
+
+
 @given(frames)
 def test_otsu(x):
     expected = [filters.threshold_otsu(frame) for frame in x]
@@ -60,7 +66,6 @@ def test_histogram(x):
     assert np.abs(counts - expected).sum() <= 2 * len(x)
 
 
-@settings(deadline=None)
 @given(frames)
 def test_isodata(x):
     for frame, got in zip(x, masks.threshold_isodata(torch.from_numpy(x)).flatten().tolist(), strict=True):
@@ -100,28 +105,24 @@ def test_gmm_against_scikit_learn():
     assert (got != expected).mean() <= 2e-3
 
 
-@settings(deadline=None)
 @given(frames, st.sampled_from([3, 5, 9]))
 def test_box(x, side):
     expected = ndimage.uniform_filter(x, (0, side, side), mode="nearest")
     assert np.allclose(masks.smoothing_from(f"box:{side}")(torch.from_numpy(x)), expected, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(frames, st.sampled_from([0.7, 1.0, 2.3]))
 def test_gaussian(x, sigma):
     expected = ndimage.gaussian_filter(x, (0, sigma, sigma), mode="nearest")
     assert np.allclose(masks.smoothing_from(f"gaussian:{sigma}")(torch.from_numpy(x)), expected, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(frames)
 def test_median(x):
     expected = np.stack([ndimage.median_filter(frame, 3, mode="nearest") for frame in x])
     assert np.array_equal(masks.median3(torch.from_numpy(x)), expected)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([3, 5, 7]))
 def test_morphology(seed, side):
     mask = np.random.default_rng(seed).random((2, 30, 41)) < 0.4

@@ -60,7 +60,6 @@ RULES = {
 }
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(sorted(RULES)),
     st.integers(1, 9),
@@ -89,7 +88,7 @@ geometries = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(geometries, st.integers(8, 13), st.integers(8, 13), st.integers(0, 2**31))
 def test_convolution_adjoint_is_the_gradient(geometry, height, width, seed):
     kernel, groups = geometry[0], geometry[-1]
@@ -103,7 +102,7 @@ def test_convolution_adjoint_is_the_gradient(geometry, height, width, seed):
     assert torch.allclose(affine.adjoint(s, affine.transpose(weight), x), expected, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(geometries, st.integers(0, 2**31))
 def test_flat_convolution_is_that_of_a_kernel_of_ones(geometry, seed):
     kernel, groups = geometry[0], geometry[-1]
@@ -117,7 +116,6 @@ def test_flat_convolution_is_that_of_a_kernel_of_ones(geometry, seed):
     assert torch.allclose(affine.flat(relevance, x, EPS), expected, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(["epsilon", "zplus", "alphabeta", "gamma", "zbox", "wsquare", "flat"]),
     st.integers(0, 2**31),
