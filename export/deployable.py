@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lrp_edge.card import InputSpec, ModelCard
-from lrp_edge.errors import needs_extra
+from lrp_edge.errors import LrpEdgeError, needs_extra
 
 with needs_extra("export"):
     import torch
@@ -42,7 +42,8 @@ class Preprocess(nn.Module):
         x = self._colour(x)
         if self.spec.resize is not None:
             x = F.interpolate(x, self.spec.resize, mode="bilinear", align_corners=False)
-        return x * self.scale + self.shift
+        x = x * self.scale + self.shift
+        return standardise(x) if self.spec.standardise else x
 
     def _colour(self, x: Tensor) -> Tensor:
         have, want = self.spec.order, self.spec.network_order
@@ -57,8 +58,20 @@ class Preprocess(nn.Module):
 
     def pixel_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the least and the greatest value of each channel of the network's input: that of pixels 0 and 255."""
+        if self.spec.standardise:
+            raise LrpEdgeError(
+                "the network's input is standardised by frame, so that its pixels have no fixed range; choose another "
+                "composite, or give low and high"
+            )
         low, high = self.shift, 255 * self.scale + self.shift
         return tuple(low.flatten().tolist()), tuple(high.flatten().tolist())
+
+
+def standardise(image: Tensor) -> Tensor:
+    """Bring each image of [N, C, H, W] to mean 0 and deviation 1 over all its pixels; a flat one becomes 0."""
+    centred = image - image.mean((1, 2, 3), keepdim=True)
+    # The floor is far below the noise of a camera and keeps a black frame finite.
+    return centred / (centred.square().mean((1, 2, 3), keepdim=True) + 1e-4).sqrt()
 
 
 class Deployable(nn.Module):
@@ -118,7 +131,7 @@ class Deployable(nn.Module):
 
     def _composite_parameters(self, name: str, given: Mapping[str, object]) -> dict[str, object]:
         """Return the composite's parameters; a box is by default that of the pixels."""
-        if name != "EpsilonGammaBox":
+        if name != "EpsilonGammaBox" or {"low", "high"} <= given.keys():
             return dict(given)
         low, high = self.preprocess.pixel_range()
         return {"low": low, "high": high, **given}
@@ -134,11 +147,18 @@ class Deployable(nn.Module):
         grown = F.interpolate(relevance.unsqueeze(1), (height, width), mode="bilinear", align_corners=False)
         return logits, grown.squeeze(1) * share
 
+    def guide(self, frames: Tensor) -> Tensor | None:
+        """Return the gray image [N, H, W] that smoothing follows, where it does."""
+        if not self.card.mask.smoothing.startswith("guided"):
+            return None
+        gray: Tensor = frames.to(self.preprocess.scale.dtype).mean(3)
+        return gray
+
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits, relevance = self.explain(frames)
         scores = logits.softmax(1) if self.card.activation == "softmax" else logits.sigmoid()
         label = logits.argmax(1)
         decided_defect = self.is_defect.index_select(0, label).reshape(-1, 1, 1)
-        mask = torch.where(self.head(relevance) & decided_defect, 255.0, 0.0)
+        mask = torch.where(self.head(relevance, self.guide(frames)) & decided_defect, 255.0, 0.0)
         # TensorRT has uint8 at the graph's border only, so that cast comes last.
         return scores, label.to(torch.int32), mask.to(torch.uint8), relevance

@@ -183,13 +183,15 @@ def _calibrated(
     explained = "defect" if card.explained == "predicted" else card.explained
     smoothing_only = card.replace(mask=MaskSpec("otsu", smoothing=card.mask.smoothing))
     deployable = Deployable(network, smoothing_only, size, composite, explained=explained).eval()
+    maxima = []
     with torch.no_grad():
-        maxima = [
-            deployable.head.smooth(deployable.explain(torch.from_numpy(frame[None]))[1]).amax() for frame in frames
-        ]
+        for frame in frames:
+            batch = torch.from_numpy(frame[None])
+            maxima.append(deployable.head.smooth(deployable.explain(batch)[1], deployable.guide(batch)).amax())
     threshold = calibrate(torch.stack(maxima), false_alarms)
     found = f"from {len(maxima)} defect-free frames, {false_alarms:.1%} of them above it"
-    mask = MaskSpec("calibrated", {"threshold": threshold}, card.mask.smoothing, card.mask.close, card.mask.open, found)
+    parameters = {**card.mask.parameters, "threshold": threshold}
+    mask = MaskSpec("calibrated", parameters, card.mask.smoothing, card.mask.close, card.mask.open, found)
     return card.replace(mask=mask)
 
 

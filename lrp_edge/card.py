@@ -39,6 +39,8 @@ class InputSpec:
         Channel order that the network was trained with.
     max_batch : int
         The most frames in one call.
+    standardise : bool
+        Bring each frame to mean 0 and deviation 1 after that, so that exposure and contrast do not matter.
     """
 
     order: str = "BGR"
@@ -48,6 +50,7 @@ class InputSpec:
     resize: tuple[int, int] | None = None
     network_order: str = "RGB"
     max_batch: int = 8
+    standardise: bool = False
 
     @property
     def channels(self) -> int:
@@ -81,7 +84,7 @@ class MaskSpec:
     parameters : dict
         Its parameters; for ``"calibrated"`` the absolute threshold.
     smoothing : str
-        ``"none"``, ``"box:K"``, ``"gaussian:SIGMA"`` or ``"median:3"``, in pixels.
+        ``"none"``, ``"box:K"``, ``"gaussian:SIGMA"``, ``"median:3"`` or ``"guided:K"``, in pixels.
     close, open : int
         Side of the square of the morphological closing and opening in pixels; 0 leaves it out.
     found : str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.files import whole
 
 with needs_extra("export"):
     import torch
@@ -42,15 +42,8 @@ def save_checkpoint(path: str | os.PathLike[str], model: nn.Module, card: ModelC
     path = Path(path)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     _refuse_not_finite(weights, str(path))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole(path) as partial:
         partial.write_bytes(save(weights, metadata={METADATA_KEY: card.to_json()}))
-        os.replace(partial, path)
-    except OSError as error:
-        raise LrpEdgeError(f"{path}: the checkpoint cannot be written ({error}); choose another folder") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
     return path
 
 
@@ -87,6 +80,20 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[nn.Module, ModelCard]
     _refuse_misfit(weights, model.state_dict(), path)
     model.load_state_dict(weights, assign=True)
     return model.eval(), card
+
+
+def read_card(path: str | os.PathLike[str]) -> ModelCard | None:
+    """Read the card in the header of a safetensors file; None if there is none, or it is another kind of file.
+
+    Raises
+    ------
+    LrpEdgeError
+        If there is a card and it cannot be understood.
+    """
+    if Path(path).suffix != ".safetensors":
+        return None
+    _, text = _read(Path(path))
+    return ModelCard.from_json(text, str(path)) if text else None
 
 
 def _refuse_pickle(path: Path) -> None:

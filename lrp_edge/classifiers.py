@@ -7,8 +7,9 @@ takes frames of any size. They use only operations that relevance has rules for.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
 
@@ -18,8 +19,10 @@ with needs_extra("export"):
 
 CONVOLUTIONS = {"A": (1, 1, 2, 2, 2), "B": (2, 2, 2, 2, 2), "D": (2, 2, 3, 3, 3), "E": (2, 2, 4, 4, 4)}
 CHANNELS = (64, 128, 256, 512, 512)
-POOLINGS = ("gem", "average", "max")
+POOLINGS = ("gem", "average", "max", "lse")
 SMALLEST_SIDE = 32
+
+Head = TypeVar("Head", nn.Linear, nn.Conv2d)
 
 
 class GlobalPool(nn.Module):
@@ -60,16 +63,56 @@ class GlobalPool(nn.Module):
         return f"{self.pooling}, power={self.power}" if self.pooling == "gem" else self.pooling
 
 
-class Classifier(nn.Module):
-    """Features, global pooling, dropout and one linear layer: float image [N, C, H, W] to logits [N, K]."""
+class LogSumExp(nn.Module):
+    """Pool the logits of positions [N, K, H, W] to logits [N, K]: a soft maximum over all positions.
 
-    def __init__(self, features: nn.Sequential, pool: GlobalPool, head: nn.Linear, dropout: float) -> None:
+    This is multiple-instance learning: an image is a defect if any position is, and positions learn by how much they
+    contribute. The logarithm of the number of positions, which is added to all classes alike, leaves scores as they are.
+
+    References
+    ----------
+    Pinheiro and Collobert 2015, "From Image-level to Pixel-level Labeling with Convolutional Networks",
+    arXiv 1411.6228, equation 6.
+    """
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.logsumexp(logits, (2, 3))
+
+
+class Classifier(nn.Module):
+    """Features, dropout, a linear layer and global pooling: float image [N, C, H, W] to logits [N, K].
+
+    The pooling comes before the linear layer, but for ``lse``, which pools the logits of positions.
+    """
+
+    def __init__(self, features: nn.Sequential, pool: nn.Module, head: nn.Linear | nn.Conv2d, dropout: float) -> None:
         super().__init__()
         self.features, self.pool, self.dropout, self.head = features, pool, nn.Dropout(dropout), head
 
     def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.dropout(self.pool(self.features(image))))
+        return self.classify(self.features(image))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Return the logits [N, K] of features [N, C, h, w]."""
+        if isinstance(self.head, nn.Conv2d):
+            logits: Tensor = self.pool(self.head(self.dropout(features)))
+        else:
+            logits = self.head(self.dropout(self.pool(features)))
         return logits
+
+    @property
+    def width(self) -> int:
+        """Channels of the features."""
+        return self.head.weight.shape[1]
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one position of the features to the next."""
+        return math.prod(
+            layer.stride if isinstance(layer.stride, int) else layer.stride[0]
+            for layer in self.features
+            if isinstance(layer, nn.Conv2d | nn.MaxPool2d)
+        )
 
 
 def vgg(
@@ -79,6 +122,7 @@ def vgg(
     classes: int,
     width: float = 1.0,
     batch_norm: bool = True,
+    stem: int = 1,
     pools: int = 5,
     pooling: str = "gem",
     power: float = 3.0,
@@ -96,11 +140,14 @@ def vgg(
         Factor on the number of channels of each convolution; 1 is the paper's.
     batch_norm : bool
         Normalise after each convolution, which then has no bias.
+    stem : int
+        Stride of the first convolution: 1, with a kernel of 3 × 3 as in the paper, or 2, with one of 5 × 5, which
+        makes everything after it four times as fast.
     pools : int
         How many of the five poolings by two are kept, from the first on; the features' stride is
-        ``2 ** pools`` pixels.
+        ``stem * 2 ** pools`` pixels.
     pooling, power
-        Global pooling, see :class:`GlobalPool`.
+        Global pooling, see :class:`GlobalPool`; ``"lse"`` is that of :class:`LogSumExp` and has no power.
     dropout : float
         Probability of dropout before the linear layer.
 
@@ -121,43 +168,73 @@ def vgg(
     """
     if variant not in CONVOLUTIONS:
         raise LrpEdgeError(f"VGG variant is {variant!r}; expected one of {', '.join(CONVOLUTIONS)}")
-    if not (channels >= 1 and classes >= 2 and width > 0 and 1 <= pools <= 5 and 0 <= dropout < 1):
+    if stem not in (1, 2) or not (channels >= 1 and classes >= 2 and width > 0 and 1 <= pools <= 5 and 0 <= dropout < 1):
         raise LrpEdgeError(
-            f"VGG with {channels=}, {classes=}, {width=}, {pools=}, {dropout=}; expected channels ≥ 1, "
-            "classes ≥ 2, width > 0, 1 ≤ pools ≤ 5 and 0 ≤ dropout < 1"
+            f"VGG with {channels=}, {classes=}, {width=}, {stem=}, {pools=}, {dropout=}; expected channels ≥ 1, "
+            "classes ≥ 2, width > 0, stem 1 or 2, 1 ≤ pools ≤ 5 and 0 ≤ dropout < 1"
         )
     layers: list[nn.Module] = []
     inputs = channels
     for stage, (outputs, repeats) in enumerate(zip(CHANNELS, CONVOLUTIONS[variant], strict=True)):
         outputs = max(1, round(outputs * width))
         for _ in range(repeats):
-            layers += _convolution(inputs, outputs, batch_norm)
+            layers += _convolution(inputs, outputs, batch_norm, 1 if layers else stem)
             inputs = outputs
         if stage < pools:
             layers.append(nn.MaxPool2d(2))
-    return Classifier(nn.Sequential(*layers), GlobalPool(pooling, power), _linear(inputs, classes), dropout)
+    if pooling == "lse":
+        return Classifier(nn.Sequential(*layers), LogSumExp(), _started(nn.Conv2d(inputs, classes, 1)), dropout)
+    pool = GlobalPool(pooling, power)
+    return Classifier(nn.Sequential(*layers), pool, _started(nn.Linear(inputs, classes)), dropout)
 
 
-def _convolution(inputs: int, outputs: int, batch_norm: bool) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not batch_norm)
+def _convolution(inputs: int, outputs: int, batch_norm: bool, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, 2 * stride + 1, stride, padding=stride, bias=not batch_norm)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
     return [convolution, *([nn.BatchNorm2d(outputs)] if batch_norm else []), nn.ReLU()]
 
 
-def _linear(inputs: int, classes: int) -> nn.Linear:
-    linear = nn.Linear(inputs, classes)
-    nn.init.normal_(linear.weight, std=0.01)
-    nn.init.zeros_(linear.bias)
-    return linear
+def _started(head: Head) -> Head:
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+    return head
 
 
-FAMILIES: dict[str, Callable[..., Classifier]] = {"vgg": vgg}
+def unet(*, channels: int, width: float = 0.25, stem: int = 2, dropout: float = 0.0) -> nn.Module:
+    """Build the baseline that is trained with pixel masks: MONAI's ``BasicUNet``, giving one logit for each pixel.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the image.
+    width : float
+        Factor on the number of channels of each level; at 1 they are 64, 64, 128, 256, 512 and 64.
+    stem : int
+        1 works on all pixels; 2 on means of 2 × 2 of them, and enlarges the logits in the end.
+    dropout : float
+        Probability of dropout in each block.
+
+    References
+    ----------
+    Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv 1505.04597.
+    """
+    with needs_extra("baselines"):
+        from monai.networks.nets import BasicUNet
+    features = tuple(max(1, round(width * count)) for count in (64, 64, 128, 256, 512, 64))
+    core = BasicUNet(2, channels, 1, features, act="RELU", norm="BATCH", dropout=dropout)
+    if stem == 1:
+        return core
+    grown = nn.Upsample(scale_factor=stem, mode="bilinear", align_corners=False)
+    return nn.Sequential(nn.AvgPool2d(stem), core, grown)
 
 
-def build(architecture: Mapping[str, Any]) -> Classifier:
-    """Build a classifier from its description in a model card.
+FAMILIES: dict[str, Callable[..., nn.Module]] = {"vgg": vgg, "unet": unet}
+
+
+def build(architecture: Mapping[str, Any]) -> nn.Module:
+    """Build a network from its description in a model card.
 
     Parameters
     ----------
@@ -168,10 +245,14 @@ def build(architecture: Mapping[str, Any]) -> Classifier:
     Raises
     ------
     LrpEdgeError
-        If the family is unknown or an argument missing, unknown or out of its range.
+        If the family is unknown or an argument missing, unknown or out of its range, or the network is that of a
+        user's factory, which no file may name for us to run.
     """
     arguments = dict(architecture)
     family = arguments.pop("family", None)
+    if family == "factory":
+        name = arguments.get("factory")
+        raise LrpEdgeError(f"these are weights for {name}: give {name} in place of the checkpoint, and this as --weights")
     if family not in FAMILIES:
         raise LrpEdgeError(f"classifier family is {family!r}; expected one of {', '.join(FAMILIES)}")
     try:
@@ -196,4 +277,5 @@ def evidence(model: Classifier, image: Tensor) -> Tensor:
     Tensor, float [N, K, h, w]
         The logits that the linear layer gives the features of each position.
     """
-    return torch.einsum("nchw,kc->nkhw", model.features(image), model.head.weight) + model.head.bias[:, None, None]
+    weight, bias = model.head.weight.flatten(1), model.head.bias
+    return torch.einsum("nchw,kc->nkhw", model.features(image), weight) + bias[:, None, None]  # type: ignore[index]

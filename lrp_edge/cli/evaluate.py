@@ -1,9 +1,9 @@
-"""``lrp-edge evaluate``: an exported file against labels and pixel truth."""
+"""``lrp-edge evaluate``: a model against labels and pixel truth."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,47 +17,87 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A file that lrp-edge export wrote.")],
-    data: Annotated[Path, typer.Argument(help="Folder with a folder of images for each class.")],
+    model: Annotated[Path, typer.Argument(help="A checkpoint, or a file that lrp-edge export wrote.")],
+    data: Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")],
+    method: Annotated[
+        Literal["lrp", "gradcam", "inverted-gray"], typer.Option(help="How a checkpoint's masks are made.")
+    ] = "lrp",
     split: Annotated[Path | None, typer.Option(help="split.json of a training run.")] = None,
     part: Annotated[str, typer.Option(help="Part of the split: train, val or test.")] = "test",
     masks: Annotated[Path | None, typer.Option(help="Folder with pixel truth under the images' names.")] = None,
+    false_alarm_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of OK images at which recall is stated.")
+    ] = 0.05,
+    sanity: Annotated[bool, typer.Option("--sanity", help="Also shuffle a checkpoint's weights, and explain OK.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Folder for a page with curves and cases.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables here.")] = None,
 ) -> None:
-    """Measure classes and masks of an exported model."""
+    """Measure classes and masks of a model."""
     from rich.progress import Progress
 
-    from lrp_edge.datasets import open_dataset
+    from lrp_edge.datasets import open_dataset, read_split
+    from lrp_edge.errors import LrpEdgeError
     from lrp_edge.evaluation import evaluate as measure
+    from lrp_edge.evaluation import open_predictor
+    from lrp_edge.files import write_text
 
-    dataset = open_dataset(data)
+    if sanity and (model.suffix != ".safetensors" or method != "lrp"):
+        raise LrpEdgeError("--sanity shuffles the weights of a classifier: give its checkpoint, and --method lrp")
+    predictor = open_predictor(model, method)
+    dataset = open_dataset(data, masks=masks)
     with Progress(transient=True) as bar:
         task = bar.add_task("images", total=None)
-        result = measure(model, dataset, split=split, part=part, masks=masks, progress=lambda: bar.advance(task))
+        result = measure(
+            predictor,
+            dataset,
+            split=split,
+            part=part,
+            false_alarm_rate=false_alarm_rate,
+            progress=lambda: bar.advance(task),
+        )
+        if sanity:
+            from lrp_edge.evaluation.sanity import check_sanity
+
+            chosen = read_split(split, dataset)._asdict()[part] if split else dataset
+            result.sanity = check_sanity(model, chosen)
     _print(result)
+    if report is not None:
+        from lrp_edge.evaluation.report import write_report
+
+        page = write_report(report, result, predictor, dataset, f"{data.name}: {method}", model.name)
+        typer.echo(f"next: open {page}")
     for path, text in ((json_file, result.to_json()), (markdown, result.to_markdown())):
         if path is not None:
-            path.write_text(text)
+            write_text(path, text)
 
 
 def _print(result: Evaluation) -> None:
+    from dataclasses import asdict
+
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     console.print(
         f"{result.images} images: class AUROC {result.auroc:.3f}, accuracy {result.accuracy:.3f}, "
-        f"OK/defect {result.defect_accuracy:.3f}, engine {result.milliseconds:.1f} ms"
+        f"OK/defect {result.defect_accuracy:.3f}, recall {result.recall_at_rate:.3f} at "
+        f"{result.false_alarm_rate:.0%} false alarms, {result.milliseconds:.1f} ms an image"
     )
     classes = Table("class", "recall", *result.classes, title="true class by row, decided class by column")
     for name, row in zip(result.classes, result.confusion, strict=True):
         classes.add_row(name, f"{result.recall[name]:.2f}", *map(str, row))
     console.print(classes)
-    if not result.pixels:
-        return
-    pixels = Table("defect", "images", "pixel AUROC", "per image", "IoU", "F1", "precision", "recall")
-    for name, part in result.pixels.items():
-        values = (part.auroc, part.auroc_per_image, part.iou, part.f1, part.precision, part.recall)
-        pixels.add_row(name, str(part.images), *(f"{value:.3f}" for value in values))
-    console.print(pixels)
+    if result.pixels:
+        head = [name.replace("_", " ") for name in asdict(next(iter(result.pixels.values())))]
+        pixels = Table("", *head, title="masks against pixel truth")
+        for name, part in result.pixels.items():
+            images, *values = asdict(part).values()
+            pixels.add_row(name, str(images), *(f"{value:.3f}" for value in values))
+        console.print(pixels)
+        console.print(
+            "severity, rank correlation of truth and mask: "
+            + ", ".join(f"{name} {value:.2f}" for name, value in result.severity.items())
+        )
+    if result.sanity:
+        console.print("sanity: " + ", ".join(f"{name} {value:.3f}" for name, value in result.sanity.items()))

@@ -20,6 +20,8 @@ from lrp_edge.errors import LrpEdgeError
 
 BINS = 256
 _BISECTIONS = 32
+#: Variance, as a share of the frame's own, below which the guided filter takes a window for flat.
+EDGE = 0.01
 
 
 def threshold_fixed(relevance: Tensor, fraction: float = 0.3) -> Tensor:
@@ -117,6 +119,14 @@ def _log_density(x: Tensor, weight: Tensor, mean: Tensor, variance: Tensor) -> T
     return weight.log() - 0.5 * variance.log() - (x - mean).square() / (2 * variance)
 
 
+def mask_calibrated(relevance: Tensor, threshold: float, fraction: float = 0.0) -> Tensor:
+    """Return where relevance exceeds an absolute threshold and a fraction of its frame's maximum, [N, H, W].
+
+    The first keeps defect-free frames empty, the second outlines what was found; see :func:`calibrate`.
+    """
+    return (relevance > threshold) & (relevance > threshold_fixed(relevance, fraction))
+
+
 def _above(threshold: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda relevance, **parameters: relevance > threshold(relevance, **parameters)
 
@@ -128,7 +138,7 @@ HEADS: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "otsu": (_above(threshold_otsu), ()),
     "isodata": (_above(threshold_isodata), ("steps",)),
     "gmm": (mask_gmm, ("steps",)),
-    "calibrated": (lambda relevance, threshold: relevance > threshold, ("threshold",)),
+    "calibrated": (mask_calibrated, ("threshold", "fraction")),
 }
 
 
@@ -152,12 +162,13 @@ class MaskHead(nn.Module):
         self.spec = spec
         self._smooth = smoothing_from(spec.smoothing)
 
-    def smooth(self, relevance: Tensor) -> Tensor:
+    def smooth(self, relevance: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the smoothed positive part of relevance [N, H, W]; thresholds are in its unit."""
-        return self._smooth(relevance.clamp(min=0))
+        return self._smooth(relevance.clamp(min=0), guide)
 
-    def forward(self, relevance: Tensor) -> Tensor:
-        smooth = self.smooth(relevance)
+    def forward(self, relevance: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Return the mask of relevance [N, H, W]; `guide`, the gray image of the same shape, is for ``guided``."""
+        smooth = self.smooth(relevance, guide)
         head, _names = HEADS[self.spec.method]
         parameters: dict[str, Any] = {
             name: int(value) if name == "steps" else value for name, value in self.spec.parameters.items()
@@ -190,10 +201,11 @@ def check(spec: MaskSpec) -> None:
     smoothing_from(spec.smoothing)
 
 
-def smoothing_from(text: str) -> Callable[[Tensor], Tensor]:
-    """Return the smoothing that ``none``, ``box:K``, ``gaussian:SIGMA`` or ``median:3`` stands for.
+def smoothing_from(text: str) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """Return the smoothing that ``none``, ``box:K``, ``gaussian:SIGMA``, ``median:3`` or ``guided:K`` stands for.
 
-    Each takes and returns [N, H, W]; beyond the border the outermost pixel is repeated.
+    Each takes relevance [N, H, W] and the gray image, of the same shape, which only the guided one reads, and returns
+    [N, H, W]; beyond the border the outermost pixel is repeated.
 
     Raises
     ------
@@ -204,18 +216,42 @@ def smoothing_from(text: str) -> Callable[[Tensor], Tensor]:
     kernel = None
     try:
         if name == "none" and not size:
-            return lambda x: x
-        if name == "box" and int(size) % 2 == 1:
+            return lambda x, _: x
+        if name in ("box", "guided") and int(size) % 2 == 1:
             kernel = [1 / int(size)] * int(size)
         if name == "gaussian" and float(size) > 0:
             kernel = _gaussian(float(size))
         if name == "median" and int(size) == 3:
-            return median3
+            return lambda x, _: median3(x)
     except ValueError:
         pass
-    if kernel is not None:
-        return partial(_separable, kernel=kernel)
-    raise LrpEdgeError(f"smoothing {text!r}; expected none, box:K with odd K, gaussian:SIGMA or median:3")
+    if kernel is None:
+        raise LrpEdgeError(
+            f"smoothing {text!r}; expected none, box:K or guided:K with odd K, gaussian:SIGMA or median:3"
+        )
+    blur = partial(_separable, kernel=kernel)
+    return partial(guided, blur=blur) if name == "guided" else lambda x, _: blur(x)
+
+
+def guided(x: Tensor, guide: Tensor | None, blur: Callable[[Tensor], Tensor]) -> Tensor:
+    """Smooth x [N, H, W] along the edges of the gray image, by the guided filter with window K × K.
+
+    In each window x is fitted by a linear function of the guide, so that the result has edges where the image has
+    them: relevance, which is blurred by the features' receptive fields, moves to the outline of what it is about.
+    The guide's variance is regularised by :data:`EDGE` of its frame's own, so that exposure does not matter.
+
+    References
+    ----------
+    He, Sun and Tang 2010, "Guided Image Filtering", equations 5, 6 and 8.
+    """
+    if guide is None:
+        raise LrpEdgeError("smoothing guided needs the image; call the mask head with its guide")
+    centred = guide - guide.mean((1, 2), keepdim=True)
+    epsilon = EDGE * centred.square().mean((1, 2), keepdim=True) + torch.finfo(x.dtype).tiny
+    mean_guide, mean_x = blur(centred), blur(x)
+    variance = blur(centred.square()) - mean_guide.square()
+    slope = (blur(centred * x) - mean_guide * mean_x) / (variance.clamp(min=0) + epsilon)
+    return (blur(slope) * centred + blur(mean_x - slope * mean_guide)).clamp(min=0)
 
 
 def _gaussian(sigma: float) -> list[float]:

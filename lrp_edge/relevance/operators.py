@@ -408,6 +408,25 @@ def mean(layer: Layer, rule: Rule) -> Step:
     return _norm(layer, rule, spread)
 
 
+@register(aten.logsumexp.default, kind=Kind.MAX_POOL)
+def soft_maximum(layer: Layer, rule: Rule) -> Step:
+    """A soft maximum shares relevance by softmax: winner-takes-all where one input is far above the others.
+
+    That is input times gradient but for a factor that restores the sum, as for the softmax gate of AttnLRP.
+    """
+    expect(layer, rule, WinnerTakesAll, Proportional)
+    axes, keeps = layer.argument(1), layer.argument(2, False)
+
+    def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
+        x = inputs[0]
+        if not keeps:
+            for axis in sorted(axis % x.ndim for axis in axes):
+                output, relevance = output.unsqueeze(axis), relevance.unsqueeze(axis)
+        return [(x - output).exp() * relevance]
+
+    return step
+
+
 def _shape_step(undo: Callable[[Tensor, Tensor], Tensor]) -> Step:
     def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
         return [undo(relevance, inputs[0])]

@@ -3,10 +3,12 @@
 A label holds for a whole image, and a window drawn at random from the image of a small defect often misses
 it. So a part of the windows is drawn where the present model finds the most evidence: in the image of a
 defect, for its class against the OK classes; in an OK image, for a defect, so that these windows are the hard
-negatives.
+negatives. Where an annotator clicked on a defect, windows are drawn around the click instead.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,14 +57,25 @@ class Windows(TorchDataset[tuple[Tensor, int]]):
         Fraction of the windows that follow the evidence, once there is some.
     seed : int
         Random seed.
+    clicks : mapping, optional
+        By index of an image, points [n, 2] as (row, column) in pixels; all its windows are cut around them.
     """
 
-    def __init__(self, frames: Frames, side: int, balance: float, guided: float, seed: int) -> None:
+    def __init__(
+        self,
+        frames: Frames,
+        side: int,
+        balance: float,
+        guided: float,
+        seed: int,
+        clicks: Mapping[int, NDArray[np.float64]] | None = None,
+    ) -> None:
         self.frames, self.side, self.guided, self.seed, self.epoch = frames, side, guided, seed, 0
+        self.clicks = dict(clicks or {})
         counts = np.bincount(frames.labels)
         weights = counts[frames.labels].astype(np.float64) ** -balance
         self._weights = weights / weights.sum()
-        self._evidence: list[NDArray[np.float32]] = []
+        self.evidence: Sequence[NDArray[np.float32]] = ()
         self.draw(0)
 
     def draw(self, epoch: int) -> None:
@@ -71,9 +84,9 @@ class Windows(TorchDataset[tuple[Tensor, int]]):
         generator = np.random.default_rng((self.seed, epoch))
         self._chosen = generator.choice(len(self.frames), len(self.frames), p=self._weights)
 
-    def look(self, evidence: list[NDArray[np.float32]]) -> None:
+    def look(self, evidence: Sequence[NDArray[np.float32]]) -> None:
         """Follow new evidence: one map [h, w] of any size per image, high where its windows are to be."""
-        self._evidence = evidence
+        self.evidence = evidence
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -82,18 +95,28 @@ class Windows(TorchDataset[tuple[Tensor, int]]):
         generator = np.random.default_rng((self.seed, self.epoch, index))
         chosen = int(self._chosen[index])
         frame, label = self.frames[chosen]
-        height, width = frame.shape[1:]
+        size = np.array(frame.shape[1:])
         centre = generator.random(2)
-        if self._evidence and generator.random() < self.guided:
-            centre = _most_evident(self._evidence[chosen], generator)
-        top, left = (
-            _start(position * size, self.side, max(size, self.side), offset)
-            for position, size, offset in zip(
-                centre, (height, width), generator.uniform(-JITTER, JITTER, 2), strict=True
-            )
-        )
-        frame = _extend(frame, self.side)
-        return frame[:, top : top + self.side, left : left + self.side], label
+        if chosen in self.clicks:
+            centre = (generator.choice(self.clicks[chosen]) + 0.5) / size
+        elif self.evidence and generator.random() < self.guided:
+            centre = _most_evident(self.evidence[chosen], generator)
+        corner = place(centre * size, self.side, np.maximum(size, self.side), generator)
+        return cut(frame, corner, self.side), label
+
+
+def place(
+    centre: NDArray[np.float64], side: int, size: NDArray[np.int64], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return the upper left corner of a window near `centre` and inside an image of `size`, all in pixels."""
+    offset = generator.uniform(-JITTER, JITTER, 2)
+    return np.clip(np.round(centre + (offset - 0.5) * side).astype(np.int64), 0, size - side)
+
+
+def cut(frame: Tensor, corner: NDArray[np.int64], side: int) -> Tensor:
+    """Cut a window out of an image [C, H, W], extended by reflection where it is smaller."""
+    top, left = (int(v) for v in corner)
+    return _extend(frame, side)[:, top : top + side, left : left + side]
 
 
 def _most_evident(evidence: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float64]:
@@ -102,10 +125,6 @@ def _most_evident(evidence: NDArray[np.float32], generator: np.random.Generator)
     position = generator.choice(evidence.size, p=weights / weights.sum())
     rows, columns = evidence.shape
     return (np.array(divmod(int(position), columns)) + 0.5) / (rows, columns)
-
-
-def _start(centre: float, side: int, size: int, offset: float) -> int:
-    return int(np.clip(round(centre + (offset - 0.5) * side), 0, size - side))
 
 
 def _extend(frame: Tensor, side: int) -> Tensor:

@@ -1,0 +1,138 @@
+"""``lrp-edge data``: what is in a dataset, its parts, clicks on it, and drawn data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lrp_edge.errors import LrpEdgeError
+
+if TYPE_CHECKING:
+    from lrp_edge.datasets.check import DataReport
+
+Source = Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")]
+Masks = Annotated[Path | None, typer.Option(help="Folder with pixel truth under the images' names.")]
+Group = Annotated[str | None, typer.Option(help="Regular expression on names: what it matches is the group.")]
+
+app = typer.Typer(help="Look at data, part it, click on it, draw it.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def register(main: typer.Typer) -> None:
+    """Add the verb."""
+    main.add_typer(app, name="data")
+
+
+@app.command()
+def check(
+    data: Source,
+    masks: Masks = None,
+    group: Group = None,
+    split: Annotated[Path | None, typer.Option(help="Look for duplicates across its parts.")] = None,
+    ok_class: Annotated[str | None, typer.Option(help="Class without defect; by default known by its name.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here.")] = None,
+) -> None:
+    """Say what is there: counts, sizes, duplicates, unreadable files, masks; exit 1 if something must be mended."""
+    from lrp_edge.card import defect_names
+    from lrp_edge.datasets.check import check_data
+    from lrp_edge.datasets.layouts import find_samples
+    from lrp_edge.files import write_text
+
+    classes = find_samples(data)[2]
+    ok = tuple(name for name in classes if name not in defect_names(classes, ok_class))
+    report = check_data(data, masks=masks, group=group, split=split, ok=ok)
+    _print(report)
+    if json_file:
+        write_text(json_file, report.to_json())
+    if report.faults:
+        raise LrpEdgeError(f"{data}: {', '.join(report.faults)}; mend them, or leave them out with --skip-bad")
+
+
+@app.command("split")
+def split_(
+    data: Source,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the parts; a folder with --folds.")],
+    group: Group = None,
+    grouped: Annotated[bool, typer.Option("--grouped", help="Keep a group's images in one part.")] = False,
+    count: Annotated[int, typer.Option("--folds", min=0, help="So many folds, one file each; 0: one split.")] = 0,
+    val: Annotated[float, typer.Option(min=0, max=0.9, help="Share for validation.")] = 0.1,
+    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share for the test, without --folds.")] = 0.3,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+) -> None:
+    """Part a dataset and write the parts to a file, so that they can be repeated."""
+    from lrp_edge.datasets import folds, open_dataset, split, write_split
+    from lrp_edge.files import claim_folder
+
+    dataset = open_dataset(data, group=group)
+    if count:
+        claim_folder(output)
+        named = {
+            output / f"fold-{i}.json": parts
+            for i, parts in enumerate(folds(dataset, count, seed=seed, val=val, grouped=grouped))
+        }
+    else:
+        named = {output: split(dataset, seed=seed, fractions=(1 - val - test, val, test), grouped=grouped)}
+    for path, parts in named.items():
+        write_split(path, parts)
+        typer.echo(f"{path}: " + ", ".join(f"{len(part.samples)} {name}" for name, part in parts._asdict().items()))
+
+
+@app.command()
+def clicks(
+    data: Source,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table (CSV) for the clicks.")],
+    masks: Masks = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+) -> None:
+    """Simulate an annotator, for experiments: one click on each region of the pixel truth."""
+    from lrp_edge.datasets import open_dataset, simulate_clicks, write_clicks
+
+    found = simulate_clicks(open_dataset(data, masks=masks), seed)
+    if not found:
+        raise LrpEdgeError(f"{data}: no image has pixel truth to click on; give --masks, or click by hand")
+    write_clicks(output, found)
+    typer.echo(f"{output}: {sum(map(len, found.values()))} clicks on {len(found)} images")
+
+
+@app.command()
+def draw(
+    folder: Annotated[Path, typer.Argument(help="Gets images/ and masks/.")],
+    count: Annotated[int, typer.Option(min=8, help="Parts, half of them OK.")] = 400,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Draw surfaces of several materials with several kinds of defect, and their exact masks."""
+    from lrp_edge.synthetic import write_dataset
+
+    write_dataset(folder, count, seed)
+    typer.echo(f"next: lrp-edge train {folder / 'images'} -o RUN")
+
+
+def _print(report: DataReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("class", "images", "with mask", "median coverage", "groups")
+    for name, count in report.images.items():
+        share = f"{report.coverage[name]:.2%}" if name in report.coverage else "-"
+        table.add_row(name, str(count), str(report.masks[name]), share, str(report.groups[name] or "-"))
+    console.print(table)
+    width, height = (f"{low} to {high} (median {middle})" for low, middle, high in (report.widths, report.heights))
+    console.print(f"width {width}, height {height} pixels, {'gray' if report.gray else 'colour'}")
+    for part, counts in report.split.items():
+        console.print(f"{part}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    lists = {
+        "unreadable": report.unreadable,
+        "bad mask": report.bad_masks,
+        "empty mask": report.empty_masks,
+        "OK image with mask": report.marked_ok,
+        "same bytes": [", ".join(names) for names in report.duplicates],
+        "nearly the same image in two parts": [" and ".join(pair) for pair in report.across],
+        "group in two parts": report.groups_across,
+    }
+    for what, entries in lists.items():
+        for entry in entries[:5]:
+            console.print(f"{what}: {entry}", highlight=False)
+        if len(entries) > 5:
+            console.print(f"{what}: {len(entries) - 5} more")

@@ -1,0 +1,64 @@
+"""``lrp-edge sweep``: composites × mask heads × smoothing, as a sorted table and a heat map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("sweep")(sweep)
+
+
+def sweep(
+    checkpoint: Annotated[Path, typer.Argument(help="A classifier that lrp-edge train left.")],
+    data: Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for sweep.csv and sweep.png.")],
+    composites: Annotated[
+        str, typer.Option(help="Composites by comma.")
+    ] = "Segmentation,EpsilonPlusFlat,EpsilonPlus,EpsilonAlpha2Beta1Flat",
+    masks: Annotated[
+        str, typer.Option(help="Mask heads by semicolon: NAME, NAME:PARAMETER=NUMBER, or card.")
+    ] = "card;fixed;otsu;isodata;gmm",
+    smoothings: Annotated[str, typer.Option(help="Smoothings by comma.")] = "none,gaussian:2,guided:9,guided:17",
+    explain: Annotated[str | None, typer.Option(help="Explained class [default: the card's].")] = None,
+    split: Annotated[Path | None, typer.Option(help="split.json of a training run.")] = None,
+    part: Annotated[str, typer.Option(help="Part of the split; choose on val, state results on test.")] = "val",
+    truth: Annotated[Path | None, typer.Option(help="Folder with pixel truth under the images' names.")] = None,
+) -> None:
+    """Measure all combinations of composite, mask head and smoothing; relevance is computed once a composite."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from lrp_edge.datasets import open_dataset, read_split
+    from lrp_edge.evaluation.sweep import as_csv, draw_heat_map
+    from lrp_edge.evaluation.sweep import sweep as measure
+    from lrp_edge.files import claim_folder, whole, write_text
+
+    folder = claim_folder(output)
+    dataset = open_dataset(data, masks=truth)
+    chosen = read_split(split, dataset)._asdict()[part] if split else dataset
+    with Progress(transient=True) as bar:
+        task = bar.add_task("images", total=None)
+        rows = measure(
+            checkpoint,
+            chosen,
+            composites=composites.split(","),
+            masks=masks.split(";"),
+            smoothings=smoothings.split(","),
+            explained=explain,
+            progress=lambda: bar.advance(task),
+        )
+    write_text(folder / "sweep.csv", as_csv(rows))
+    with whole(folder / "sweep.png") as partial:
+        draw_heat_map(rows, partial)
+    table = Table("composite", "mask", "smoothing", "IoU", "F1", "precision", "recall", "pixel AUROC per image")
+    for row in rows[:20]:
+        values = (row.iou, row.f1, row.precision, row.recall, row.auroc_per_image)
+        table.add_row(row.composite, row.mask, row.smoothing, *(f"{value:.3f}" for value in values))
+    Console().print(table)
+    typer.echo(f"{folder / 'sweep.csv'}, {folder / 'sweep.png'}: {len(rows)} combinations, best IoU first")

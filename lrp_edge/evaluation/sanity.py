@@ -1,0 +1,111 @@
+"""Is the mask about the classifier at all? Two checks that an explanation must pass.
+
+References
+----------
+Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv 1810.03292: an explanation that stays the same when the
+weights are random does not explain the model. LRP with z⁺ rules has been said to fail it (Sixt et al. 2020, "When
+Explanations Lie", arXiv 1912.09818), so it is measured here and not assumed.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrp_edge.card import ModelCard
+from lrp_edge.datasets import Dataset, read_mask
+from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.runtime.sources import read_image
+
+with needs_extra("evaluate"):
+    from scipy.stats import spearmanr
+    from sklearn.metrics import roc_auc_score
+with needs_extra("export"):
+    import torch
+    from torch import nn
+
+    from lrp_edge.checkpoint import load_checkpoint
+    from lrp_edge.export.deployable import Deployable
+
+#: At most so many defect images are used.
+MOST_IMAGES = 24
+#: Rank correlation is taken over this many pixels of each image.
+PIXELS = 20_000
+
+
+def check_sanity(checkpoint: str | Path, dataset: Dataset, seed: int = 0) -> dict[str, float]:
+    """Compare relevance with that of a classifier with random weights, and with that for another class.
+
+    Parameters
+    ----------
+    checkpoint : path
+        A checkpoint of a classifier.
+    dataset : Dataset
+        Images; defect images with pixel truth are used, evenly drawn from all of them.
+    seed : int
+        Of the random weights.
+
+    Returns
+    -------
+    dict
+        ``pixel_auroc``: mean over images of the relevance against pixel truth. ``pixel_auroc_random``: the same with
+        random weights; it must fall to about 0.5. ``rank_correlation_random``: mean Spearman correlation between the
+        two; near 0 if the explanation is the model's. ``rank_correlation_other_class``: between relevance for the
+        image's own class and for OK; below 1 if the explanation is about the class. ``pixel_auroc_other_class``: that
+        of the relevance for OK.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the checkpoint is no classifier's, or no defect image has pixel truth.
+    """
+    network, card = load_checkpoint(checkpoint)
+    if card.architecture.get("family") == "unet":
+        raise LrpEdgeError(f"{checkpoint} is a U-Net; sanity checks are for a classifier's relevance")
+    chosen = [i for i, sample in enumerate(dataset.samples) if sample.label in card.defects and sample.mask]
+    if not chosen:
+        raise LrpEdgeError("sanity checks need defect images with pixel truth, and there is none; give --masks")
+    chosen = [chosen[int(i)] for i in np.linspace(0, len(chosen) - 1, min(MOST_IMAGES, len(chosen)))]
+    trained = _explainer(network, card, "defect")
+    randomised = _explainer(randomise(network, seed), card, "defect")
+    other = _explainer(network, card, card.classes[card.ok_indices[0]])
+    rows = []
+    for index in chosen:
+        sample = dataset.samples[index]
+        frame = torch.from_numpy(read_image(sample.path, card.input.order)[None])
+        maps = [explain.explain(frame)[1][0].detach().numpy() for explain in (trained, randomised, other)]
+        truth = read_mask(sample, maps[0].shape)
+        if truth.any() and not truth.all():
+            rows.append(_row(truth.ravel(), [found.ravel() for found in maps], index))
+    names = (
+        "pixel_auroc",
+        "pixel_auroc_random",
+        "pixel_auroc_other_class",
+        "rank_correlation_random",
+        "rank_correlation_other_class",
+    )
+    return {"images": float(len(rows)), **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))}
+
+
+def randomise(network: nn.Module, seed: int) -> nn.Module:
+    """Return a copy of a network whose weights are shuffled within each tensor: same values, nothing learnt."""
+    shuffled = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in shuffled.parameters():
+            weight.copy_(weight.flatten()[torch.randperm(weight.numel(), generator=generator)].reshape(weight.shape))
+    return shuffled
+
+
+def _explainer(network: nn.Module, card: ModelCard, explained: str) -> Deployable:
+    return Deployable(network.eval(), card, (128, 128), explained=explained).eval()
+
+
+def _row(truth: Any, maps: list[Any], seed: int) -> list[float]:
+    few = np.random.default_rng(seed).permutation(truth.size)[:PIXELS]
+    aurocs = [float(roc_auc_score(truth, found)) for found in maps]
+    alike = [float(spearmanr(maps[0][few], found[few]).statistic) for found in maps[1:]]
+    return [*aurocs, *np.nan_to_num(alike).tolist()]

@@ -1,0 +1,416 @@
+"""From a dataset and options to a run folder: checkpoint, card, split, figures, curve; resumable at any time."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import lrp_edge
+from lrp_edge.card import InputSpec, ModelCard, defect_names
+from lrp_edge.checkpoint import save_checkpoint
+from lrp_edge.classifiers import Classifier, build
+from lrp_edge.datasets import Dataset, Split, open_dataset, read_clicks, read_image, read_split, split, write_split
+from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.factory import load_factory, start_from
+from lrp_edge.files import claim_folder, whole, write_text
+from lrp_edge.training.calibration import calibrated
+from lrp_edge.training.figures import Figures, measure
+from lrp_edge.training.lesson import LabelLesson, Lesson
+from lrp_edge.training.marks import Curriculum, MarkedWindows, SurfaceWindows
+from lrp_edge.training.options import PRECISIONS, Options, write_config
+from lrp_edge.training.windows import Frames, Windows
+
+with needs_extra("train"):
+    import lightning
+    import torch
+    from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, EMAWeightAveraging
+    from lightning.pytorch.loggers import TensorBoardLogger
+    from torch import nn
+    from torch.utils.data import DataLoader
+
+CHECKPOINT, CARD, PARTS, METRICS = "model.safetensors", "model.json", "split.json", "metrics.json"
+CONFIG, HISTORY, CURVE, RESUME = "config.toml", "metrics.csv", "curve.png", "resume.ckpt"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained network: its checkpoint, its card, its figures, and the seconds that it took.
+
+    `val` and `test` are None for parts without images, and for the U-Net, which has no classes.
+    """
+
+    checkpoint: Path
+    card: ModelCard
+    val: Figures | None
+    test: Figures | None
+    seconds: float
+
+
+def train(
+    data: str | os.PathLike[str] | Dataset,
+    output: str | os.PathLike[str],
+    options: Options | None = None,
+    *,
+    split_file: str | os.PathLike[str] | None = None,
+    ok_class: str | None = None,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+) -> TrainingResult:
+    """Train a network on labelled images.
+
+    Parameters
+    ----------
+    data : path or Dataset
+        See :func:`lrp_edge.datasets.open_dataset`.
+    output : path
+        Folder for ``model.safetensors`` (weights and card), ``model.json`` (card), ``split.json`` (the images of
+        each part), ``config.toml`` (all options), ``metrics.json``, ``metrics.csv``, ``curve.png`` and
+        ``tensorboard/``; made if it does not exist. While the training runs it holds ``resume.ckpt``.
+    options : Options, optional
+        How to train.
+    split_file : path, optional
+        The parts, as ``split.json`` of another run or of ``lrp-edge data split``; by default they are drawn.
+    ok_class : str, optional
+        The class without defect; by default known by its name.
+    skip_bad : bool
+        Leave out files that are no readable images.
+    overwrite : bool
+        Replace a model that is in the output folder.
+    resume : bool
+        Go on after an interruption from the last whole epoch; the result is that of a training without one.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    TrainingResult
+        The same seed on the same machine gives the same weights.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the data cannot be used, the output folder cannot be written or holds a model, there is nothing to
+        resume or it was another training, an option is out of its range, or the training diverges.
+    """
+    started = time.monotonic()
+    options = options or Options()
+    dataset = data if isinstance(data, Dataset) else open_dataset(data, skip_bad=skip_bad)
+    defects = defect_names(dataset.classes, ok_class)
+    if not defects:
+        raise LrpEdgeError(f"all classes {', '.join(dataset.classes)} count as OK; name the OK class with --ok-class")
+    parts = read_split(split_file, dataset) if split_file else _drawn(dataset, options)
+    folder = _claim(Path(output), overwrite, resume)
+    card = _card(parts.train, defects, options)
+    before = _begin(folder, parts, options, resume)
+    with _quiet():
+        lesson = _fit(parts, card, options, folder, resume, progress)
+        card = lesson.card
+        if options.model != "unet":
+            card = card.replace(mask=calibrated(lesson.model, card, parts.val, options))
+        val, test = (_measure(lesson, part, options) for part in (parts.val, parts.test))
+    seconds = before + time.monotonic() - started
+    card = card.replace(provenance={**card.provenance, "seconds": round(seconds, 1)})
+    save_checkpoint(folder / CHECKPOINT, lesson.model, card)
+    write_text(folder / CARD, card.to_json(indent=2) + "\n")
+    figures = {name: part and dataclasses.asdict(part) for name, part in (("val", val), ("test", test))}
+    content = {**figures, "seconds": round(seconds, 1), "supervision": options.supervision, "epochs": lesson.history}
+    write_text(folder / METRICS, json.dumps(content, indent=2) + "\n")
+    (folder / RESUME).unlink(missing_ok=True)
+    return TrainingResult(folder / CHECKPOINT, card, val, test, seconds)
+
+
+def _drawn(dataset: Dataset, options: Options) -> Split:
+    shares = (1 - options.val - options.test, options.val, options.test)
+    return split(dataset, seed=options.seed, fractions=shares)
+
+
+def _claim(folder: Path, overwrite: bool, resume: bool) -> Path:
+    if resume and not (folder / RESUME).exists():
+        raise LrpEdgeError(f"{folder}: no {RESUME} to go on from; expected the folder of a training that was interrupted")
+    if (folder / CHECKPOINT).exists() and not overwrite and not resume:
+        raise LrpEdgeError(f"{folder}: there is a model in this folder; choose another, or replace it with --overwrite")
+    return claim_folder(folder)
+
+
+def _begin(folder: Path, parts: Split, options: Options, resume: bool) -> float:
+    """Write what was asked for, or check that it is what was asked for before; return the seconds spent before."""
+    if not resume:
+        (folder / RESUME).unlink(missing_ok=True)
+        write_config(folder / CONFIG, options)
+        write_split(folder / PARTS, parts)
+        return 0.0
+    saved = torch.load(folder / RESUME, map_location="cpu", weights_only=True)
+    # The number of workers and devices may change: they decide speed, not what is drawn.
+    now, then = (dict(values) for values in (dataclasses.asdict(options), saved["options"]))
+    changed = [name for name, value in now.items() if then.get(name) != value and name not in ("workers", "devices")]
+    if changed or saved["images"] != parts.train.names:
+        what = f"option {changed[0]}" if changed else "the training images"
+        raise LrpEdgeError(f"{folder}: {what} changed since the training was interrupted; resume with {CONFIG} and {PARTS}")
+    return float(saved["seconds"])
+
+
+def _fit(
+    parts: Split, card: ModelCard, options: Options, folder: Path, resume: bool, progress: bool
+) -> Lesson:
+    lightning.seed_everything(options.seed, workers=True, verbose=False)
+    gray = card.input.network_order == "GRAY"
+    lesson, validation = _lesson(parts, card, options, gray)
+    keeper = Keeper(folder, options, parts.train.names)
+    callbacks: list[Callback] = [keeper]
+    if options.ema:
+        callbacks.append(EMAWeightAveraging(decay=options.ema))
+    if options.patience and parts.val.samples:
+        monitor = "val_iou" if options.model == "unet" else "val_auroc"
+        callbacks.append(EarlyStopping(monitor, mode="max", patience=options.patience, check_on_train_epoch_end=False))
+    trainer = lightning.Trainer(
+        max_epochs=options.epochs,
+        accelerator="auto",
+        devices=options.devices or "auto",
+        precision=_precision(options.precision),
+        deterministic="warn",
+        gradient_clip_val=5.0,
+        reload_dataloaders_every_n_epochs=1,
+        check_val_every_n_epoch=options.val_every,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+        log_every_n_steps=10,
+        enable_progress_bar=progress,
+        **_SILENT,
+    )
+    resume_from = folder / RESUME if resume else None
+    trainer.fit(lesson, val_dataloaders=validation, ckpt_path=resume_from, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return lesson
+
+
+def _lesson(parts: Split, card: ModelCard, options: Options, gray: bool) -> tuple[Lesson, DataLoader[Any] | None]:
+    """Build the network, what it learns from, and what it is validated with."""
+    model = _network(card, options)
+    frames, workers = Frames(parts.train, gray), options.workers
+    whole_images: Any = Frames(parts.val, gray)
+    if options.model == "unet":
+        from lrp_edge.training.pixels import PixelLesson, TruthFrames, TruthWindows
+
+        windows = TruthWindows(frames, options.patch, options.balance, options.guided, options.seed)
+        lesson: Lesson = PixelLesson(model, card, options, windows)
+        whole_images = TruthFrames(whole_images)
+    else:
+        clicks = _clicks(parts.train, card, options) if options.clicks else None
+        labelled = Windows(frames, options.patch, options.balance, options.guided, options.seed, clicks)
+        marked = _marked(parts.train, card, options, gray, model)
+        lesson = LabelLesson(model, card, options, Curriculum(labelled, marked, options.mark_epochs, options.mark_share))
+    return lesson, DataLoader(whole_images, 1, num_workers=workers) if parts.val.samples else None
+
+
+def _network(card: ModelCard, options: Options) -> nn.Module:
+    architecture = card.architecture
+    if architecture["family"] == "factory":
+        channels, classes = architecture["channels"], architecture["classes"]
+        model = load_factory(architecture["factory"], channels=channels, classes=classes)
+    else:
+        model = build(architecture)
+    if options.weights:
+        new = start_from(model, options.weights)
+        logging.getLogger("lrp_edge").info("weights of %s start at random: %s", options.weights, ", ".join(new))
+    return model
+
+
+def _marked(
+    part: Dataset, card: ModelCard, options: Options, gray: bool, model: nn.Module
+) -> MarkedWindows | None:
+    if not options.mark_epochs and not options.mark_share:
+        return None
+    ok = np.flatnonzero(np.isin(part.labels, card.ok_indices))
+    stride = model.stride if isinstance(model, Classifier) else options.patch
+    if options.mark_surface == "synthetic":
+        surfaces: Any = SurfaceWindows(len(part.samples), options.patch, 1 if gray else 3, options.seed)
+    else:
+        surfaces = Windows(Frames(part.subset(ok), gray), options.patch, 0, 0, options.seed)
+    return MarkedWindows(surfaces, stride)
+
+
+def _clicks(part: Dataset, card: ModelCard, options: Options) -> dict[int, NDArray[np.float64]]:
+    """Clicks on defect images of the training part; a defect image without one is an error, not a guess."""
+    clicks = read_clicks(options.clicks, part)
+    found = {i: clicks[name] for i, name in enumerate(part.names) if name in clicks}
+    bare = [part.names[i] for i in range(len(part.samples)) if part.labels[i] in card.defect_indices and i not in found]
+    if bare:
+        raise LrpEdgeError(
+            f"{options.clicks}: {len(bare)} defect images of the training part have no click, first {bare[0]}; click "
+            "them, or take them out of the data"
+        )
+    return found
+
+
+def _measure(lesson: Lesson, part: Dataset, options: Options) -> Figures | None:
+    """Measure whole images in float32, as they are deployed."""
+    if not part.samples or options.model == "unet":
+        return None
+    frames = Frames(part, lesson.card.input.network_order == "GRAY")
+    model, answers = lesson.model.eval(), []
+    with torch.no_grad():
+        for image, label in DataLoader(frames, 1, num_workers=options.workers):
+            answers.append((model(lesson.normalise(image.to(lesson.device) / 255)).softmax(1).cpu(), label))
+    scores, labels = (torch.cat(column) for column in zip(*answers, strict=True))
+    return measure(scores, labels, lesson.card)
+
+
+class Keeper(Checkpoint):
+    """After each epoch, keep all that is needed to go on, the table of figures and the curve; each file whole.
+
+    Lightning's own checkpoint callback writes to the system's temporary folder and copies from there, so that a full
+    disk could destroy the checkpoint that it replaces.
+    """
+
+    def __init__(self, folder: Path, options: Options, images: list[str]) -> None:
+        self.folder, self.options, self.images = folder, options, images
+        self.before, self.started = 0.0, time.monotonic()
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["options"] = dataclasses.asdict(self.options)
+        checkpoint["images"] = self.images
+        checkpoint["seconds"] = self.before + time.monotonic() - self.started
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        self.before = float(checkpoint["seconds"])
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        with whole(self.folder / RESUME) as partial:
+            trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            write_text(self.folder / HISTORY, _as_csv(pl_module.history))
+            draw_curve(pl_module.history, self.folder / CURVE)
+
+
+def _as_csv(history: list[dict[str, float]]) -> str:
+    names = list(dict.fromkeys(name for entry in history for name in entry))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def draw_curve(history: list[dict[str, float]], path: Path) -> None:
+    """Draw loss and validation figures by epoch as a PNG."""
+    with needs_extra("train"):
+        from matplotlib.figure import Figure
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    loss = figure.subplots()
+    loss.plot([entry["epoch"] for entry in history], [entry["loss"] for entry in history], color="tab:gray", label="loss")
+    loss.set(xlabel="epoch", ylabel="training loss")
+    other = loss.twinx()
+    for name, colour in (("val_auroc", "tab:blue"), ("val_accuracy", "tab:orange"), ("val_iou", "tab:green")):
+        points = [(entry["epoch"], entry[name]) for entry in history if name in entry]
+        if points:
+            other.plot(*zip(*points, strict=True), marker="o", color=colour, label=name.replace("val_", "validation "))
+    other.set(ylim=(0, 1), ylabel="validation")
+    figure.legend(loc="outside upper center", ncols=3)
+    with whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
+
+
+_SILENT: Mapping[str, Any] = {
+    "enable_checkpointing": True,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
+
+
+def _precision(name: str) -> Any:
+    if name == "auto":
+        fast = (
+            torch.cuda.is_bf16_supported()
+            if torch.cuda.is_available()
+            else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        )
+        name = "bf16" if fast else "fp32"
+    return PRECISIONS[name]
+
+
+def _card(train_part: Dataset, defects: tuple[str, ...], options: Options) -> ModelCard:
+    gray = options.channels == "gray" or (options.channels == "auto" and train_part.gray)
+    mean, std = _pixel_statistics(train_part, gray)
+    order = ("GRAY", "GRAY") if gray else ("BGR", "RGB")
+    return ModelCard(
+        classes=train_part.classes,
+        defects=defects,
+        input=InputSpec(
+            order=order[0], mean=mean, std=std, network_order=order[1], standardise=options.standardise
+        ),
+        architecture=_architecture(options, 1 if gray else 3, len(train_part.classes)),
+        explained="contrast",
+        provenance={
+            "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "supervision": options.supervision,
+            "training": dataclasses.asdict(options),
+            "images": {
+                name: int(n)
+                for name, n in zip(
+                    train_part.classes,
+                    np.bincount(train_part.labels, minlength=len(train_part.classes)),
+                    strict=True,
+                )
+            },
+            "packages": {
+                "lrp-edge": lrp_edge.__version__,
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+            },
+        },
+    )
+
+
+def _architecture(options: Options, channels: int, classes: int) -> dict[str, Any]:
+    if options.model == "unet":
+        names: tuple[str, ...] = ("width", "stem", "dropout")
+        return {"family": "unet", "channels": channels, **{name: getattr(options, name) for name in names}}
+    if options.model == "vgg":
+        names = ("variant", "width", "stem", "pools", "pooling", "power", "dropout")
+        own = {name: getattr(options, name) for name in names}
+        return {"family": "vgg", "channels": channels, "classes": classes, **own}
+    return {"family": "factory", "factory": options.model, "channels": channels, "classes": classes}
+
+
+def _pixel_statistics(part: Dataset, gray: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by channel over all pixels, in [0, 1], in the network's order."""
+    count, first, second = 0, 0.0, 0.0
+    for sample in part.samples:
+        pixels = read_image(sample.path, gray)[..., ::-1].reshape(-1, 1 if gray else 3) / 255.0
+        count, first, second = count + len(pixels), first + pixels.sum(0), second + (pixels**2).sum(0)
+    mean = np.asarray(first) / count
+    # A black data set has no deviation; the floor of one gray level keeps the division finite.
+    std = np.maximum(np.sqrt(np.maximum(np.asarray(second) / count - mean**2, 0)), 1 / 255)
+    return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's notes on hardware and workers from the terminal; its errors stay."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            yield
+    finally:
+        logger.setLevel(level)
