@@ -17,7 +17,7 @@ from lrp_edge.errors import LrpEdgeError
 METADATA_KEY = "lrp_edge"
 SCHEMA = 1
 CHANNEL_ORDERS = {"BGR": 3, "RGB": 3, "GRAY": 1}
-EXPLAINED = ("predicted", "contrast", "defect")
+EXPLAINED = ("predicted", "contrast", "defect", "evidence")
 OK_NAMES = frozenset({"ok", "good", "free", "normal", "no_defect", "mt_free"})
 
 
@@ -110,7 +110,8 @@ class ModelCard:
     defects : tuple of str
         Those of them that count as defects; a frame decided otherwise gets an empty mask.
     explained : str
-        ``"predicted"``, ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one) or a class name.
+        ``"predicted"``, ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one), ``"evidence"`` (all
+        defects, by how far each exceeds OK) or a class name.
     activation : {"softmax", "sigmoid"}
         How logits become scores.
     architecture : dict
@@ -147,7 +148,7 @@ class ModelCard:
             raise LrpEdgeError(f"model card: defect {unknown[0]!r} is not among the classes {list(self.classes)}")
         if self.explained not in EXPLAINED and self.explained not in self.classes:
             raise LrpEdgeError(
-                f"model card: explained class is {self.explained!r}; expected predicted, contrast, defect or one of "
+                f"model card: explained class is {self.explained!r}; expected predicted, contrast, defect, evidence or one of "
                 f"{', '.join(self.classes)}"
             )
         if self.activation not in ("softmax", "sigmoid"):

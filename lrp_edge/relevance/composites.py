@@ -23,6 +23,7 @@ from lrp_edge.relevance.rules import (
     Gamma,
     Norm,
     Pass,
+    Proportional,
     Rule,
     WinnerTakesAll,
     ZBox,
@@ -101,7 +102,7 @@ def base(stabilizer: float) -> tuple[Assignment, ...]:
     return (
         Assignment(Pass(), frozenset({Kind.ACTIVATION, Kind.BATCH_NORM, Kind.SHAPE})),
         Assignment(Norm(stabilizer), frozenset({Kind.SUM, Kind.AVERAGE_POOL})),
-        Assignment(WinnerTakesAll(), frozenset({Kind.MAX_POOL})),
+        Assignment(WinnerTakesAll(), frozenset({Kind.MAX_POOL, Kind.SOFT_MAXIMUM})),
     )
 
 
@@ -152,13 +153,14 @@ def epsilon_gamma_box(
 
 
 def segmentation(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
-    """The preset for masks: ZPlus wherever weights are, Flat in the first layer.
+    """The preset for masks: ZPlus wherever weights are, Flat in the first layer, Proportional in a soft maximum.
 
     ZPlus in the linear layers too keeps relevance non-negative from the decision down to the pixels: what speaks
     against the class never cancels what speaks for it, so no pixel of a defect is lost to cancellation.
     """
     flat = Assignment(Flat(stabilizer), AFFINE, first=1)
-    return _preset("Segmentation", ZPlus(stabilizer), epsilon, stabilizer, flat)
+    soft = Assignment(Proportional(stabilizer), frozenset({Kind.SOFT_MAXIMUM}))
+    return _preset("Segmentation", ZPlus(stabilizer), epsilon, stabilizer, flat, soft)
 
 
 COMPOSITES: dict[str, Callable[..., Composite]] = {

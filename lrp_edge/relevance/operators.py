@@ -45,6 +45,7 @@ class Kind(str, Enum):
     ACTIVATION = "activation"
     AVERAGE_POOL = "average_pool"
     MAX_POOL = "max_pool"
+    SOFT_MAXIMUM = "soft_maximum"
     SUM = "sum"
     SHAPE = "shape"
 
@@ -408,11 +409,13 @@ def mean(layer: Layer, rule: Rule) -> Step:
     return _norm(layer, rule, spread)
 
 
-@register(aten.logsumexp.default, kind=Kind.MAX_POOL)
+@register(aten.logsumexp.default, kind=Kind.SOFT_MAXIMUM)
 def soft_maximum(layer: Layer, rule: Rule) -> Step:
-    """A soft maximum shares relevance by softmax: winner-takes-all where one input is far above the others.
+    """A logarithm of summed exponentials, by either of two rules.
 
-    That is input times gradient but for a factor that restores the sum, as for the softmax gate of AttnLRP.
+    `WinnerTakesAll` shares relevance by softmax: that is input times gradient but for a factor that restores the sum,
+    and all goes to one input that is far above the others. `Proportional` shares it by the inputs' positive parts, so
+    that all positions that speak for a class take part, as befits a defect that covers many.
     """
     expect(layer, rule, WinnerTakesAll, Proportional)
     axes, keeps = layer.argument(1), layer.argument(2, False)
@@ -422,6 +425,9 @@ def soft_maximum(layer: Layer, rule: Rule) -> Step:
         if not keeps:
             for axis in sorted(axis % x.ndim for axis in axes):
                 output, relevance = output.unsqueeze(axis), relevance.unsqueeze(axis)
+        if isinstance(rule, Proportional):
+            positive = x.clamp(min=0)
+            return [positive * (relevance / stabilize(positive.sum(axes, keepdim=True), rule.stabilizer))]
         return [(x - output).exp() * relevance]
 
     return step

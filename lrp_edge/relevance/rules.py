@@ -333,7 +333,7 @@ class WinnerTakesAll(Rule):
 
 @dataclass(frozen=True)
 class Proportional(Rule):
-    """Relevance of a maximum goes to all elements of its window in proportion to their values."""
+    """Relevance of a maximum goes to all elements of its window in proportion to their (positive) values."""
 
     stabilizer: float = 1e-6
 

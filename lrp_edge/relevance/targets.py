@@ -38,18 +38,30 @@ def contrast(logits: Tensor, defects: Sequence[int], ok: Sequence[int]) -> Tenso
     return weights * logits
 
 
+def evidence(logits: Tensor, defects: Sequence[int], ok: Sequence[int]) -> Tensor:
+    """Return the start for all defects at once: for each, softplus(logit − logsumexp(ok)).
+
+    That is minus the logarithm of the probability of OK if there were no other defect. It is positive whatever the
+    decision, small where OK is certain, and needs no choice between defects that look alike.
+    """
+    member = torch.tensor([i in ok for i in range(logits.shape[1])], device=logits.device)
+    against = torch.where(member, logits, torch.finfo(logits.dtype).min).logsumexp(1, keepdim=True)
+    chosen = torch.tensor([i in defects for i in range(logits.shape[1])], device=logits.device)
+    return torch.where(chosen, torch.nn.functional.softplus(logits - against), 0.0)
+
+
 def target_from(target: str | int | Target, classes: int, defects: Sequence[int] | None = None) -> Target:
     """Return the function that a target's name stands for.
 
     Parameters
     ----------
-    target : {"predicted", "contrast", "defect"}, int or callable
-        The predicted class; defect against OK; the strongest defect; the class of that index; or a function of the
-        logits.
+    target : {"predicted", "contrast", "defect", "evidence"}, int or callable
+        The predicted class; defect against OK; the strongest defect; all defects by how far each exceeds OK; the class
+        of that index; or a function of the logits.
     classes : int
         Number of classes K.
     defects : sequence of int
-        Indices of the defect classes, for ``"contrast"`` and ``"defect"``.
+        Indices of the defect classes, for ``"contrast"``, ``"defect"`` and ``"evidence"``.
 
     Raises
     ------
@@ -64,10 +76,10 @@ def target_from(target: str | int | Target, classes: int, defects: Sequence[int]
         return lambda logits: strongest(logits, [target])
     if target == "predicted":
         return lambda logits: strongest(logits, range(classes))
-    if target not in ("contrast", "defect"):
+    if target not in ("contrast", "defect", "evidence"):
         raise LrpEdgeError(
-            f"target is {target!r}; expected 'predicted', 'contrast', 'defect', a class index or a function of "
-            "the logits"
+            f"target is {target!r}; expected 'predicted', 'contrast', 'defect', 'evidence', a class index or a function "
+            "of the logits"
         )
     chosen = sorted(set(defects or ()))
     ok = [i for i in range(classes) if i not in chosen]
@@ -77,4 +89,5 @@ def target_from(target: str | int | Target, classes: int, defects: Sequence[int]
         )
     if target == "defect":
         return lambda logits: strongest(logits, chosen)
-    return lambda logits: contrast(logits, chosen, ok)
+    start = contrast if target == "contrast" else evidence
+    return lambda logits: start(logits, chosen, ok)

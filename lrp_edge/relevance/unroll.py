@@ -36,10 +36,10 @@ def unroll(
         An image of the size and dtype that the model is for; its values do not matter.
     composite : str or Composite
         Which rule applies where: a name in :data:`~lrp_edge.relevance.COMPOSITES`, or a composite of your own.
-    target : {"predicted", "contrast", "defect"}, int or callable
+    target : {"predicted", "contrast", "defect", "evidence"}, int or callable
         What is explained, see :func:`~lrp_edge.relevance.targets.target_from`.
     defects : sequence of int, optional
-        Indices of the defect classes, for the targets ``"contrast"`` and ``"defect"``.
+        Indices of the defect classes, for the targets ``"contrast"``, ``"defect"`` and ``"evidence"``.
     **rule_parameters
         Parameters of the composite, e.g. ``epsilon``, ``gamma``, ``low`` and ``high``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from lrp_edge.card import ModelCard
@@ -119,6 +120,8 @@ class LabelLesson(Lesson):
         self.positions = isinstance(model, Classifier)
         if isinstance(model, Classifier):
             centre_first_filters(model)
+            if isinstance(model.head, nn.Conv2d):
+                fix_ok(model.head, card.ok_indices)
             self.mark_head = nn.Conv2d(model.width, 1 + len(KINDS), 1)
         self.geometric = augmentation.AugmentationSequential(*geometric(), data_keys=["input"])
         self.photometric = augmentation.AugmentationSequential(*photometric(), data_keys=["input"])
@@ -235,6 +238,25 @@ def centre_first_filters(model: Classifier) -> None:
     first = next(module for module in model.features if isinstance(module, nn.Conv2d))
     with torch.no_grad():
         first.weight -= first.weight.mean((1, 2, 3), keepdim=True)
+
+
+def fix_ok(head: nn.Conv2d, ok: Sequence[int]) -> None:
+    """Fix the logits of the OK classes at zero in each position, so that those of defects are odds against them.
+
+    Softmax knows differences only, so nothing is lost; and a position's positive logit then means a defect, which is
+    what relevance is shared by.
+    """
+    rows = list(ok)
+
+    def without_ok(gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        gradient[rows] = 0
+        return gradient
+
+    with torch.no_grad():
+        for parameter in (head.weight, head.bias):
+            parameter[rows] = 0  # type: ignore[index]
+            parameter.register_hook(without_ok)  # type: ignore[union-attr]
 
 
 def geometric() -> list[Any]:

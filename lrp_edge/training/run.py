@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -229,7 +230,8 @@ def _network(card: ModelCard, options: Options) -> nn.Module:
         model = build(architecture)
     if options.weights:
         new = start_from(model, options.weights)
-        logging.getLogger("lrp_edge").info("weights of %s start at random: %s", options.weights, ", ".join(new))
+        if new:
+            print(f"lrp-edge: {options.weights} has no fitting {', '.join(new)}: random start", file=sys.stderr)
     return model
 
 
@@ -248,14 +250,15 @@ def _marked(
 
 
 def _clicks(part: Dataset, card: ModelCard, options: Options) -> dict[int, NDArray[np.float64]]:
-    """Clicks on defect images of the training part; a defect image without one is an error, not a guess."""
+    """Clicks on images of the training part; a defect image without one is used by its label alone, as is said."""
     clicks = read_clicks(options.clicks, part)
     found = {i: clicks[name] for i, name in enumerate(part.names) if name in clicks}
     bare = [part.names[i] for i in range(len(part.samples)) if part.labels[i] in card.defect_indices and i not in found]
     if bare:
-        raise LrpEdgeError(
-            f"{options.clicks}: {len(bare)} defect images of the training part have no click, first {bare[0]}; click "
-            "them, or take them out of the data"
+        print(
+            f"lrp-edge: warning: {len(bare)} defect images of the training part have no click in {options.clicks}, "
+            f"first {bare[0]}; windows of them follow the model's evidence",
+            file=sys.stderr,
         )
     return found
 
@@ -297,7 +300,8 @@ class Keeper(Checkpoint):
             trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
             write_text(self.folder / HISTORY, _as_csv(pl_module.history))
-            draw_curve(pl_module.history, self.folder / CURVE)
+            if len(pl_module.history[-1]) > 2 or len(pl_module.history) == self.options.epochs:
+                draw_curve(pl_module.history, self.folder / CURVE)
 
 
 def _as_csv(history: list[dict[str, float]]) -> str:
@@ -357,7 +361,7 @@ def _card(train_part: Dataset, defects: tuple[str, ...], options: Options) -> Mo
             order=order[0], mean=mean, std=std, network_order=order[1], standardise=options.standardise
         ),
         architecture=_architecture(options, 1 if gray else 3, len(train_part.classes)),
-        explained="contrast",
+        explained="evidence",
         provenance={
             "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "supervision": options.supervision,

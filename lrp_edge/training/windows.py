@@ -23,21 +23,33 @@ with needs_extra("train"):
 
 #: How far a window's centre may lie from the evidence that it was chosen for, as a fraction of its side.
 JITTER = 1 / 3
+#: Decoded images that are kept in memory; with workers, by each of them.
+CACHE_BYTES = 1 << 30
 
 
 class Frames(TorchDataset[tuple[Tensor, int]]):
-    """Whole images before normalisation, uint8 [C, H, W], gray or RGB, and their class indices."""
+    """Whole images before normalisation, uint8 [C, H, W], gray or RGB, and their class indices.
+
+    Decoded images are kept as long as they fit into :data:`CACHE_BYTES`: windows are drawn from each again and again.
+    """
 
     def __init__(self, dataset: Dataset, gray: bool) -> None:
         self.dataset, self.gray, self.labels = dataset, gray, dataset.labels
+        self._kept: dict[int, Tensor] = {}
+        self._free = CACHE_BYTES
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        frame = read_image(self.dataset.samples[index].path, self.gray)
-        channels = np.ascontiguousarray(frame[..., ::-1].transpose(2, 0, 1))
-        return torch.from_numpy(channels), int(self.labels[index])
+        if index not in self._kept:
+            frame = read_image(self.dataset.samples[index].path, self.gray)
+            image = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1].transpose(2, 0, 1)))
+            if image.nbytes > self._free:
+                return image, int(self.labels[index])
+            self._kept[index] = image
+            self._free -= image.nbytes
+        return self._kept[index], int(self.labels[index])
 
 
 class Windows(TorchDataset[tuple[Tensor, int]]):

@@ -1,0 +1,240 @@
+"""The experiments behind docs/results.md: train, evaluate, keep the figures, and write the page from them.
+
+``python docs/results.py runs DATA`` trains and measures whatever is not in ``runs/results`` yet, and keeps the figures of
+each run as JSON in ``docs/results``. ``python docs/results.py page`` writes ``docs/results.md`` from those alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+HERE = Path(__file__).parent
+STORE, RUNS = HERE / "results", Path("runs/results")
+SEEDS = (0, 1, 2)
+#: What is trained, and what each is measured with.
+NETWORKS: dict[str, tuple[str, ...]] = {
+    "image": ("lrp", "gradcam", "inverted-gray"),
+    "patch": ("lrp", "gradcam"),
+    "pixel": ("lrp",),
+}
+TITLES = {
+    ("image", "lrp"): "LRP",
+    ("patch", "lrp"): "LRP",
+    ("image", "gradcam"): "Grad-CAM",
+    ("patch", "gradcam"): "Grad-CAM",
+    ("image", "inverted-gray"): "inverted gray",
+    ("pixel", "lrp"): "U-Net",
+}
+PACKAGES = ("lrp-edge", "torch", "lightning", "monai", "kornia", "scikit-learn", "scikit-image")
+
+
+def run_all(data: Path, jobs: int, splits: Sequence[str]) -> None:
+    """Train and measure all that is missing."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    for name in splits:
+        split = RUNS / f"{name}.json"
+        if not split.exists():
+            lrp_edge("data", "split", data, "-o", split, *(["--grouped"] if name == "grouped" else []))
+    clicks = RUNS / "clicks.csv"
+    if not clicks.exists():
+        lrp_edge("data", "clicks", data, "-o", clicks)
+    work = [
+        (split, supervision, seed)
+        for split in splits
+        for seed in (SEEDS if split == "random" else SEEDS[:1])
+        for supervision in NETWORKS
+    ]
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda job: run_one(data, *job), work))
+
+
+def run_one(data: Path, split: str, supervision: str, seed: int) -> None:
+    """Train one network and measure it in every way; what is there already is left."""
+    folder = RUNS / f"{split}-{supervision}-{seed}"
+    checkpoint, parts = folder / "model.safetensors", RUNS / f"{split}.json"
+    if not checkpoint.exists():
+        resume = ["--resume"] if (folder / "resume.ckpt").exists() else ["--split", parts]
+        config = HERE / "results" / f"{supervision}.toml"
+        lrp_edge("train", data, "-o", folder, "--config", config, "--seed", seed, "--no-progress", *resume)
+    for method in NETWORKS[supervision]:
+        stored = STORE / f"{split}-{supervision}-{method}-{seed}.json"
+        if stored.exists():
+            continue
+        extra = ["--sanity"] if method == "lrp" and supervision != "pixel" else []
+        report = ["--report", folder / method]
+        figures = folder / f"{method}.json"
+        lrp_edge("evaluate", checkpoint, data, "--split", parts, "--method", method, "--json", figures, *extra, *report)
+        keep(stored, figures, checkpoint)
+
+
+def keep(stored: Path, figures: Path, checkpoint: Path) -> None:
+    """Keep the figures of a run without its images' names, and where they come from."""
+    content = json.loads(figures.read_text())
+    content.pop("cases")
+    with safe_open(checkpoint, framework="numpy") as file:
+        card = json.loads(file.metadata()["lrp_edge"])
+        content["weights"] = sum(int(np.prod(file.get_slice(name).get_shape())) for name in file.keys())
+    content["training_seconds"] = card["provenance"]["seconds"]
+    content["training_images"] = card["provenance"]["images"]
+    content["mask"] = card["mask"]
+    content["packages"] = {name: version(name) for name in PACKAGES}
+    content["machine"] = f"{platform.machine()}, one thread"
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    content["commit"] = head.stdout.strip()
+    stored.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def lrp_edge(*arguments: object) -> None:
+    """Run the command line in a process of its own, as a user does."""
+    words = [str(argument) for argument in arguments]
+    print("lrp-edge", *words, flush=True)
+    subprocess.run([sys.executable, "-m", "lrp_edge.cli", *words], check=True)
+
+
+def page() -> str:
+    """Write the page from the stored figures."""
+    runs = {path.stem: json.loads(path.read_text()) for path in sorted(STORE.glob("*.json"))}
+    if not runs:
+        sys.exit(f"no figures in {STORE}; make them with: python docs/results.py runs DATA")
+    template = (HERE / "results" / "page.md").read_text()
+    parts = {
+        "classes": "\n".join(class_table(runs, "random")),
+        "masks": "\n".join(mask_table(runs, "random")),
+        "ratios": "\n".join(ratio_table(runs, "random")),
+        "grouped_classes": "\n".join(class_table(runs, "grouped")),
+        "grouped_masks": "\n".join(mask_table(runs, "grouped")),
+        "cost": "\n".join(cost_table(runs)),
+        "sanity": "\n".join(sanity_table(runs)),
+        "made": made(runs),
+    }
+    return template.format(**parts)
+
+
+def groups(runs: dict[str, Any], split: str) -> Iterator[tuple[str, str, list[Any]]]:
+    """Each kind of model with its runs over the seeds."""
+    for (supervision, method), title in TITLES.items():
+        found = [run for name, run in runs.items() if name.startswith(f"{split}-{supervision}-{method}-")]
+        if found:
+            yield title, supervision, found
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Mean ± standard deviation over the seeds."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    mean = f"{np.mean(known):.3f}"
+    return f"{mean} ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else mean
+
+
+def class_table(runs: dict[str, Any], split: str) -> Iterator[str]:
+    yield "| classifier | supervision | class AUROC | OK/defect accuracy | recall at 5 % false alarms | runs |"
+    yield "| :--- | :--- | ---: | ---: | ---: | ---: |"
+    for title, supervision, found in groups(runs, split):
+        if title not in ("LRP", "U-Net"):
+            continue
+        name = "U-Net, highest pixel" if title == "U-Net" else "VGG-A"
+        cells = [spread([run[key] for run in found]) for key in ("auroc", "defect_accuracy", "recall_at_rate")]
+        yield f"| {name} | {supervision} | {' | '.join(cells)} | {len(found)} |"
+
+
+def mask_table(runs: dict[str, Any], split: str) -> Iterator[str]:
+    some = next((found[0] for _, _, found in groups(runs, split)), None)
+    if some is None:
+        yield "No run yet."
+        return
+    kinds = list(some["pixels"])
+    yield f"| mask | supervision | figure | {' | '.join(kinds)} |"
+    yield "| :--- | :--- | :--- |" + " ---: |" * len(kinds)
+    for title, supervision, found in groups(runs, split):
+        for label, key in (("IoU", "iou"), ("IoU best", "iou_best"), ("AUPRO", "aupro"), ("AUROC per image", "auroc_per_image")):
+            cells = [spread([run["pixels"][kind][key] for run in found if kind in run["pixels"]]) for kind in kinds]
+            yield f"| {title} | {supervision} | {label} | {' | '.join(cells)} |"
+
+
+def ratio_table(runs: dict[str, Any], split: str) -> Iterator[str]:
+    """IoU of each mask over that of the U-Net on the same images, run by run."""
+    found = {(title, supervision): these for title, supervision, these in groups(runs, split)}
+    base = found.pop(("U-Net", "pixel"), None)
+    if base is None:
+        yield "No U-Net yet."
+        return
+    kinds = list(base[0]["pixels"])
+    yield f"| mask | supervision | {' | '.join(kinds)} |"
+    yield "| :--- | :--- |" + " ---: |" * len(kinds)
+    for (title, supervision), these in found.items():
+        cells = []
+        for kind in kinds:
+            own, other = (np.mean([run["pixels"][kind]["iou"] for run in part]) for part in (these, base))
+            cells.append(f"{own / other:.2f}" if other else "–")
+        yield f"| {title} | {supervision} | {' | '.join(cells)} |"
+
+
+def cost_table(runs: dict[str, Any]) -> Iterator[str]:
+    yield "| model | label effort for the training images | weights | training minutes, one thread | ms an image |"
+    yield "| :--- | :--- | ---: | ---: | ---: |"
+    for title, supervision, found in groups(runs, "random"):
+        if title not in ("LRP", "U-Net"):
+            continue
+        images = found[0]["training_images"]
+        total = sum(images.values())
+        defects = total - images["MT_Free"]
+        effort = {
+            "image": f"{total} images × 1 click",
+            "patch": f"{total} images × 1 click, and a click on each defect of {defects}",
+            "pixel": f"{total} images × 1 click, and the outline of each defect of {defects}",
+        }[supervision]
+        minutes = spread([run["training_seconds"] / 60 for run in found])
+        speed = spread([run["milliseconds"] for run in found])
+        yield f"| {title} | {effort} | {found[0]['weights']:,} | {minutes} | {speed} |"
+
+
+def sanity_table(runs: dict[str, Any]) -> Iterator[str]:
+    yield "| supervision | pixel AUROC | with shuffled weights | explaining OK | rank correlation with shuffled weights | with OK |"
+    yield "| :--- | ---: | ---: | ---: | ---: | ---: |"
+    keys = (
+        "pixel_auroc", "pixel_auroc_random", "pixel_auroc_other_class",
+        "rank_correlation_random", "rank_correlation_other_class",
+    )  # fmt: skip
+    for title, supervision, found in groups(runs, "random"):
+        if title == "LRP":
+            yield f"| {supervision} | {' | '.join(spread([run['sanity'].get(key) for run in found]) for key in keys)} |"
+
+
+def made(runs: dict[str, Any]) -> str:
+    commits = sorted({run["commit"] for run in runs.values()})
+    packages = next(iter(runs.values()))["packages"]
+    machines = sorted({run["machine"] for run in runs.values()})
+    listed = ", ".join(f"{name} {number}" for name, number in packages.items())
+    return f"{len(runs)} evaluations, trained at commit {', '.join(commits)}, on {'; '.join(machines)}, with {listed}."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("runs", help="train and measure what is missing")
+    runs.add_argument("data", type=Path)
+    runs.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each")
+    runs.add_argument("--splits", nargs="+", default=["random", "grouped"])
+    commands.add_parser("page", help="write docs/results.md from the stored figures")
+    arguments = parser.parse_args()
+    if arguments.command == "runs":
+        run_all(arguments.data, arguments.jobs, arguments.splits)
+    else:
+        (HERE / "results.md").write_text(page())
+
+
+if __name__ == "__main__":
+    main()
