@@ -100,7 +100,7 @@ def lrp_edge(*arguments: object) -> None:
     """Run the command line in a process of its own, as a user does."""
     words = [str(argument) for argument in arguments]
     print("lrp-edge", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "lrp_edge.cli", *words], check=True)
+    subprocess.run([sys.executable, "-m", "lrp_edge", *words], check=True)
 
 
 def page() -> str:

@@ -25,7 +25,8 @@ def load_model(
     source : path, str or nn.Module
         A checkpoint of this toolkit, ``"module:factory"``, or a module.
     weights : path, optional
-        Weights for a factory's or a caller's module: safetensors, or what `torch.save` made of a state dict.
+        Weights for a factory's or a caller's module: safetensors, or what `torch.save` made of a state dict. If they
+        are of a training, the factory is called as there, with ``channels`` and ``classes``.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def load_model(
     if isinstance(source, nn.Module):
         model, origin = source, {"model": f"{type(source).__module__}:{type(source).__qualname__}"}
     elif ":" in str(source) and not Path(source).exists():
-        model, origin = load_factory(str(source)), {"model": str(source)}
+        model, origin = load_factory(str(source), **_trained_with(weights)), {"model": str(source)}
     else:
         if weights is not None:
             raise LrpEdgeError(f"{source} is a checkpoint and has its own weights; --weights is for a module:factory")
@@ -63,3 +64,10 @@ def sha256(path: str | Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _trained_with(weights: str | Path | None) -> dict[str, Any]:
+    card = read_card(weights) if weights is not None and Path(weights).is_file() else None
+    if card is None or card.architecture.get("family") != "factory":
+        return {}
+    return {name: card.architecture[name] for name in ("channels", "classes")}

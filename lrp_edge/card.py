@@ -82,7 +82,7 @@ class MaskSpec:
     method : str
         Name of the mask head, e.g. ``"otsu"`` (see :mod:`lrp_edge.relevance.masks`).
     parameters : dict
-        Its parameters; for ``"calibrated"`` the absolute threshold.
+        Its parameters; for ``"calibrated"`` the absolute threshold. All take ``floor``, an absolute threshold besides.
     smoothing : str
         ``"none"``, ``"box:K"``, ``"gaussian:SIGMA"``, ``"median:3"`` or ``"guided:K"``, in pixels.
     close, open : int

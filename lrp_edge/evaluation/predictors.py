@@ -109,7 +109,7 @@ class CamPredictor:
             from lrp_edge.relevance.masks import MaskHead
         self.card = card
         self.network = network.eval()
-        self._cam = GradCAM(self.network, target_layers=f"features.{len(network.features) - 1}", verbose=False)
+        self._cam = GradCAM(self.network, target_layers=f"features.{len(network.features) - 1}")
         self._preprocess = Preprocess(card.input)
         self._head = MaskHead(MaskSpec("otsu"))
 

@@ -37,7 +37,7 @@ PIXELS = 20_000
 
 
 def check_sanity(checkpoint: str | Path, dataset: Dataset, seed: int = 0) -> dict[str, float]:
-    """Compare relevance with that of a classifier with random weights, and with that for another class.
+    """Compare relevance with that of a classifier with random weights, and with that for another defect.
 
     Parameters
     ----------
@@ -51,11 +51,11 @@ def check_sanity(checkpoint: str | Path, dataset: Dataset, seed: int = 0) -> dic
     Returns
     -------
     dict
-        ``pixel_auroc``: mean over images of the relevance against pixel truth. ``pixel_auroc_random``: the same with
-        random weights; it must fall to about 0.5. ``rank_correlation_random``: mean Spearman correlation between the
-        two; near 0 if the explanation is the model's. ``rank_correlation_other_class``: between relevance for the
-        image's own class and for OK; below 1 if the explanation is about the class. ``pixel_auroc_other_class``: that
-        of the relevance for OK.
+        ``images``: how many. ``pixel_auroc``: mean over images of the relevance for the image's own class against pixel
+        truth. ``pixel_auroc_random``: the same with random weights; it must fall towards 0.5.
+        ``pixel_auroc_other_class``: that of the relevance for another defect class, the next one in order.
+        ``rank_correlation_random`` and ``rank_correlation_other_class``: mean Spearman correlation of the two with the
+        first; far below 1 if the explanation is the model's, and about the class.
 
     Raises
     ------
@@ -69,17 +69,27 @@ def check_sanity(checkpoint: str | Path, dataset: Dataset, seed: int = 0) -> dic
     if not chosen:
         raise LrpEdgeError("sanity checks need defect images with pixel truth, and there is none; give --masks")
     chosen = [chosen[int(i)] for i in np.linspace(0, len(chosen) - 1, min(MOST_IMAGES, len(chosen)))]
-    trained = _explainer(network, card, "defect")
-    randomised = _explainer(randomise(network, seed), card, "defect")
-    other = _explainer(network, card, card.classes[card.ok_indices[0]])
+    shuffled = randomise(network, seed)
+    explainers: dict[tuple[str, str], Deployable] = {}
     rows = []
     for index in chosen:
         sample = dataset.samples[index]
         frame = torch.from_numpy(read_image(sample.path, card.input.order)[None])
-        maps = [explain.explain(frame)[1][0].detach().numpy() for explain in (trained, randomised, other)]
-        truth = read_mask(sample, maps[0].shape)
-        if truth.any() and not truth.all():
-            rows.append(_row(truth.ravel(), [found.ravel() for found in maps], index))
+        truth = read_mask(sample, tuple(frame.shape[1:3]))  # type: ignore[arg-type]
+        if not truth.any() or truth.all():
+            continue
+        other = card.defects[(card.defects.index(sample.label) + 1) % len(card.defects)]
+        maps = []
+        for which, model, explained in (
+            ("trained", network, sample.label),
+            ("shuffled", shuffled, sample.label),
+            ("trained", network, other),
+        ):
+            if (which, explained) not in explainers:
+                explainers[which, explained] = Deployable(model, card, (128, 128), explained=explained).eval()
+            with torch.no_grad():
+                maps.append(explainers[which, explained].explain(frame)[1][0].numpy().ravel())
+        rows.append(_row(truth.ravel(), maps, index))
     names = (
         "pixel_auroc",
         "pixel_auroc_random",
@@ -91,21 +101,24 @@ def check_sanity(checkpoint: str | Path, dataset: Dataset, seed: int = 0) -> dic
 
 
 def randomise(network: nn.Module, seed: int) -> nn.Module:
-    """Return a copy of a network whose weights are shuffled within each tensor: same values, nothing learnt."""
+    """Return a copy of a network whose weights are shuffled within each output channel: same values, nothing learnt."""
     shuffled = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in shuffled.parameters():
-            weight.copy_(weight.flatten()[torch.randperm(weight.numel(), generator=generator)].reshape(weight.shape))
+            if weight.ndim > 1:
+                rows = weight.flatten(1)
+                order = torch.rand(rows.shape, generator=generator).argsort(1)
+                weight.copy_(rows.gather(1, order).reshape(weight.shape))
     return shuffled
-
-
-def _explainer(network: nn.Module, card: ModelCard, explained: str) -> Deployable:
-    return Deployable(network.eval(), card, (128, 128), explained=explained).eval()
 
 
 def _row(truth: Any, maps: list[Any], seed: int) -> list[float]:
     few = np.random.default_rng(seed).permutation(truth.size)[:PIXELS]
     aurocs = [float(roc_auc_score(truth, found)) for found in maps]
-    alike = [float(spearmanr(maps[0][few], found[few]).statistic) for found in maps[1:]]
-    return [*aurocs, *np.nan_to_num(alike).tolist()]
+    return [*aurocs, *(_rank_correlation(maps[0][few], found[few]) for found in maps[1:])]
+
+
+def _rank_correlation(first: Any, second: Any) -> float:
+    """Spearman's; a map that is the same everywhere agrees with nothing."""
+    return float(spearmanr(first, second).statistic) if np.ptp(first) and np.ptp(second) else 0.0

@@ -18,12 +18,12 @@ from lrp_edge.relevance.operators import Kind, Layer
 from lrp_edge.relevance.rules import (
     RULES,
     AlphaBeta,
+    Density,
     Epsilon,
     Flat,
     Gamma,
     Norm,
     Pass,
-    Proportional,
     Rule,
     WinnerTakesAll,
     ZBox,
@@ -153,13 +153,13 @@ def epsilon_gamma_box(
 
 
 def segmentation(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
-    """The preset for masks: ZPlus wherever weights are, Flat in the first layer, Proportional in a soft maximum.
+    """The preset for masks: ZPlus wherever weights are, Flat in the first layer, Density in a soft maximum.
 
     ZPlus in the linear layers too keeps relevance non-negative from the decision down to the pixels: what speaks
     against the class never cancels what speaks for it, so no pixel of a defect is lost to cancellation.
     """
     flat = Assignment(Flat(stabilizer), AFFINE, first=1)
-    soft = Assignment(Proportional(stabilizer), frozenset({Kind.SOFT_MAXIMUM}))
+    soft = Assignment(Density(stabilizer), frozenset({Kind.SOFT_MAXIMUM}))
     return _preset("Segmentation", ZPlus(stabilizer), epsilon, stabilizer, flat, soft)
 
 

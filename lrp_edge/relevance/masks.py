@@ -20,6 +20,8 @@ from lrp_edge.errors import LrpEdgeError
 
 BINS = 256
 _BISECTIONS = 32
+#: The parameter that every head takes.
+FLOOR = "floor"
 #: Variance, as a share of the frame's own, below which the guided filter takes a window for flat.
 EDGE = 0.01
 
@@ -119,14 +121,6 @@ def _log_density(x: Tensor, weight: Tensor, mean: Tensor, variance: Tensor) -> T
     return weight.log() - 0.5 * variance.log() - (x - mean).square() / (2 * variance)
 
 
-def mask_calibrated(relevance: Tensor, threshold: float, fraction: float = 0.0) -> Tensor:
-    """Return where relevance exceeds an absolute threshold and a fraction of its frame's maximum, [N, H, W].
-
-    The first keeps defect-free frames empty, the second outlines what was found; see :func:`calibrate`.
-    """
-    return (relevance > threshold) & (relevance > threshold_fixed(relevance, fraction))
-
-
 def _above(threshold: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return lambda relevance, **parameters: relevance > threshold(relevance, **parameters)
 
@@ -138,12 +132,15 @@ HEADS: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "otsu": (_above(threshold_otsu), ()),
     "isodata": (_above(threshold_isodata), ("steps",)),
     "gmm": (mask_gmm, ("steps",)),
-    "calibrated": (mask_calibrated, ("threshold", "fraction")),
+    "calibrated": (lambda relevance, threshold: relevance > threshold, ("threshold",)),
 }
 
 
 class MaskHead(nn.Module):
-    """Relevance [N, H, W] → mask, bool [N, H, W]: smoothing, threshold, closing, opening.
+    """Relevance [N, H, W] → mask, bool [N, H, W]: smoothing, threshold, floor, closing, opening.
+
+    Whatever the method, a parameter ``floor`` is an absolute threshold besides: what is fainter is no defect, even where
+    it is the strongest of its frame.
 
     Parameters
     ----------
@@ -169,11 +166,10 @@ class MaskHead(nn.Module):
     def forward(self, relevance: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the mask of relevance [N, H, W]; `guide`, the gray image of the same shape, is for ``guided``."""
         smooth = self.smooth(relevance, guide)
-        head, _names = HEADS[self.spec.method]
-        parameters: dict[str, Any] = {
-            name: int(value) if name == "steps" else value for name, value in self.spec.parameters.items()
-        }
-        mask = head(smooth, **parameters) & (smooth > 0)
+        head, names = HEADS[self.spec.method]
+        given = self.spec.parameters
+        parameters: dict[str, Any] = {name: int(given[name]) if name == "steps" else given[name] for name in names if name in given}
+        mask = head(smooth, **parameters) & (smooth > given.get(FLOOR, 0.0))
         if self.spec.close:
             mask = close(mask, self.spec.close)
         return open_(mask, self.spec.open) if self.spec.open else mask
@@ -183,11 +179,11 @@ def check(spec: MaskSpec) -> None:
     """Refuse a mask head that cannot be built, see :class:`MaskHead`."""
     if spec.method not in HEADS:
         raise LrpEdgeError(f"no mask head {spec.method!r}; expected one of {', '.join(HEADS)}")
-    accepted = HEADS[spec.method][1]
+    accepted = (*HEADS[spec.method][1], FLOOR)
     unknown = [name for name in spec.parameters if name not in accepted]
     if unknown:
         raise LrpEdgeError(
-            f"mask head {spec.method} has no parameter {unknown[0]!r}; it takes {', '.join(accepted) or 'none'}"
+            f"mask head {spec.method} has no parameter {unknown[0]!r}; it takes {', '.join(accepted)}"
         )
     if spec.method == "calibrated" and "threshold" not in spec.parameters:
         raise LrpEdgeError("mask head calibrated needs a threshold: calibrate it on defect-free frames, or give one")
@@ -316,23 +312,25 @@ def open_(mask: Tensor, side: int) -> Tensor:
 
 
 def calibrate(maxima: Tensor, budget: float = 0.05) -> float:
-    """Return the absolute threshold that lets at most a share `budget` of defect-free frames have any mask.
+    """Return the absolute threshold that at most a share `budget` of values exceeds.
 
     Parameters
     ----------
     maxima : Tensor, float [M]
-        Greatest smoothed relevance of each of M defect-free frames, for the strongest defect class.
+        Of each of M defect-free frames the greatest smoothed relevance, so that the budget is one of frames; or that of
+        each pixel of them, so that it is one of pixels.
     budget : float
         Share of them that may exceed the threshold, 0 to 1.
 
     Raises
     ------
     LrpEdgeError
-        If there are no frames, or the budget is not within 0 and 1.
+        If there are no values, or the budget is not within 0 and 1.
     """
     if maxima.numel() == 0 or not 0 <= budget <= 1:
         raise LrpEdgeError(
-            f"calibration got {maxima.numel()} defect-free frames and a budget of {budget}; needs frames and 0 to 1"
+            f"calibration got {maxima.numel()} values of defect-free frames and a budget of {budget}; needs frames and "
+            "0 to 1"
         )
     ordered = maxima.sort(descending=True).values
     return float(ordered[min(int(budget * len(ordered)), len(ordered) - 1)])

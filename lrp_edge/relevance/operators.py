@@ -29,7 +29,7 @@ from lrp_edge.relevance.pooling import (
     spread_windows,
     winner_takes_all,
 )
-from lrp_edge.relevance.rules import AffineRule, Norm, Pass, Proportional, Rule, Sign, WinnerTakesAll, stabilize
+from lrp_edge.relevance.rules import AffineRule, Density, Norm, Pass, Proportional, Rule, Sign, WinnerTakesAll, stabilize
 
 aten = torch.ops.aten
 
@@ -411,22 +411,23 @@ def mean(layer: Layer, rule: Rule) -> Step:
 
 @register(aten.logsumexp.default, kind=Kind.SOFT_MAXIMUM)
 def soft_maximum(layer: Layer, rule: Rule) -> Step:
-    """A logarithm of summed exponentials, by either of two rules.
+    """A logarithm of summed exponentials, by one of three rules.
 
     `WinnerTakesAll` shares relevance by softmax: that is input times gradient but for a factor that restores the sum,
-    and all goes to one input that is far above the others. `Proportional` shares it by the inputs' positive parts, so
-    that all positions that speak for a class take part, as befits a defect that covers many.
+    and all goes to one input that is far above the others. `Proportional` shares it by the inputs' positive parts.
+    `Density` gives to each by its positive part.
     """
-    expect(layer, rule, WinnerTakesAll, Proportional)
+    expect(layer, rule, WinnerTakesAll, Proportional, Density)
     axes, keeps = layer.argument(1), layer.argument(2, False)
 
     def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-        x = inputs[0]
+        x, positive = inputs[0], inputs[0].clamp(min=0)
         if not keeps:
             for axis in sorted(axis % x.ndim for axis in axes):
                 output, relevance = output.unsqueeze(axis), relevance.unsqueeze(axis)
+        if isinstance(rule, Density):
+            return [positive * (relevance / stabilize(output, rule.stabilizer))]
         if isinstance(rule, Proportional):
-            positive = x.clamp(min=0)
             return [positive * (relevance / stabilize(positive.sum(axes, keepdim=True), rule.stabilizer))]
         return [(x - output).exp() * relevance]
 

@@ -338,6 +338,17 @@ class Proportional(Rule):
     stabilizer: float = 1e-6
 
 
+@dataclass(frozen=True)
+class Density(Rule):
+    """Relevance of a soft maximum y goes to each position by its own positive part: ``R_i = x_i⁺ R / y``.
+
+    It is not shared out, so that its sum grows with the number of positions that speak for the class. Relevance of a
+    pixel then does not depend on how large the defect is, and one threshold serves small and large ones.
+    """
+
+    stabilizer: float = 1e-6
+
+
 RULES: dict[str, type[Rule]] = {
     rule.__name__: rule
     for rule in (
@@ -352,6 +363,7 @@ RULES: dict[str, type[Rule]] = {
         Norm,
         WinnerTakesAll,
         Proportional,
+        Density,
     )
 }
 

@@ -1,8 +1,8 @@
 """The mask head, set from OK images alone: what must stay empty, and what drawn marks should look like.
 
-Two things are unknown once a classifier is trained. How much relevance is a defect: that is asked of OK images, few of
-which may have any mask. And how far around its peak a defect reaches: that is asked of marks drawn on OK images, whose
-outline is known because we drew it. No pixel truth is read.
+Two things are unknown once a classifier is trained. How far around its peak a defect reaches: that is asked of marks
+drawn on OK images, whose outline is known because we drew it. And how much relevance is a defect: that is asked of OK
+images, few of whose pixels may be masked. No pixel truth is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lrp_edge.card import MaskSpec, ModelCard
 from lrp_edge.datasets import Dataset
 from lrp_edge.errors import needs_extra
 from lrp_edge.export.deployable import Deployable
-from lrp_edge.relevance.masks import MaskHead, calibrate, threshold_fixed
+from lrp_edge.relevance.masks import FLOOR, MaskHead, calibrate
 from lrp_edge.training.marks import draw_marks
 from lrp_edge.training.options import Options
 from lrp_edge.training.windows import Frames, cut
@@ -25,16 +25,19 @@ with needs_extra("train"):
     import torch
     from torch import Tensor, nn
 
-FRACTIONS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
-SMOOTHINGS = ("none", "gaussian:1", "gaussian:2", "guided:5", "guided:9", "guided:17")
+#: Methods that find the threshold of each frame by themselves: a fixed share of the maximum fits one size of defect.
+METHODS = ("otsu", "isodata")
+SMOOTHINGS = ("none", "gaussian:2", "guided:5", "guided:9", "guided:17", "guided:25")
 #: A pixel belongs to a drawn mark where the mark has this share of its full strength.
 OUTLINE = 0.5
-#: At most so many images are used: the figures settle long before.
-MOST_IMAGES = 64
+#: At most so many OK images are used, and so many marked windows of each; the choice settles long before.
+MOST_IMAGES, WINDOWS = 64, 2
+#: Pixels of each OK image that count for the floor.
+PIXELS = 20_000
 
 
 def calibrated(model: nn.Module, card: ModelCard, part: Dataset, options: Options) -> MaskSpec:
-    """Choose smoothing, fraction and absolute threshold of the mask head.
+    """Choose smoothing, method and floor of the mask head.
 
     Parameters
     ----------
@@ -45,8 +48,7 @@ def calibrated(model: nn.Module, card: ModelCard, part: Dataset, options: Option
     part : Dataset
         Images that were not trained on; only those of OK classes are opened.
     options : Options
-        `patch`, the side of the windows that marks are drawn on; `false_alarms`, the share of OK images that may have
-        any mask; `seed`.
+        `false_alarms`, the share of pixels of OK images that may be masked; `seed`.
 
     Returns
     -------
@@ -57,52 +59,55 @@ def calibrated(model: nn.Module, card: ModelCard, part: Dataset, options: Option
     if not len(ok):
         return card.mask
     frames = Frames(part.subset(ok), card.input.network_order == "GRAY")
-    side = max(options.patch - options.patch % 32, 32)
-    deployable = Deployable(model.cpu().eval(), card, (side, side))
-    smoothing, fraction, iou = _outline(deployable, frames, side, options.seed)
-    head = MaskHead(MaskSpec("fixed", {"fraction": fraction}, smoothing))
-    maxima = []
+    deployable = Deployable(model.cpu().eval(), card, (128, 128)).eval()
     with torch.no_grad():
-        for index in range(len(frames)):
-            relevance, guide = _explain(deployable, _frame(frames[index][0], card))
-            maxima.append(head.smooth(relevance, guide).amax())
-    threshold = calibrate(torch.stack(maxima), options.false_alarms)
+        chosen, iou, windows = _outline(deployable, frames, options.seed)
+        floor = _floor(deployable, frames, MaskHead(chosen), options)
     found = (
-        f"a share of {options.false_alarms:g} of {len(ok)} OK images has relevance above the threshold; fraction and "
-        f"smoothing give the best IoU ({iou:.2f}) with marks drawn on them"
+        f"best mean IoU ({iou:.2f}) with marks drawn on {windows} windows of {len(ok)} OK images; a share of "
+        f"{options.false_alarms:g} of the images' pixels is above the floor"
     )
-    parameters = {"threshold": threshold, "fraction": fraction}
-    return dataclasses.replace(card.mask, method="calibrated", parameters=parameters, smoothing=smoothing, found=found)
+    return dataclasses.replace(chosen, parameters={FLOOR: floor}, found=found)
 
 
-def _outline(deployable: Deployable, frames: Frames, side: int, seed: int) -> tuple[str, float, float]:
-    """Return the smoothing and fraction with the best pooled IoU over drawn marks, and that IoU."""
-    heads = {smoothing: MaskHead(MaskSpec("fixed", {}, smoothing)) for smoothing in SMOOTHINGS}
-    counts = {choice: np.zeros(2) for choice in product(SMOOTHINGS, FRACTIONS)}
-    for index in range(len(frames)):
-        generator = np.random.default_rng((seed, index, 4))
-        window = cut(frames[index][0], np.zeros(2, np.int64), side)
-        image, strength, _ = draw_marks(window.float(), generator, fewest=1)
+def _outline(deployable: Deployable, frames: Frames, seed: int) -> tuple[MaskSpec, float, int]:
+    """Return the head with the best mean IoU over marked windows that are decided to be defects, and how many.
+
+    The mean, since pooled pixels would be those of large marks, and small ones would not count.
+    """
+    specs = [MaskSpec(method, smoothing=smooth) for method, smooth in product(METHODS, SMOOTHINGS)]
+    heads = [MaskHead(spec) for spec in specs]
+    ious: list[list[float]] = []
+    for index, window in product(range(len(frames)), range(WINDOWS)):
+        generator = np.random.default_rng((seed, index, window, 4))
+        frame, _ = frames[index]
+        side = min(frame.shape[1:])
+        image, strength, _ = draw_marks(cut(frame, np.zeros(2, np.int64), side).float(), generator, fewest=1)
         truth = torch.stack(strength).amax(0)[None] > OUTLINE
-        with torch.no_grad():
-            relevance, guide = _explain(deployable, _frame(image.round().clamp(0, 255).to(torch.uint8), deployable.card))
-            for smoothing, head in heads.items():
-                smooth = head.smooth(relevance, guide)
-                for fraction in FRACTIONS:
-                    mask = (smooth > threshold_fixed(smooth, fraction)) & (smooth > 0)
-                    counts[smoothing, fraction] += [int((mask & truth).sum()), int((mask | truth).sum())]
-    best = max(counts, key=lambda choice: counts[choice][0] / max(counts[choice][1], 1))
-    return *best, float(counts[best][0] / max(counts[best][1], 1))
+        batch = _batch(image.round().clamp(0, 255).to(torch.uint8), deployable.card)
+        logits, relevance = deployable.explain(batch)
+        if deployable.is_defect[logits.argmax()] and truth.any():
+            masks = [head(relevance, batch.float().mean(3)) for head in heads]
+            ious.append([float((mask & truth).sum() / (mask | truth).sum()) for mask in masks])
+    if not ious:
+        return deployable.card.mask, 0.0, 0
+    means = np.mean(ious, axis=0)
+    return specs[int(means.argmax())], float(means.max()), len(ious)
 
 
-def _explain(deployable: Deployable, frame: Tensor) -> tuple[Tensor, Tensor]:
-    """Return relevance and gray image [1, H, W] of a frame; only the size's multiple of 32 is looked at."""
-    height, width = (size - size % 32 for size in frame.shape[1:3])
-    frame = frame[:, :height, :width]
-    return deployable.explain(frame)[1], frame.float().mean(3)
+def _floor(deployable: Deployable, frames: Frames, head: MaskHead, options: Options) -> float:
+    """Return the relevance that the budgeted share of OK pixels exceeds; frames that are decided OK have no mask."""
+    values = []
+    for index in range(len(frames)):
+        batch = _batch(frames[index][0], deployable.card)
+        logits, relevance = deployable.explain(batch)
+        smooth = head.smooth(relevance, batch.float().mean(3)).flatten()
+        few = np.random.default_rng((options.seed, index, 5)).integers(0, len(smooth), PIXELS)
+        values.append(smooth[few] * deployable.is_defect[logits.argmax()])
+    return calibrate(torch.cat(values), options.false_alarms)
 
 
-def _frame(image: Tensor, card: ModelCard) -> Tensor:
-    """Return an image, uint8 [C, H, W] in the network's order, as a camera frame [1, H, W, C]."""
+def _batch(image: Tensor, card: ModelCard) -> Tensor:
+    """Return an image, uint8 [C, H, W] in the network's order, as camera frames [1, H, W, C]."""
     channels = image.flip(0) if card.input.order != card.input.network_order else image
     return channels.permute(1, 2, 0)[None]

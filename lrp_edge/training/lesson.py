@@ -119,7 +119,8 @@ class LabelLesson(Lesson):
         super().__init__(model, card, options, items)
         self.positions = isinstance(model, Classifier)
         if isinstance(model, Classifier):
-            centre_first_filters(model)
+            if not options.weights:
+                centre_first_filters(model)
             if isinstance(model.head, nn.Conv2d):
                 fix_ok(model.head, card.ok_indices)
             self.mark_head = nn.Conv2d(model.width, 1 + len(KINDS), 1)

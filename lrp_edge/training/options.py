@@ -69,7 +69,8 @@ class Options:
     devices : int
         How many devices to train on; 0 takes all there are.
     false_alarms : float
-        Share of OK validation images that may have any mask: the budget that the mask's threshold is calibrated to.
+        Share of the pixels of OK validation images that may be masked: the budget that the mask's floor is calibrated
+        to.
     seed, workers : int
         Random seed; processes that read images, which do not change the result.
     """
@@ -77,36 +78,36 @@ class Options:
     model: str = "vgg"
     variant: str = "A"
     width: float = 0.25
-    stem: int = 2
+    stem: int = 1
     pools: int = 3
-    pooling: str = "gem"
+    pooling: str = "lse"
     power: float = 3.0
     dropout: float = 0.1
     weights: str = ""
     clicks: str = ""
-    epochs: int = 60
-    patch: int = 256
-    batch: int = 16
-    lr: float = 2e-3
+    epochs: int = 70
+    patch: int = 128
+    batch: int = 24
+    lr: float = 1.5e-3
     weight_decay: float = 1e-2
-    label_smoothing: float = 0.05
+    label_smoothing: float = 0.0
     balance: float = 0.5
-    guided: float = 0.5
-    look_every: int = 4
-    look_from: int = 8
+    guided: float = 0.8
+    look_every: int = 6
+    look_from: int = 6
     mark_epochs: int = 12
-    mark_share: float = 0.2
+    mark_share: float = 0.15
     mark_surface: str = "data"
     ema: float = 0.995
     patience: int = 0
-    val_every: int = 5
+    val_every: int = 10
     standardise: bool = True
     channels: str = "auto"
     val: float = 0.1
     test: float = 0.3
     precision: str = "auto"
     devices: int = 1
-    false_alarms: float = 0.05
+    false_alarms: float = 0.001
     seed: int = 0
     workers: int = 0
 

@@ -88,14 +88,17 @@ class TruthWindows(Dataset[tuple[Tensor, Tensor]]):
 
 
 class PixelLesson(Lesson):
-    """Learn pixel truth: Dice and cross-entropy together, on windows of defect and OK images."""
+    """Learn pixel truth: Dice and cross-entropy together, on windows of defect and OK images.
+
+    Dice is that of each window: pooled over a batch, small defects would drown in large ones.
+    """
 
     def __init__(self, model: nn.Module, card: ModelCard, options: Options, items: TruthWindows) -> None:
         super().__init__(model, card, options, items)
         keys = ["input", "mask"]
         self.geometric = augmentation.AugmentationSequential(*geometric(), data_keys=keys)
         self.photometric = augmentation.AugmentationSequential(*photometric(), data_keys=["input"])
-        self.criterion = DiceCELoss(sigmoid=True, batch=True)
+        self.criterion = DiceCELoss(sigmoid=True)
         self._counts: list[tuple[int, int]] = []
 
     def loss(self, *batch: Tensor) -> Tensor:

@@ -6,14 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from images import surface, write_folder
 
-from lrp_edge.datasets import Dataset, Sample, open_dataset, read_image, split
+from lrp_edge.datasets import Sample, open_dataset, read_image, read_mask
 from lrp_edge.errors import LrpEdgeError
 
-TILES = Path(__file__).parents[2] / "shared" / "data" / "magnetic_tile"
+TILES = Path(__file__).parents[3] / "shared" / "data" / "magnetic_tile"
 
 
 def cut_short(path: Path) -> Path:
@@ -61,6 +59,10 @@ def test_the_magnetic_tiles_are_read_as_they_are() -> None:
         "MT_Blowhole": 115, "MT_Break": 85, "MT_Crack": 57, "MT_Fray": 32, "MT_Free": 952, "MT_Uneven": 103,
     }  # fmt: skip
     assert all(s.mask is not None and s.mask.stem == s.path.stem for s in dataset.samples)
+    # Six exposures of a part: they are numbered as they were taken, so that gaps part the parts.
+    sizes = Counter(Counter(s.group for s in dataset.samples).values())
+    assert sizes[6] > 100
+    assert "" not in {s.group for s in dataset.samples}
 
 
 def test_one_colour_image_makes_the_dataset_colour(tmp_path: Path) -> None:
@@ -123,35 +125,72 @@ def test_folders_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-def paper_dataset(counts: list[int]) -> Dataset:
-    classes = tuple(f"c{i}" for i in range(len(counts)))
-    samples = [Sample(Path(f"/d/{c}/{k}.png"), c) for c, n in zip(classes, counts, strict=True) for k in range(n)]
-    return Dataset(tuple(samples), classes, Path("/d"), True)
+def test_exposures_of_a_tile_are_a_group(tmp_path: Path) -> None:
+    for name, numbers in (("MT_Free", (1000, 1020, 5000)), ("MT_Crack", (1040, 9000, 9249))):
+        folder = tmp_path / name / "Imgs"
+        folder.mkdir(parents=True)
+        for exposure, number in enumerate(numbers):
+            cv2.imwrite(str(folder / f"exp{exposure}_num_{number}.jpg"), surface(False, 0))
+    groups = {sample.path.stem.split("_")[-1]: sample.group for sample in open_dataset(tmp_path).samples}
+    assert groups["1000"] == groups["1020"] == groups["1040"]
+    assert groups["9000"] == groups["9249"]
+    assert len(set(groups.values())) == 3
 
 
-@given(
-    counts=st.lists(st.integers(1, 40), min_size=2, max_size=5),
-    seed=st.integers(0, 9),
-    fractions=st.sampled_from([(0.6, 0.1, 0.3), (1.0, 0.0, 0.0), (0.4, 0.3, 0.3)]),
-)
-def test_split_parts_every_class_by_its_shares(
-    counts: list[int], seed: int, fractions: tuple[float, float, float]
-) -> None:
-    dataset = paper_dataset(counts)
-    parts = split(dataset, seed=seed, fractions=fractions)
-    together = [sample for part in parts for sample in part.samples]
-    assert sorted(together, key=lambda s: s.path) == sorted(dataset.samples, key=lambda s: s.path)
-    for index, count in enumerate(counts):
-        sizes = [int((part.labels == index).sum()) for part in parts]
-        assert sizes[0] >= 1
-        if count >= 10:
-            assert all(abs(n - f * count) <= 1 for n, f in zip(sizes, fractions, strict=True))
-    assert split(dataset, seed=seed, fractions=fractions) == parts
+def test_masks_lie_beside_the_image_or_in_a_parallel_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "images", {"ok": 2, "hole": 2})
+    truth = np.zeros((64, 80), np.uint8)
+    truth[5:9, 7:20] = 255
+    cv2.imwrite(str(tmp_path / "images" / "hole" / "001_mask.png"), truth)
+    dataset = open_dataset(tmp_path / "images")
+    assert dataset.names == ["hole/000.png", "hole/001.png", "ok/000.png", "ok/001.png"]
+    assert [sample.mask is not None for sample in dataset.samples] == [False, True, False, False]
+    assert np.array_equal(read_mask(dataset.samples[1], (64, 80)), truth > 0)
+    assert not read_mask(dataset.samples[2], (64, 80)).any()
+    with pytest.raises(LrpEdgeError, match="expected the same size"):
+        read_mask(dataset.samples[1], (64, 81))
+    (tmp_path / "truth" / "hole").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "truth" / "hole" / "000.png"), truth)
+    parallel = open_dataset(tmp_path / "images", masks=tmp_path / "truth")
+    assert parallel.samples[0].mask == tmp_path / "truth" / "hole" / "000.png"
+    with pytest.raises(LrpEdgeError, match="no such folder"):
+        open_dataset(tmp_path / "images", masks=tmp_path / "none")
 
 
-def test_split_depends_on_the_seed_and_refuses_shares_that_are_none() -> None:
-    dataset = paper_dataset([40, 40])
-    assert split(dataset, seed=0).test != split(dataset, seed=1).test
-    for fractions in ((0.5, 0.1, 0.1), (0.0, 0.5, 0.5), (1.2, -0.1, -0.1)):
-        with pytest.raises(LrpEdgeError, match="shares"):
-            split(dataset, fractions=fractions)
+def test_a_table_names_label_mask_group_and_part(tmp_path: Path) -> None:
+    write_folder(tmp_path / "images", {"ok": 2, "hole": 2})
+    rows = [
+        "path,label,mask,group,split",
+        "images/ok/000.png,good,,a,train",
+        "images/hole/000.png,hole,images/ok/001.png,b,test",
+    ]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(rows))
+    dataset = open_dataset(table)
+    assert dataset.classes == ("good", "hole")
+    assert dataset.names == ["images/ok/000.png", "images/hole/000.png"]
+    assert dataset.samples[1] == Sample(
+        tmp_path / "images/hole/000.png", "hole", tmp_path / "images/ok/001.png", "b", "test"
+    )
+    for bad, message in (
+        ("path,kind\na.png,ok", "line 2.*expected at least path and label"),
+        ("path,label,mask\nimages/ok/000.png,ok,nothing.png", "line 2: no mask"),
+        ("path,label\nimages/ok/000.png,ok\nnothing.png,hole", r"1 of 2 files.*nothing\.png"),
+        ("path,label\nimages/ok/000.png,ok", "one class, ok"),
+    ):
+        table.write_text(bad)
+        with pytest.raises(LrpEdgeError, match=message):
+            open_dataset(table)
+    table.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(LrpEdgeError, match="no readable table"):
+        open_dataset(table)
+
+
+def test_a_pattern_names_the_group(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"ok": 12, "hole": 2})
+    groups = {s.path.name: s.group for s in open_dataset(tmp_path, group=r"ok/(\d\d)").samples}
+    assert (groups["003.png"], groups["011.png"]) == ("00", "01")
+    hole = open_dataset(tmp_path, group=r"ok/(\d\d)").samples[0]
+    assert hole.group == ""
+    with pytest.raises(LrpEdgeError, match="no regular expression"):
+        open_dataset(tmp_path, group="(")

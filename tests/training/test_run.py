@@ -1,28 +1,34 @@
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from images import surface, write_folder
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from sklearn.metrics import roc_auc_score
 
 from lrp_edge.card import ModelCard
 from lrp_edge.checkpoint import load_checkpoint
-from lrp_edge.datasets import open_dataset, read_image
+from lrp_edge.datasets import open_dataset, read_image, split, write_clicks, write_split
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.learning import measure
-from lrp_edge.training import Options, TrainingResult, train
+from lrp_edge.export.deployable import standardise
+from lrp_edge.export.sources import load_model
+from lrp_edge.training import Options, TrainingResult, measure, train
 
 TINY = Options(
-    width=0.1, pools=3, epochs=6, mark_epochs=4, mark_patch=48, patch=48, batch=8, look_from=2, look_every=2,
-    lr=5e-3, test=0.25, val=0.25,
+    width=0.1, epochs=16, mark_epochs=3, patch=48, batch=8, look_from=4, look_every=4, val_every=5, lr=5e-3, ema=0.9,
+    test=0.25, val=0.25,
 )  # fmt: skip
+SHORT = Options(
+    width=0.05, epochs=4, mark_epochs=1, patch=48, batch=8, look_from=1, look_every=1, val_every=2, ema=0.9
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -59,7 +65,7 @@ def test_the_figures_are_those_of_the_checkpoint_on_the_test_images(result: Trai
     for name in names:
         image = torch.from_numpy(read_image(data / name, gray=True)).permute(2, 0, 1)[None] / 255
         with torch.no_grad():
-            logits = model((image - card.input.mean[0]) / card.input.std[0])
+            logits = model(standardise((image - card.input.mean[0]) / card.input.std[0]))
         scores.append(logits.softmax(1)[0].numpy())
         labels.append(card.classes.index(name.split("/")[0]))
     answers, truth = np.array(scores), np.array(labels)
@@ -93,17 +99,26 @@ def test_the_parts_are_the_whole_and_do_not_overlap(result: TrainingResult, data
 
 def test_every_epoch_is_in_the_metrics(result: TrainingResult) -> None:
     metrics = json.loads((result.checkpoint.parent / "metrics.json").read_text())
-    assert [entry["epoch"] for entry in metrics["epochs"]] == list(range(1, 7))
+    assert [entry["epoch"] for entry in metrics["epochs"]] == list(range(1, 17))
     assert metrics["epochs"][-1]["loss"] < metrics["epochs"][0]["loss"]
     assert 0 <= metrics["epochs"][4]["val_accuracy"] <= 1
     assert metrics["test"]["auroc"] == result.test.auroc  # type: ignore[union-attr]
+    assert metrics["supervision"] == "image"
+    with (result.checkpoint.parent / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in rows] == [entry["loss"] for entry in metrics["epochs"]]
+    assert [row["epoch"] for row in rows if row["val_auroc"]] == ["5", "10", "15"]
+    events = list((result.checkpoint.parent / "tensorboard").glob("events.*"))
+    assert sum(file.stat().st_size for file in events) > 1000
+    curve = cv2.imread(str(result.checkpoint.parent / "curve.png"))
+    assert curve.shape[0] > 300
+    assert len(np.unique(curve.reshape(-1, 3), axis=0)) > 10
+    assert not (result.checkpoint.parent / "resume.ckpt").exists()
 
 
 def test_a_seed_decides_the_weights(data: Path, tmp_path: Path) -> None:
-    short = Options(width=0.05, pools=3, epochs=3, mark_epochs=1, mark_patch=48, patch=48, look_from=1)
-
     def weights(name: str, seed: int, workers: int) -> dict[str, torch.Tensor]:
-        options = dataclasses.replace(short, look_every=1, seed=seed, workers=workers)
+        options = dataclasses.replace(SHORT, seed=seed, workers=workers)
         return load_file(train(data, tmp_path / name, options, progress=False).checkpoint)
 
     first, second, other = weights("a", 5, 0), weights("b", 5, 2), weights("c", 6, 0)
@@ -112,14 +127,12 @@ def test_a_seed_decides_the_weights(data: Path, tmp_path: Path) -> None:
 
 
 def test_colour_frames_are_bgr_and_the_network_is_rgb(tmp_path: Path) -> None:
-    import cv2
-
     for name, defect in (("ok", False), ("hole", True)):
         (tmp_path / "data" / name).mkdir(parents=True)
         for seed in range(8):
             gray = surface(defect, seed)
             cv2.imwrite(str(tmp_path / "data" / name / f"{seed}.png"), np.dstack([gray // 2, gray, gray]))
-    options = Options(width=0.05, epochs=1, mark_epochs=0, patch=48, batch=4, val=0.0, test=0.25)
+    options = Options(width=0.05, epochs=1, mark_epochs=0, patch=48, batch=4, val=0.0, test=0.25, ema=0.0)
     result = train(tmp_path / "data", tmp_path / "run", options, progress=False)
     assert (result.card.input.order, result.card.input.network_order) == ("BGR", "RGB")
     red, green, blue = result.card.input.mean
@@ -150,19 +163,80 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(data: Path
 
 
 def test_a_training_that_diverges_leaves_no_checkpoint(data: Path, tmp_path: Path) -> None:
-    options = Options(width=0.05, epochs=2, mark_epochs=0, patch=48, batch=8, lr=1e30, precision="fp32")
+    options = Options(width=0.05, epochs=2, mark_epochs=0, patch=48, batch=8, lr=1e30, precision="fp32", ema=0.0)
     with pytest.raises(LrpEdgeError, match=r"diverged|NaN"):
         train(data, tmp_path / "run", options, progress=False)
-    assert not any((tmp_path / "run").iterdir())
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(
     "option",
-    [{"epochs": 0}, {"patch": 16}, {"lr": 0.0}, {"guided": 1.5}, {"test": 0.95}, {"precision": "fp8"}],
+    [{"epochs": 0}, {"patch": 16}, {"lr": 0.0}, {"guided": 1.5}, {"test": 0.95}, {"precision": "fp8"}, {"model": "cnn"}],
 )
 def test_an_option_out_of_its_range_is_named(option: dict[str, float]) -> None:
     with pytest.raises(LrpEdgeError, match=next(iter(option))):
         Options(**option)  # type: ignore[arg-type]
+
+
+def test_early_stopping_ends_before_the_last_epoch(data: Path, tmp_path: Path) -> None:
+    options = dataclasses.replace(SHORT, epochs=40, lr=1e-7, val_every=1, patience=2, ema=0.0)
+    result = train(data, tmp_path / "run", options, progress=False)
+    metrics = json.loads((result.checkpoint.parent / "metrics.json").read_text())
+    assert len(metrics["epochs"]) < 40
+
+
+def test_a_split_and_clicks_of_ones_own(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = open_dataset(data)
+    parts = split(dataset, seed=9, fractions=(0.5, 0.25, 0.25))
+    write_split(tmp_path / "split.json", parts)
+    holes = [name for name in dataset.names if name.startswith("hole")]
+    write_clicks(tmp_path / "clicks.csv", {name: np.array([[30.0, 40.0]]) for name in holes[1:]})
+    options = dataclasses.replace(SHORT, clicks=str(tmp_path / "clicks.csv"))
+    result = train(data, tmp_path / "run", options, split_file=tmp_path / "split.json", progress=False)
+    assert (tmp_path / "run" / "split.json").read_text() == (tmp_path / "split.json").read_text()
+    assert result.card.provenance["supervision"] == "patch"
+    bare = holes[0] in parts.train.names
+    assert ("have no click" in capsys.readouterr().err) is bare
+
+
+def test_weights_to_start_from(data: Path, result: TrainingResult, tmp_path: Path) -> None:
+    options = dataclasses.replace(TINY, epochs=1, lr=1e-9, ema=0.0, mark_epochs=0, weights=str(result.checkpoint))
+    started = train(data, tmp_path / "run", options, progress=False)
+    first, second = load_file(result.checkpoint), load_file(started.checkpoint)
+    assert torch.allclose(first["features.0.weight"], second["features.0.weight"], atol=1e-3)
+    (tmp_path / "other.safetensors").write_bytes(save({"nothing": torch.zeros(3)}))
+    with pytest.raises(LrpEdgeError, match="none of its 1 weights fits"):
+        train(data, tmp_path / "b", dataclasses.replace(options, weights=str(tmp_path / "other.safetensors")))
+
+
+FACTORY = """
+from torch import nn
+
+def tiny(channels, classes):
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes),
+    )
+"""
+
+
+def test_a_factory_of_the_users_is_trained_and_exported(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_models.py").write_text(FACTORY)
+    result = train(data, "run", dataclasses.replace(SHORT, model="own_models:tiny"), progress=False)
+    with pytest.raises(LrpEdgeError, match="give own_models:tiny in place of the checkpoint"):
+        load_checkpoint(result.checkpoint)
+    network, card, _ = load_model("own_models:tiny", result.checkpoint)
+    assert card is not None
+    assert card.classes == ("hole", "ok")
+    assert torch.equal(network.state_dict()["0.weight"], load_file(result.checkpoint)["0.weight"])
+
+
+def test_marks_can_be_drawn_on_drawn_surfaces(data: Path, tmp_path: Path) -> None:
+    options = dataclasses.replace(SHORT, mark_surface="synthetic", patch=64)
+    assert train(data, tmp_path / "run", options, progress=False).checkpoint.exists()
 
 
 def test_measure_agrees_with_scikit_learn_and_knows_what_is_absent() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from images import write_folder
 
 from lrp_edge.datasets import Dataset, open_dataset
-from lrp_edge.marks import KINDS, VISIBLE, MarkedWindows
-from lrp_edge.windows import Frames, Windows
+from lrp_edge.training.marks import FIRST_SHARE, KINDS, VISIBLE, Curriculum, MarkedWindows, SurfaceWindows
+from lrp_edge.training.windows import Frames, Windows
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +123,60 @@ def test_a_mark_is_a_soft_shape_inside_the_window(kind: object) -> None:
         assert shape.dtype == np.float32
         assert VISIBLE < shape.max() <= 1 + 1e-6
         assert shape.min() >= -1e-6
+
+
+def test_windows_of_a_clicked_image_show_a_click(tmp_path: Path) -> None:
+    frames = numbered(tmp_path, 200, 240)
+    clicks = np.array([[20.0, 30.0], [150.0, 200.0]])
+    windows = Windows(frames, 48, 0.0, 0.0, 0, {0: clicks, 1: clicks})
+    seen = set()
+    for epoch in range(20):
+        windows.draw(epoch)
+        window, _ = windows[0]
+        inside = [
+            window[2, 0, 0] <= row <= window[2, -1, 0] and window[1, 0, 0] <= column <= window[1, 0, -1]
+            for row, column in clicks
+        ]
+        assert sum(map(bool, inside)) == 1
+        seen.add(int(np.argmax(inside)))
+    assert seen == {0, 1}
+
+
+def test_images_beyond_the_cache_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrp_edge.training.windows.CACHE_BYTES", 3 * 40 * 50)
+    frames = numbered(tmp_path, 40, 50)
+    first = [frames[i][0] for i in range(2)]
+    assert frames[0][0] is first[0]
+    assert frames[1][0] is not first[1]
+    assert torch.equal(frames[1][0], first[1])
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0, FIRST_SHARE), (2, 0.25)])
+def test_a_curriculum_mixes_marks_and_labels(dataset: Dataset, epoch: int, share: float) -> None:
+    frames = Frames(dataset, gray=True)
+    windows = Windows(frames, 64, 0.0, 0.0, 0)
+    marked = MarkedWindows(Windows(frames, 64, 0.0, 0.0, 0), stride=16)
+    marks = 0
+    for seed in range(20):
+        windows.seed = seed
+        curriculum = Curriculum(windows, marked, first_epochs=2, share=0.25)
+        curriculum.draw(epoch)
+        for index in range(len(curriculum)):
+            image, label, kinds = curriculum[index]
+            assert image.shape == (1, 64, 64)
+            assert kinds.shape == (4, 4)
+            if label >= 0:
+                assert torch.equal(image, windows[index][0])
+                assert (kinds == -1).all()
+            else:
+                assert (kinds >= 0).all()
+                marks += 1
+    assert marks / (20 * len(windows)) == pytest.approx(share, abs=0.08)
+
+
+def test_surfaces_are_drawn_by_seed_and_epoch() -> None:
+    first, second = SurfaceWindows(4, 48, 3, 7), SurfaceWindows(4, 48, 3, 7)
+    assert torch.equal(first[1][0], second[1][0])
+    assert first[1][0].shape == (3, 48, 48)
+    second.draw(1)
+    assert not torch.equal(first[1][0], second[1][0])

@@ -1,0 +1,5 @@
+"""``python -m lrp_edge`` is ``lrp-edge``."""
+
+from lrp_edge.cli import main
+
+main()

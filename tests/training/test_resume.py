@@ -1,0 +1,111 @@
+"""A training that is killed, runs out of disk, or is asked for twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from images import write_folder
+from safetensors.torch import load_file
+
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.training import Options, train
+
+EPOCHS = 10
+ARGUMENTS = [
+    *("--width", "0.05", "--epochs", str(EPOCHS), "--mark-epochs", "2", "--patch", "48", "--batch", "8"),
+    *("--look-from", "2", "--look-every", "3", "--val-every", "2", "--ema", "0.9", "--val", "0.25", "--no-progress"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("data"), {"ok": 24, "hole": 24})
+
+
+def command(data: Path, run: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "lrp_edge", "train", str(data), "-o", str(run), *ARGUMENTS, *more]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("model", ["vgg", "unet"])
+def test_a_killed_training_ends_as_one_that_was_not(data: Path, tmp_path: Path, model: str) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run(command(data, whole, "--model", model), env=environment(), check=True, capture_output=True)
+    running = subprocess.Popen(command(data, cut, "--model", model), env=environment(), stdout=subprocess.DEVNULL)
+    after = random.Random(os.urandom(8)).uniform(0, 1.5)
+    while not (cut / "resume.ckpt").exists():
+        assert running.poll() is None
+        time.sleep(0.01)
+    time.sleep(after)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL, f"it had ended after {after:.2f} s"
+    assert not (cut / "model.safetensors").exists()
+    subprocess.run(
+        [sys.executable, "-m", "lrp_edge", "train", str(data), "-o", str(cut), "--resume", "--no-progress"],
+        env=environment(),
+        check=True,
+        capture_output=True,
+    )
+    first, second = (json.loads((run / "metrics.json").read_text()) for run in (whole, cut))
+    for name in ("val", "test", "epochs"):
+        assert first[name] == second[name], f"killed {after:.2f} s after the first epoch"
+    ours, theirs = (load_file(run / "model.safetensors") for run in (whole, cut))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def _no_file_above(size: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    running = subprocess.Popen(command(data, run), env=environment(), stdout=subprocess.DEVNULL)
+    while not (run / "resume.ckpt").exists():
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    before = (run / "resume.ckpt").read_bytes()
+    again = subprocess.run(
+        command(data, run, "--resume"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: _no_file_above(len(before) // 2),
+    )
+    assert again.returncode == 1
+    assert again.stderr.splitlines()[-1].startswith(f"lrp-edge: {run / 'resume.ckpt'}: this file cannot be written")
+    assert "Traceback" not in again.stderr
+    assert (run / "resume.ckpt").read_bytes() == before
+    assert not list(run.glob(".*partial"))
+    subprocess.run(command(data, run, "--resume"), env=environment(), check=True, capture_output=True)
+    assert (run / "model.safetensors").exists()
+
+
+def test_what_is_resumed_is_the_same_training(data: Path, tmp_path: Path) -> None:
+    options = Options(width=0.05, epochs=2, mark_epochs=0, patch=48, batch=8, val_every=1, ema=0.0)
+    with pytest.raises(LrpEdgeError, match=r"no resume\.ckpt to go on from"):
+        train(data, tmp_path / "none", options, resume=True, progress=False)
+    run = tmp_path / "run"
+    running = subprocess.Popen(command(data, run), env=environment(), stdout=subprocess.DEVNULL)
+    while not (run / "resume.ckpt").exists():
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    with pytest.raises(LrpEdgeError, match=r"option \w+ changed since the training was interrupted"):
+        train(data, run, options, resume=True, progress=False)
+    assert (run / "resume.ckpt").exists()
