@@ -1,7 +1,7 @@
 """The experiments behind docs/results.md: train, evaluate, keep the figures, and write the page from them.
 
-``python docs/results.py runs DATA`` trains and measures whatever is not in ``runs/results`` yet, and keeps the figures of
-each run as JSON in ``docs/results``. ``python docs/results.py page`` writes ``docs/results.md`` from those alone.
+``python docs/results.py runs DATA`` trains and measures whatever is not in ``runs/results`` yet, and keeps the figures
+of each run as JSON in ``docs/results``. ``python docs/results.py page`` writes ``docs/results.md`` from those alone.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def keep(stored: Path, figures: Path, checkpoint: Path) -> None:
     content.pop("cases")
     with safe_open(checkpoint, framework="numpy") as file:
         card = json.loads(file.metadata()["lrp_edge"])
-        content["weights"] = sum(int(np.prod(file.get_slice(name).get_shape())) for name in file.keys())
+        content["weights"] = sum(int(np.prod(file.get_slice(name).get_shape())) for name in file)
     content["training_seconds"] = card["provenance"]["seconds"]
     content["training_images"] = card["provenance"]["images"]
     content["mask"] = card["mask"]
@@ -159,7 +159,12 @@ def mask_table(runs: dict[str, Any], split: str) -> Iterator[str]:
     yield f"| mask | supervision | figure | {' | '.join(kinds)} |"
     yield "| :--- | :--- | :--- |" + " ---: |" * len(kinds)
     for title, supervision, found in groups(runs, split):
-        for label, key in (("IoU", "iou"), ("IoU best", "iou_best"), ("AUPRO", "aupro"), ("AUROC per image", "auroc_per_image")):
+        for label, key in (
+            ("IoU", "iou"),
+            ("IoU best", "iou_best"),
+            ("AUPRO", "aupro"),
+            ("AUROC per image", "auroc_per_image"),
+        ):
             cells = [spread([run["pixels"][kind][key] for run in found if kind in run["pixels"]]) for kind in kinds]
             yield f"| {title} | {supervision} | {label} | {' | '.join(cells)} |"
 
@@ -202,8 +207,15 @@ def cost_table(runs: dict[str, Any]) -> Iterator[str]:
 
 
 def sanity_table(runs: dict[str, Any]) -> Iterator[str]:
-    yield "| supervision | pixel AUROC | with shuffled weights | explaining OK | rank correlation with shuffled weights | with OK |"
-    yield "| :--- | ---: | ---: | ---: | ---: | ---: |"
+    columns = (
+        "pixel AUROC",
+        "weights shuffled",
+        "other defect explained",
+        "rank correlation: shuffled",
+        "other defect",
+    )
+    yield f"| supervision | {' | '.join(columns)} |"
+    yield "| :--- |" + " ---: |" * len(columns)
     keys = (
         "pixel_auroc", "pixel_auroc_random", "pixel_auroc_other_class",
         "rank_correlation_random", "rank_correlation_other_class",

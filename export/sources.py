@@ -48,8 +48,8 @@ def load_model(
     else:
         if weights is not None:
             raise LrpEdgeError(f"{source} is a checkpoint and has its own weights; --weights is for a module:factory")
-        model, card = load_checkpoint(Path(source))
-        return model, card, {"checkpoint": Path(source).name, "sha256": sha256(source)}
+        model, own = load_checkpoint(Path(source))
+        return model, own, {"checkpoint": Path(source).name, "sha256": sha256(source)}
     if weights is not None:
         load_weights(model, weights)
         origin |= {"checkpoint": Path(weights).name, "sha256": sha256(weights)}

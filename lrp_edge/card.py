@@ -148,7 +148,7 @@ class ModelCard:
             raise LrpEdgeError(f"model card: defect {unknown[0]!r} is not among the classes {list(self.classes)}")
         if self.explained not in EXPLAINED and self.explained not in self.classes:
             raise LrpEdgeError(
-                f"model card: explained class is {self.explained!r}; expected predicted, contrast, defect, evidence or one of "
+                f"model card: explained class is {self.explained!r}; expected {', '.join(EXPLAINED)} or one of "
                 f"{', '.join(self.classes)}"
             )
         if self.activation not in ("softmax", "sigmoid"):

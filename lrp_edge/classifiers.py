@@ -67,7 +67,7 @@ class LogSumExp(nn.Module):
     """Pool the logits of positions [N, K, H, W] to logits [N, K]: a soft maximum over all positions.
 
     This is multiple-instance learning: an image is a defect if any position is, and positions learn by how much they
-    contribute. The logarithm of the number of positions, which is added to all classes alike, leaves scores as they are.
+    contribute. The logarithm of the number of positions is added to all classes alike and leaves scores as they are.
 
     References
     ----------
@@ -168,7 +168,9 @@ def vgg(
     """
     if variant not in CONVOLUTIONS:
         raise LrpEdgeError(f"VGG variant is {variant!r}; expected one of {', '.join(CONVOLUTIONS)}")
-    if stem not in (1, 2) or not (channels >= 1 and classes >= 2 and width > 0 and 1 <= pools <= 5 and 0 <= dropout < 1):
+    if stem not in (1, 2) or not (
+        channels >= 1 and classes >= 2 and width > 0 and 1 <= pools <= 5 and 0 <= dropout < 1
+    ):
         raise LrpEdgeError(
             f"VGG with {channels=}, {classes=}, {width=}, {stem=}, {pools=}, {dropout=}; expected channels ≥ 1, "
             "classes ≥ 2, width > 0, stem 1 or 2, 1 ≤ pools ≤ 5 and 0 ≤ dropout < 1"
@@ -221,7 +223,7 @@ def unet(*, channels: int, width: float = 0.25, stem: int = 2, dropout: float = 
     Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv 1505.04597.
     """
     with needs_extra("baselines"):
-        from monai.networks.nets import BasicUNet
+        from monai.networks.nets.basic_unet import BasicUNet
     features = tuple(max(1, round(width * count)) for count in (64, 64, 128, 256, 512, 64))
     core = BasicUNet(2, channels, 1, features, act="RELU", norm="BATCH", dropout=dropout)
     if stem == 1:
@@ -252,7 +254,9 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
     family = arguments.pop("family", None)
     if family == "factory":
         name = arguments.get("factory")
-        raise LrpEdgeError(f"these are weights for {name}: give {name} in place of the checkpoint, and this as --weights")
+        raise LrpEdgeError(
+            f"these are weights for {name}: give {name} in place of the checkpoint, and this as --weights"
+        )
     if family not in FAMILIES:
         raise LrpEdgeError(f"classifier family is {family!r}; expected one of {', '.join(FAMILIES)}")
     try:

@@ -66,7 +66,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise LrpEdgeError(f"{path}: these weights cannot be loaded ({_first_line(error)}); expected a state dict") from error
+        raise LrpEdgeError(
+            f"{path}: these weights cannot be loaded ({_first_line(error)}); expected a state dict"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise LrpEdgeError(f"{path}: this is no state dict; save model.state_dict()")
     return state

@@ -33,18 +33,26 @@ def test_vgg_11_has_as_many_weights_as_torchvisions() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(
-    height=st.integers(32, 90),
-    width=st.integers(32, 90),
-    pooling=st.sampled_from(["gem", "average", "max"]),
+    height=st.integers(64, 99),
+    width=st.integers(64, 99),
+    pooling=st.sampled_from(["gem", "average", "max", "lse"]),
+    stem=st.integers(1, 2),
     pools=st.integers(1, 5),
 )
-def test_any_size_of_32_pixels_and_more_is_classified(height: int, width: int, pooling: str, pools: int) -> None:
+def test_any_size_of_64_pixels_and_more_is_classified(
+    height: int, width: int, pooling: str, stem: int, pools: int
+) -> None:
     model = build(
-        {"family": "vgg", "width": 0.05, "channels": 1, "classes": 3, "pooling": pooling, "pools": pools}
-    ).eval()
+        {
+            "family": "vgg", "width": 0.05, "channels": 1, "classes": 3,
+            "pooling": pooling, "stem": stem, "pools": pools,
+        }
+    ).eval()  # fmt: skip
     image = torch.rand(2, 1, height, width)
     assert model(image).shape == (2, 3)
-    assert evidence(model, image).shape == (2, 3, height // 2**pools, width // 2**pools)
+    assert model.stride == stem * 2**pools
+    rows, columns = (-(-size // stem) // 2**pools for size in (height, width))
+    assert evidence(model, image).shape == (2, 3, rows, columns)
 
 
 @pytest.mark.parametrize("power", [1.0, 3.0, 7.5])
@@ -93,6 +101,7 @@ def test_two_builds_of_one_description_differ_only_in_their_random_weights() -> 
         ({"power": 0.5}, "power of the generalised mean"),
         ({"width": 0}, "width > 0"),
         ({"pools": 6}, "pools"),
+        ({"stem": 3}, "stem 1 or 2"),
         ({"depth": 3}, "depth"),
     ],
 )

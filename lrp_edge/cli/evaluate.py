@@ -28,7 +28,9 @@ def evaluate(
     false_alarm_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Share of OK images at which recall is stated.")
     ] = 0.05,
-    sanity: Annotated[bool, typer.Option("--sanity", help="Also shuffle a checkpoint's weights, and explain OK.")] = False,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="Also shuffle a checkpoint's weights, and explain OK.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Folder for a page with curves and cases.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables here.")] = None,

@@ -112,7 +112,8 @@ def check_data(
         If there is no dataset, or the split does not fit it. Bad files are no error here: they are what is looked for.
     """
     root, samples, classes = find_samples(source, masks=masks, group=group)
-    report = DataReport(*({name: 0 for name in classes} for _ in range(3)))
+    nothing = dict.fromkeys(classes, 0)
+    report = DataReport(dict(nothing), dict(nothing), dict(nothing))
     good: list[Sample] = []
     sizes, coverage, gray = [], {name: [] for name in classes}, True  # type: ignore[var-annotated]
     for sample in samples:

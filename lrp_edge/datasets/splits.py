@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,9 +63,11 @@ def split(
         return _named(dataset, named)
     if not grouped:
         return _by_class(dataset, seed, fractions)
-    stacks = _stacks(dataset, STACKS, seed, grouped=True)
-    test, val = round(fractions[2] * STACKS), round(fractions[1] * STACKS)
-    return _of_stacks(dataset, stacks, np.arange(STACKS), test, val)
+    count = max(2, min(STACKS, int(np.bincount(dataset.labels).min()), len(set(dataset.groups))))
+    stacks = _stacks(dataset, count, seed, grouped=True)
+    test, val = round(fractions[2] * count), round(fractions[1] * count)
+    parts = (stacks[test + val :], stacks[test : test + val], stacks[:test])
+    return Split(*(dataset.subset(sorted(int(i) for stack in part for i in stack)) for part in parts))
 
 
 def folds(dataset: Dataset, count: int, *, seed: int = 0, val: float = 0.1, grouped: bool = False) -> list[Split]:
@@ -171,11 +174,7 @@ def _stacks(dataset: Dataset, count: int, seed: int, grouped: bool) -> list[NDAr
     dealer = (StratifiedGroupKFold if grouped else StratifiedKFold)(count, shuffle=True, random_state=seed)
     labels = dataset.labels
     groups = np.unique(dataset.groups, return_inverse=True)[1] if grouped else None
-    return [stack for _, stack in dealer.split(labels, labels, groups)]
-
-
-def _of_stacks(
-    dataset: Dataset, stacks: list[NDArray[np.int64]], order: NDArray[np.int64], test: int, val: int
-) -> Split:
-    parts = (order[test + val :], order[test : test + val], order[:test])
-    return Split(*(dataset.subset(sorted(int(i) for k in part for i in stacks[k])) for part in parts))
+    with warnings.catch_warnings():
+        # A class with fewer groups than stacks is missing from some of them, which is as it must be.
+        warnings.simplefilter("ignore", UserWarning)
+        return [stack for _, stack in dealer.split(labels, labels, groups)]

@@ -84,7 +84,9 @@ class RelevancePredictor:
 
         started = time.perf_counter()
         with torch.no_grad():
-            scores, label, mask, relevance = (part[0].numpy() for part in self.deployable(torch.from_numpy(frame[None])))
+            scores, label, mask, relevance = (
+                part[0].numpy() for part in self.deployable(torch.from_numpy(frame[None]))
+            )
         return _segmentation(self.card, scores, int(label), mask, relevance, started)
 
 
@@ -103,7 +105,7 @@ class CamPredictor:
 
     def __init__(self, network: Any, card: ModelCard) -> None:
         with needs_extra("baselines"):
-            from monai.visualize import GradCAM
+            from monai.visualize.class_activation_maps import GradCAM
         with needs_extra("export"):
             from lrp_edge.export.deployable import Preprocess
             from lrp_edge.relevance.masks import MaskHead
@@ -187,9 +189,7 @@ class PixelPredictor:
         return _segmentation(self.card, scores, int(scores.argmax()), mask, logits.numpy(), started)
 
 
-def _segmentation(
-    card: ModelCard, scores: Any, label: int, mask: Any, relevance: Any, started: float
-) -> Segmentation:
+def _segmentation(card: ModelCard, scores: Any, label: int, mask: Any, relevance: Any, started: float) -> Segmentation:
     milliseconds = 1000 * (time.perf_counter() - started)
     return Segmentation(label, card.classes[label], label in card.defect_indices, scores, mask, relevance, milliseconds)
 

@@ -16,7 +16,7 @@ from lrp_edge.datasets import Dataset, Sample, read_mask
 from lrp_edge.errors import needs_extra
 from lrp_edge.evaluation.predictors import Predictor
 from lrp_edge.evaluation.run import Case, Evaluation
-from lrp_edge.files import claim_folder, whole, write_text
+from lrp_edge.files import claim_folder, write_text
 from lrp_edge.runtime.overlay import draw_relevance, to_bgr
 from lrp_edge.runtime.sources import read_image
 
@@ -80,7 +80,8 @@ def write_report(
             columns=list(asdict(next(iter(evaluation.pixels.values())))) if evaluation.pixels else [],
             curves=[_curve(name, curves) for name, curves in _curves(evaluation).items()],
             galleries=[
-                (heading, [_shown(case, samples[case.name], predictor) for case in cases]) for heading, cases in galleries
+                (heading, [_shown(case, samples[case.name], predictor) for case in cases])
+                for heading, cases in galleries
             ],
         ),
     )
@@ -113,7 +114,7 @@ def _curve(title: str, curves: dict[str, Any]) -> str:
 def _shown(case: Case, sample: Sample, predictor: Predictor) -> dict[str, Any]:
     frame = read_image(sample.path, predictor.card.input.order)
     result = predictor(frame)
-    truth = np.where(read_mask(sample, result.mask.shape), 255, 0).astype(np.uint8)  # type: ignore[arg-type]
+    truth = np.where(read_mask(sample, result.mask.shape), 255, 0).astype(np.uint8)
     pictures = (to_bgr(frame, predictor.card.input.order), truth, result.mask, draw_relevance(result))
     return {**asdict(case), "pictures": [_picture(picture) for picture in pictures]}
 

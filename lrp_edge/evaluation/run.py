@@ -211,7 +211,7 @@ def _truth(sample: Sample, result: Segmentation, card: ModelCard) -> NDArray[np.
     """Pixel truth; an OK image has none of it, and a defect image without a file is left out of the pixel figures."""
     if sample.mask is None and sample.label in card.defects:
         return None
-    return read_mask(sample, result.mask.shape)  # type: ignore[arg-type]
+    return read_mask(sample, result.mask.shape)
 
 
 def _count(
@@ -225,9 +225,7 @@ def _count(
         counts.setdefault(name, Counts()).add(result, truth, seed)
 
 
-def _case(
-    name: str, sample: Sample, result: Segmentation, truth: NDArray[np.bool_] | None, card: ModelCard
-) -> Case:
+def _case(name: str, sample: Sample, result: Segmentation, truth: NDArray[np.bool_] | None, card: ModelCard) -> Case:
     mask = result.mask > 0
     iou = None
     if truth is not None and truth.any():

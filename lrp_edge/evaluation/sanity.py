@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from lrp_edge.card import ModelCard
 from lrp_edge.datasets import Dataset, read_mask
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.sources import read_image

@@ -138,7 +138,9 @@ def _row(composite: str, mask: str, smoothing: str, count: Any, aurocs: list[flo
 def as_csv(rows: Sequence[Row]) -> str:
     """Return the rows as a table with a header."""
     names = list(asdict(rows[0]))
-    lines = [",".join(f"{value:.5f}" if isinstance(value, float) else value for value in asdict(r).values()) for r in rows]
+    lines = [
+        ",".join(f"{value:.5f}" if isinstance(value, float) else value for value in asdict(r).values()) for r in rows
+    ]
     return "\n".join([",".join(names), *lines]) + "\n"
 
 

@@ -139,8 +139,8 @@ HEADS: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
 class MaskHead(nn.Module):
     """Relevance [N, H, W] → mask, bool [N, H, W]: smoothing, threshold, floor, closing, opening.
 
-    Whatever the method, a parameter ``floor`` is an absolute threshold besides: what is fainter is no defect, even where
-    it is the strongest of its frame.
+    Whatever the method, a parameter ``floor`` is an absolute threshold besides: what is fainter is no defect, even
+    where it is the strongest of its frame.
 
     Parameters
     ----------
@@ -168,7 +168,9 @@ class MaskHead(nn.Module):
         smooth = self.smooth(relevance, guide)
         head, names = HEADS[self.spec.method]
         given = self.spec.parameters
-        parameters: dict[str, Any] = {name: int(given[name]) if name == "steps" else given[name] for name in names if name in given}
+        parameters: dict[str, Any] = {
+            name: int(given[name]) if name == "steps" else given[name] for name in names if name in given
+        }
         mask = head(smooth, **parameters) & (smooth > given.get(FLOOR, 0.0))
         if self.spec.close:
             mask = close(mask, self.spec.close)
@@ -182,9 +184,7 @@ def check(spec: MaskSpec) -> None:
     accepted = (*HEADS[spec.method][1], FLOOR)
     unknown = [name for name in spec.parameters if name not in accepted]
     if unknown:
-        raise LrpEdgeError(
-            f"mask head {spec.method} has no parameter {unknown[0]!r}; it takes {', '.join(accepted)}"
-        )
+        raise LrpEdgeError(f"mask head {spec.method} has no parameter {unknown[0]!r}; it takes {', '.join(accepted)}")
     if spec.method == "calibrated" and "threshold" not in spec.parameters:
         raise LrpEdgeError("mask head calibrated needs a threshold: calibrate it on defect-free frames, or give one")
     for name, low, high in (("fraction", 0, 1), ("q", 0, 1), ("steps", 1, 1000)):

@@ -29,7 +29,17 @@ from lrp_edge.relevance.pooling import (
     spread_windows,
     winner_takes_all,
 )
-from lrp_edge.relevance.rules import AffineRule, Density, Norm, Pass, Proportional, Rule, Sign, WinnerTakesAll, stabilize
+from lrp_edge.relevance.rules import (
+    AffineRule,
+    Density,
+    Norm,
+    Pass,
+    Proportional,
+    Rule,
+    Sign,
+    WinnerTakesAll,
+    stabilize,
+)
 
 aten = torch.ops.aten
 

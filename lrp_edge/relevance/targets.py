@@ -78,8 +78,8 @@ def target_from(target: str | int | Target, classes: int, defects: Sequence[int]
         return lambda logits: strongest(logits, range(classes))
     if target not in ("contrast", "defect", "evidence"):
         raise LrpEdgeError(
-            f"target is {target!r}; expected 'predicted', 'contrast', 'defect', 'evidence', a class index or a function "
-            "of the logits"
+            f"target is {target!r}; expected 'predicted', 'contrast', 'defect', 'evidence', a class index or a "
+            "function of the logits"
         )
     chosen = sorted(set(defects or ()))
     ok = [i for i in range(classes) if i not in chosen]

@@ -156,7 +156,7 @@ def options_from(values: Mapping[str, Any], source: str) -> Options:
     LrpEdgeError
         If a name is unknown, or a value of another type or out of its range.
     """
-    kinds = {field.name: type(field.default) for field in dataclasses.fields(Options)}
+    kinds: dict[str, type] = {field.name: type(field.default) for field in dataclasses.fields(Options)}
     given = {}
     for name, value in values.items():
         if name not in kinds:
@@ -185,7 +185,9 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LrpEdgeError(f"{path}: no readable configuration ({error}); expected TOML with training options") from error
+        raise LrpEdgeError(
+            f"{path}: no readable configuration ({error}); expected TOML with training options"
+        ) from error
 
 
 def write_config(path: str | os.PathLike[str], options: Options) -> None:

@@ -20,7 +20,7 @@ with needs_extra("train"):
     from torch.nn import functional
     from torch.utils.data import Dataset
 with needs_extra("baselines"):
-    from monai.losses import DiceCELoss
+    from monai.losses.dice import DiceCELoss
 
 #: Images are extended by reflection to a multiple of this before they enter the U-Net.
 MULTIPLE = 32

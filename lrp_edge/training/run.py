@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -144,7 +144,9 @@ def _drawn(dataset: Dataset, options: Options) -> Split:
 
 def _claim(folder: Path, overwrite: bool, resume: bool) -> Path:
     if resume and not (folder / RESUME).exists():
-        raise LrpEdgeError(f"{folder}: no {RESUME} to go on from; expected the folder of a training that was interrupted")
+        raise LrpEdgeError(
+            f"{folder}: no {RESUME} to go on from; expected the folder of a training that was interrupted"
+        )
     if (folder / CHECKPOINT).exists() and not overwrite and not resume:
         raise LrpEdgeError(f"{folder}: there is a model in this folder; choose another, or replace it with --overwrite")
     return claim_folder(folder)
@@ -163,13 +165,13 @@ def _begin(folder: Path, parts: Split, options: Options, resume: bool) -> float:
     changed = [name for name, value in now.items() if then.get(name) != value and name not in ("workers", "devices")]
     if changed or saved["images"] != parts.train.names:
         what = f"option {changed[0]}" if changed else "the training images"
-        raise LrpEdgeError(f"{folder}: {what} changed since the training was interrupted; resume with {CONFIG} and {PARTS}")
+        raise LrpEdgeError(
+            f"{folder}: {what} changed since the training was interrupted; resume with {CONFIG} and {PARTS}"
+        )
     return float(saved["seconds"])
 
 
-def _fit(
-    parts: Split, card: ModelCard, options: Options, folder: Path, resume: bool, progress: bool
-) -> Lesson:
+def _fit(parts: Split, card: ModelCard, options: Options, folder: Path, resume: bool, progress: bool) -> Lesson:
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     gray = card.input.network_order == "GRAY"
     lesson, validation = _lesson(parts, card, options, gray)
@@ -217,7 +219,9 @@ def _lesson(parts: Split, card: ModelCard, options: Options, gray: bool) -> tupl
         clicks = _clicks(parts.train, card, options) if options.clicks else None
         labelled = Windows(frames, options.patch, options.balance, options.guided, options.seed, clicks)
         marked = _marked(parts.train, card, options, gray, model)
-        lesson = LabelLesson(model, card, options, Curriculum(labelled, marked, options.mark_epochs, options.mark_share))
+        lesson = LabelLesson(
+            model, card, options, Curriculum(labelled, marked, options.mark_epochs, options.mark_share)
+        )
     return lesson, DataLoader(whole_images, 1, num_workers=workers) if parts.val.samples else None
 
 
@@ -235,9 +239,7 @@ def _network(card: ModelCard, options: Options) -> nn.Module:
     return model
 
 
-def _marked(
-    part: Dataset, card: ModelCard, options: Options, gray: bool, model: nn.Module
-) -> MarkedWindows | None:
+def _marked(part: Dataset, card: ModelCard, options: Options, gray: bool, model: nn.Module) -> MarkedWindows | None:
     if not options.mark_epochs and not options.mark_share:
         return None
     ok = np.flatnonzero(np.isin(part.labels, card.ok_indices))
@@ -319,7 +321,9 @@ def draw_curve(history: list[dict[str, float]], path: Path) -> None:
         from matplotlib.figure import Figure
     figure = Figure(figsize=(7, 4), layout="constrained")
     loss = figure.subplots()
-    loss.plot([entry["epoch"] for entry in history], [entry["loss"] for entry in history], color="tab:gray", label="loss")
+    loss.plot(
+        [entry["epoch"] for entry in history], [entry["loss"] for entry in history], color="tab:gray", label="loss"
+    )
     loss.set(xlabel="epoch", ylabel="training loss")
     other = loss.twinx()
     for name, colour in (("val_auroc", "tab:blue"), ("val_accuracy", "tab:orange"), ("val_iou", "tab:green")):
@@ -357,9 +361,7 @@ def _card(train_part: Dataset, defects: tuple[str, ...], options: Options) -> Mo
     return ModelCard(
         classes=train_part.classes,
         defects=defects,
-        input=InputSpec(
-            order=order[0], mean=mean, std=std, network_order=order[1], standardise=options.standardise
-        ),
+        input=InputSpec(order=order[0], mean=mean, std=std, network_order=order[1], standardise=options.standardise),
         architecture=_architecture(options, 1 if gray else 3, len(train_part.classes)),
         explained="evidence",
         provenance={

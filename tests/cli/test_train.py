@@ -36,7 +36,34 @@ def test_train_writes_the_run_and_says_what_came_out(app: Typer, tmp_path: Path)
         "model.json",
         "split.json",
         "metrics.json",
+        "metrics.csv",
+        "config.toml",
+        "curve.png",
+        "tensorboard",
     }
+
+
+def test_a_configuration_repeats_a_run_and_flags_come_before_it(app: Typer, tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", {"ok": 10, "hole": 10})
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert CliRunner().invoke(app, [str(data), "-o", str(first), *OPTIONS]).exit_code == 0
+    config = first / "config.toml"
+    again = CliRunner().invoke(app, [str(data), "-o", str(second), "--config", str(config), "--no-progress"])
+    assert again.exit_code == 0, again.output
+    assert (second / "config.toml").read_text() == config.read_text()
+    assert (second / "metrics.csv").read_text() == (first / "metrics.csv").read_text()
+    other = [str(data), "-o", str(tmp_path / "third"), "--config", str(config), "--epochs", "2", "--no-progress"]
+    assert CliRunner().invoke(app, other).exit_code == 0
+    assert len((tmp_path / "third" / "metrics.csv").read_text().splitlines()) == 3
+    for line, message in (
+        ("epocs = 3", "no training option 'epocs'"),
+        ("epochs = true", "expected int"),
+        ("a = ", "TOML"),
+    ):
+        config.write_text(line)
+        result = CliRunner().invoke(app, [str(data), "-o", str(tmp_path / "bad"), "--config", str(config)])
+        assert isinstance(result.exception, LrpEdgeError)
+        assert message in str(result.exception)
 
 
 def test_every_flag_has_the_default_of_the_options() -> None:

@@ -1,5 +1,6 @@
 """Exported files: the contract, parity with PyTorch, TensorRT-RTX's builder, and nothing left behind on failure."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from oracles import PRESETS, random_cnn, torchvision_model
 
 from lrp_edge import ModelCard
 from lrp_edge.card import InputSpec, MaskSpec
+from lrp_edge.classifiers import vgg
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import parity, to_engine, to_onnx
 from lrp_edge.export.deployable import Deployable, Preprocess
@@ -82,6 +84,22 @@ def test_mask_heads_compile_with_tensorrt_rtx(method, size, tmp_path):
     mask = MaskSpec(method, parameters, smoothing, close=3, open=3)
     file = to_onnx(tiny(), tmp_path, card=card(input=InputSpec(size=size), mask=mask))
     check_engine(file)
+
+
+@pytest.mark.parametrize("size", [(64, 96), None])
+def test_what_training_makes_agrees_with_pytorch_and_compiles(size, tmp_path):
+    """Soft maximum, standardised frames, evidence of all defects, guided smoothing and a floor, as `train` leaves them."""
+    torch.manual_seed(0)
+    model = vgg("A", channels=1, classes=5, width=0.1, pools=3, pooling="lse").eval()
+    torch.nn.init.normal_(model.head.weight)
+    spec = InputSpec("GRAY", (0.5,), (0.2,), size, network_order="GRAY", standardise=True)
+    mask = MaskSpec("otsu", {"floor": 1e-6}, "guided:9")
+    file = to_onnx(model, tmp_path, card=card(input=spec, explained="evidence", mask=mask))
+    figures = Segmenter(file).card.parity
+    assert figures["relevance_max"] <= 1e-4
+    assert figures["mask_iou_mean"] > 0.99
+    if importlib.util.find_spec("tensorrt_rtx"):
+        check_engine(file)
 
 
 def check_engine(file):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from kornia.filters import guided_blur
 from scipy import ndimage
 from skimage import filters
 from sklearn.mixture import GaussianMixture
@@ -108,19 +109,59 @@ def test_gmm_against_scikit_learn():
 @given(frames, st.sampled_from([3, 5, 9]))
 def test_box(x, side):
     expected = ndimage.uniform_filter(x, (0, side, side), mode="nearest")
-    assert np.allclose(masks.smoothing_from(f"box:{side}")(torch.from_numpy(x)), expected, atol=1e-12)
+    assert np.allclose(masks.smoothing_from(f"box:{side}")(torch.from_numpy(x), None), expected, atol=1e-12)
 
 
 @given(frames, st.sampled_from([0.7, 1.0, 2.3]))
 def test_gaussian(x, sigma):
     expected = ndimage.gaussian_filter(x, (0, sigma, sigma), mode="nearest")
-    assert np.allclose(masks.smoothing_from(f"gaussian:{sigma}")(torch.from_numpy(x)), expected, atol=1e-12)
+    assert np.allclose(masks.smoothing_from(f"gaussian:{sigma}")(torch.from_numpy(x), None), expected, atol=1e-12)
 
 
 @given(frames)
 def test_median(x):
     expected = np.stack([ndimage.median_filter(frame, 3, mode="nearest") for frame in x])
     assert np.array_equal(masks.median3(torch.from_numpy(x)), expected)
+
+
+@given(frames, st.sampled_from([3, 5, 9]), st.integers(0, 100), st.floats(0.1, 40))
+def test_guided_against_kornia(x, side, seed, gain):
+    draw = np.random.default_rng(seed)
+    image = np.cumsum(draw.normal(size=x.shape), 2) + 3 * (x > 0.3 * x.max((1, 2), keepdims=True))
+    got = masks.smoothing_from(f"guided:{side}")(torch.from_numpy(x), torch.from_numpy(gain * image + 7))
+    for frame, guide, found in zip(x, image, got, strict=True):
+        centred = torch.from_numpy((guide - guide.mean()) / guide.std())[None, None]
+        expected = guided_blur(centred, torch.from_numpy(frame)[None, None], side, masks.EDGE, "replicate")
+        assert np.allclose(found, expected[0, 0].clamp(min=0), atol=1e-6 * frame.max())
+
+
+def test_guided_moves_relevance_to_the_outline_of_the_defect():
+    """Relevance blurred beyond a dark disc is drawn back to it."""
+    rows, columns = np.mgrid[:64, :64]
+    disc = (rows - 30) ** 2 + (columns - 34) ** 2 < 49
+    image = np.where(disc, 60.0, 120.0) + np.random.default_rng(0).normal(0, 3, disc.shape)
+    relevance = ndimage.gaussian_filter(disc.astype(float), 5)
+
+    def iou(smoothing):
+        head = masks.MaskHead(MaskSpec("otsu", smoothing=smoothing))
+        found = head(torch.from_numpy(relevance)[None], torch.from_numpy(image)[None])[0].numpy()
+        return (found & disc).sum() / (found | disc).sum()
+
+    assert iou("guided:17") > 0.9
+    assert iou("guided:17") > iou("none") + 0.2
+    with pytest.raises(LrpEdgeError, match="guided needs the image"):
+        masks.MaskHead(MaskSpec(smoothing="guided:5"))(torch.rand(1, 9, 9))
+
+
+@pytest.mark.parametrize("method", masks.HEADS)
+def test_nothing_below_the_floor_is_masked(method):
+    x = torch.from_numpy(blobs(2, 2))
+    own = {"threshold": 0.1} if method == "calibrated" else {}
+    floor = 0.6 * float(x.amax())
+    found = masks.MaskHead(MaskSpec(method, {**own, "floor": floor}))(x)
+    without = masks.MaskHead(MaskSpec(method, own))(x)
+    assert torch.equal(found, without & (x > floor))
+    assert found.any()
 
 
 @given(st.integers(0, 1000), st.sampled_from([3, 5, 7]))
@@ -157,10 +198,10 @@ def test_calibration_keeps_the_budget(maxima, budget):
     ("spec", "message"),
     [
         (MaskSpec("otzu"), "no mask head 'otzu'; expected one of fixed"),
-        (MaskSpec("otsu", {"q": 0.5}), "no parameter 'q'; it takes none"),
+        (MaskSpec("otsu", {"q": 0.5}), "no parameter 'q'; it takes floor"),
         (MaskSpec("fixed", {"fraction": 1.5}), "fraction is 1.5; expected 0 to 1"),
         (MaskSpec("calibrated"), "needs a threshold"),
-        (MaskSpec(smoothing="box:4"), "box:K with odd K"),
+        (MaskSpec(smoothing="box:4"), "guided:K with odd K"),
         (MaskSpec(smoothing="gaussian"), "expected none, box:K"),
         (MaskSpec(close=4), "mask close is 4; expected an odd number"),
     ],

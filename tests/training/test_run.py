@@ -26,9 +26,7 @@ TINY = Options(
     width=0.1, epochs=16, mark_epochs=3, patch=48, batch=8, look_from=4, look_every=4, val_every=5, lr=5e-3, ema=0.9,
     test=0.25, val=0.25,
 )  # fmt: skip
-SHORT = Options(
-    width=0.05, epochs=4, mark_epochs=1, patch=48, batch=8, look_from=1, look_every=1, val_every=2, ema=0.9
-)
+SHORT = Options(width=0.05, epochs=4, mark_epochs=1, patch=48, batch=8, look_from=1, look_every=1, val_every=2, ema=0.9)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -171,7 +169,15 @@ def test_a_training_that_diverges_leaves_no_checkpoint(data: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     "option",
-    [{"epochs": 0}, {"patch": 16}, {"lr": 0.0}, {"guided": 1.5}, {"test": 0.95}, {"precision": "fp8"}, {"model": "cnn"}],
+    [
+        {"epochs": 0},
+        {"patch": 16},
+        {"lr": 0.0},
+        {"guided": 1.5},
+        {"test": 0.95},
+        {"precision": "fp8"},
+        {"model": "cnn"},
+    ],
 )
 def test_an_option_out_of_its_range_is_named(option: dict[str, float]) -> None:
     with pytest.raises(LrpEdgeError, match=next(iter(option))):
