@@ -93,9 +93,7 @@ class RelevancePredictor:
 class CamPredictor:
     """Grad-CAM of the same classifier at its last features, for the strongest defect; MONAI's implementation.
 
-    The mask is the map above a fraction of its maximum. That fraction, and the threshold that keeps OK images empty,
-    are calibrated as for relevance if the checkpoint's card says how, see
-    :func:`lrp_edge.training.calibration.calibrated`; else it is Otsu's.
+    The mask is the map above Otsu's threshold.
 
     References
     ----------

@@ -113,9 +113,9 @@ class MarkedWindows(Dataset[tuple[Tensor, Tensor]]):
 
 
 def draw_marks(
-    image: Tensor, generator: np.random.Generator, fewest: int = 0
+    image: Tensor, generator: np.random.Generator, fewest: int = 0, kinds: int = len(KINDS)
 ) -> tuple[Tensor, list[Tensor], list[int]]:
-    """Draw from `fewest` to two marks on an image, float [C, H, W] from 0 to 255, square.
+    """Draw from `fewest` to two marks, of the first `kinds`, on an image, float [C, H, W] from 0 to 255, square.
 
     Returns
     -------
@@ -125,16 +125,16 @@ def draw_marks(
     kinds : list of int
         One more than the index in :data:`KINDS`.
     """
-    strength, kinds = [], []
+    strength, drawn = [], []
     for _ in range(generator.integers(fewest, MOST_MARKS + 1)):
-        kind = int(generator.integers(1, len(KINDS) + 1))
+        kind = int(generator.integers(1, kinds + 1))
         dark = generator.random() < 0.7
         depth = generator.uniform(0.12, 0.5) if dark else -generator.uniform(0.15, 0.6)
         shape = torch.from_numpy(KINDS[kind - 1](image.shape[-1], generator))
         image = image * (1 - depth * shape)
         strength.append(shape)
-        kinds.append(kind)
-    return image, strength, kinds
+        drawn.append(kind)
+    return image, strength, drawn
 
 
 class SurfaceWindows(Dataset[tuple[Tensor, int]]):

@@ -124,7 +124,7 @@ def train(
         lesson = _fit(parts, card, options, folder, resume, progress)
         card = lesson.card
         if options.model != "unet":
-            card = card.replace(mask=calibrated(lesson.model, card, parts.val, options))
+            card = card.replace(mask=calibrated(lesson.model, card, parts.val, options.false_alarms, options.seed))
         val, test = (_measure(lesson, part, options) for part in (parts.val, parts.test))
     seconds = before + time.monotonic() - started
     card = card.replace(provenance={**card.provenance, "seconds": round(seconds, 1)})

@@ -1,0 +1,43 @@
+"""``lrp-edge calibrate``: set a checkpoint's mask head anew, from OK images alone, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("calibrate")(calibrate)
+
+
+def calibrate(
+    checkpoint: Annotated[Path, typer.Argument(help="A classifier that lrp-edge train left.")],
+    data: Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for the new checkpoint [default: in place].")
+    ] = None,
+    split: Annotated[Path | None, typer.Option(help="split.json of the training run: its validation images.")] = None,
+    false_alarms: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of the pixels of OK images that may be masked.")
+    ] = 0.001,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the drawn marks.")] = 0,
+) -> None:
+    """Choose smoothing, method and floor of the mask from OK images that were not trained on."""
+    from lrp_edge.card import MaskSpec
+    from lrp_edge.checkpoint import load_checkpoint, save_checkpoint
+    from lrp_edge.datasets import open_dataset, read_split
+    from lrp_edge.errors import LrpEdgeError
+    from lrp_edge.training.calibration import calibrated
+
+    network, card = load_checkpoint(checkpoint)
+    if card.architecture.get("family") == "unet":
+        raise LrpEdgeError(f"{checkpoint} is a U-Net, which has no mask head; give a classifier")
+    dataset = open_dataset(data)
+    part = read_split(split, dataset).val if split else dataset
+    mask = calibrated(network, card.replace(mask=MaskSpec()), part, false_alarms, seed)
+    save_checkpoint(output or checkpoint, network, card.replace(mask=mask))
+    parameters = ", ".join(f"{name} {value:.3g}" for name, value in mask.parameters.items())
+    typer.echo(f"{output or checkpoint}: {mask.method} after {mask.smoothing}, {parameters}\n{mask.found}")
