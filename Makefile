@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data/magnetic_tile
 
-.PHONY: demo test lint bench results clean
+.PHONY: demo test lint bench results runs clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/lrp-edge demo -o demo-line
@@ -20,8 +20,12 @@ lint: $(VENV)/dev.installed
 bench: $(VENV)/dev.installed
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s
 
+# The page from the stored figures; `make runs` trains and measures what is not stored, for hours.
 results: $(VENV)/dev.installed
-	PATH=$(abspath $(BIN)):$$PATH sh docs/results.sh $(DATA)
+	$(BIN)/python docs/results.py page
+
+runs: $(VENV)/dev.installed
+	OMP_NUM_THREADS=1 $(BIN)/python docs/results.py runs $(DATA)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

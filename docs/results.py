@@ -113,8 +113,7 @@ def page() -> str:
         "classes": "\n".join(class_table(runs, "random")),
         "masks": "\n".join(mask_table(runs, "random")),
         "ratios": "\n".join(ratio_table(runs, "random")),
-        "grouped_classes": "\n".join(class_table(runs, "grouped")),
-        "grouped_masks": "\n".join(mask_table(runs, "grouped")),
+        "grouped": "\n".join(grouped_section(runs)),
         "cost": "\n".join(cost_table(runs)),
         "sanity": "\n".join(sanity_table(runs)),
         "made": made(runs),
@@ -185,6 +184,19 @@ def ratio_table(runs: dict[str, Any], split: str) -> Iterator[str]:
             own, other = (np.mean([run["pixels"][kind]["iou"] for run in part]) for part in (these, base))
             cells.append(f"{own / other:.2f}" if other else "–")
         yield f"| {title} | {supervision} | {' | '.join(cells)} |"
+
+
+def grouped_section(runs: dict[str, Any]) -> Iterator[str]:
+    """What is left when exposures of a tile are kept together; nothing if that was not run."""
+    if not any(name.startswith("grouped-") for name in runs):
+        return
+    yield "## With exposures of a tile kept together"
+    yield ""
+    yield from class_table(runs, "grouped")
+    yield ""
+    yield from mask_table(runs, "grouped")
+    yield ""
+    yield from ratio_table(runs, "grouped")
 
 
 def cost_table(runs: dict[str, Any]) -> Iterator[str]:

@@ -88,7 +88,7 @@ def test_mask_heads_compile_with_tensorrt_rtx(method, size, tmp_path):
 
 @pytest.mark.parametrize("size", [(64, 96), None])
 def test_what_training_makes_agrees_with_pytorch_and_compiles(size, tmp_path):
-    """Soft maximum, standardised frames, evidence of all defects, guided smoothing and a floor, as `train` leaves them."""
+    """Soft maximum, standardised frames, evidence of all defects, guided smoothing and a floor."""
     torch.manual_seed(0)
     model = vgg("A", channels=1, classes=5, width=0.1, pools=3, pooling="lse").eval()
     torch.nn.init.normal_(model.head.weight)
