@@ -298,8 +298,11 @@ class Keeper(Checkpoint):
         self.before = float(checkpoint["seconds"])
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        with whole(self.folder / RESUME) as partial:
-            trainer.save_checkpoint(partial)
+        # Nothing is left to resume after the last epoch, and the running average is not handed over once more: a training
+        # that is killed between it and the final checkpoint does its last epoch again.
+        if not trainer.should_stop and pl_module.current_epoch + 1 < trainer.max_epochs:
+            with whole(self.folder / RESUME) as partial:
+                trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
             write_text(self.folder / HISTORY, _as_csv(pl_module.history))
             if len(pl_module.history[-1]) > 2 or len(pl_module.history) == self.options.epochs:

@@ -66,6 +66,30 @@ def test_a_killed_training_ends_as_one_that_was_not(data: Path, tmp_path: Path, 
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.parametrize("patience", [0, 1])
+def test_a_training_that_dies_before_its_last_file(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    """Killed between the running average's last step and the checkpoint, also where it stopped early."""
+    options = Options(
+        width=0.05, epochs=4, mark_epochs=1, patch=48, batch=8, look_from=1, look_every=2, val_every=1, ema=0.9, val=0.25,
+        lr=1e-7 if patience else 2e-3, patience=patience,
+    )  # fmt: skip
+    whole = train(data, tmp_path / "whole", options, progress=False)
+
+    def dies(*arguments: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lrp_edge.training.run.save_checkpoint", dies)
+        with pytest.raises(MemoryError):
+            train(data, tmp_path / "cut", options, progress=False)
+    cut = train(data, tmp_path / "cut", options, resume=True, progress=False)
+    ours, theirs = load_file(whole.checkpoint), load_file(cut.checkpoint)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert whole.test == cut.test
+
+
 def _no_file_above(size: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
