@@ -298,8 +298,8 @@ class Keeper(Checkpoint):
         self.before = float(checkpoint["seconds"])
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        # Nothing is left to resume after the last epoch, and the running average is not handed over once more: a training
-        # that is killed between it and the final checkpoint does its last epoch again.
+        # After the last epoch nothing is kept, since a resumed training that has no epoch left would not hand over the
+        # running average: one that is killed between it and the final checkpoint does its last epoch again.
         if not trainer.should_stop and pl_module.current_epoch + 1 < trainer.max_epochs:
             with whole(self.folder / RESUME) as partial:
                 trainer.save_checkpoint(partial)

@@ -72,8 +72,8 @@ def test_a_training_that_dies_before_its_last_file(
 ) -> None:
     """Killed between the running average's last step and the checkpoint, also where it stopped early."""
     options = Options(
-        width=0.05, epochs=4, mark_epochs=1, patch=48, batch=8, look_from=1, look_every=2, val_every=1, ema=0.9, val=0.25,
-        lr=1e-7 if patience else 2e-3, patience=patience,
+        width=0.05, epochs=4, mark_epochs=1, patch=48, batch=8, look_from=1, look_every=2, val_every=1, ema=0.9,
+        val=0.25, lr=1e-7 if patience else 2e-3, patience=patience,
     )  # fmt: skip
     whole = train(data, tmp_path / "whole", options, progress=False)
 
