@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import platform
@@ -14,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lrp_edge.card import METADATA_KEY, MaskSpec, ModelCard
+from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.deployable import OUTPUTS, Deployable
 from lrp_edge.export.parity import Frames, measure, random_frames
@@ -181,18 +182,18 @@ def _calibrated(
         raise LrpEdgeError("mask head calibrated needs defect-free frames, or a threshold")
     # A defect-free frame is explained for the defect that it is nearest to: its own class would say nothing.
     explained = "defect" if card.explained == "predicted" else card.explained
-    smoothing_only = card.replace(mask=MaskSpec("otsu", smoothing=card.mask.smoothing))
-    deployable = Deployable(network, smoothing_only, size, composite, explained=explained).eval()
-    maxima = []
+    parameters = {**card.mask.parameters, "threshold": 0.0}
+    without = card.replace(mask=dataclasses.replace(card.mask, parameters=parameters))
+    deployable = Deployable(network, without, size, composite, explained=explained).eval()
+    head, maxima = deployable.head, []
     with torch.no_grad():
         for frame in frames:
             batch = torch.from_numpy(frame[None])
-            maxima.append(deployable.head.smooth(deployable.explain(batch)[1], deployable.guide(batch)).amax())
+            maxima.append(head.widen(head.smooth(deployable.explain(batch)[1], deployable.guide(batch))).amax())
     threshold = calibrate(torch.stack(maxima), false_alarms)
     found = f"from {len(maxima)} defect-free frames, {false_alarms:.1%} of them above it"
-    parameters = {**card.mask.parameters, "threshold": threshold}
-    mask = MaskSpec("calibrated", parameters, card.mask.smoothing, card.mask.close, card.mask.open, found)
-    return card.replace(mask=mask)
+    parameters["threshold"] = threshold
+    return card.replace(mask=dataclasses.replace(card.mask, parameters=parameters, found=found))
 
 
 def _export(deployable: Deployable, card: ModelCard, size: tuple[int, int]) -> onnx.ModelProto:

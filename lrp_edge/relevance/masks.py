@@ -20,8 +20,8 @@ from lrp_edge.errors import LrpEdgeError
 
 BINS = 256
 _BISECTIONS = 32
-#: The parameter that every head takes.
-FLOOR = "floor"
+#: The parameter that every head takes, and the one that every head with a threshold takes.
+FLOOR, SPREAD = "floor", "spread"
 #: Variance, as a share of the frame's own, below which the guided filter takes a window for flat.
 EDGE = 0.01
 
@@ -121,18 +121,39 @@ def _log_density(x: Tensor, weight: Tensor, mean: Tensor, variance: Tensor) -> T
     return weight.log() - 0.5 * variance.log() - (x - mean).square() / (2 * variance)
 
 
+def effective_area(relevance: Tensor) -> Tensor:
+    """Return (Σ R)² / Σ R² of each frame, [N, 1, 1]: the pixels that it has where it is, were it the same in each.
+
+    The participation ratio of physics; 0 for a frame without relevance.
+    """
+    # The greatest value is brought to one, since squares of small ones would be rounded to zero.
+    x = relevance / relevance.amax((1, 2), keepdim=True).clamp(min=torch.finfo(relevance.dtype).tiny)
+    return x.sum((1, 2), keepdim=True).square() / x.square().sum((1, 2), keepdim=True).clamp(min=1)
+
+
+def widening(relevance: Tensor, spread: float) -> Tensor:
+    """Return max(1, A / `spread`)² for the effective area A of each frame, [N, 1, 1].
+
+    What a network sees of a spot or a crack lies within it and close around it, and much of that is blur. Of an area
+    larger than its receptive fields it sees edges and texture here and there, all of it fainter, since positions share
+    what there is: a threshold that is right for spots keeps only the peaks. So thresholds are divided by this. The
+    square was found by measuring.
+    """
+    return (effective_area(relevance) / spread).clamp(min=1).square()
+
+
 def _above(threshold: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return lambda relevance, **parameters: relevance > threshold(relevance, **parameters)
+    return lambda relevance, widened, **parameters: widened > threshold(relevance, **parameters)
 
 
-#: Name of each head, with its function and the parameters that it takes.
+#: Name of each head, with its function, of relevance and widened relevance, and the parameters that it takes.
 HEADS: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
-    "fixed": (_above(threshold_fixed), ("fraction",)),
-    "quantile": (_above(threshold_quantile), ("q",)),
-    "otsu": (_above(threshold_otsu), ()),
-    "isodata": (_above(threshold_isodata), ("steps",)),
-    "gmm": (mask_gmm, ("steps",)),
-    "calibrated": (lambda relevance, threshold: relevance > threshold, ("threshold",)),
+    "fixed": (_above(threshold_fixed), ("fraction", SPREAD)),
+    "quantile": (_above(threshold_quantile), ("q", SPREAD)),
+    "otsu": (_above(threshold_otsu), (SPREAD,)),
+    "isodata": (_above(threshold_isodata), ("steps", SPREAD)),
+    "gmm": (lambda relevance, _, **parameters: mask_gmm(relevance, **parameters), ("steps",)),
+    "calibrated": (lambda _, widened, threshold: widened > threshold, ("threshold", SPREAD)),
 }
 
 
@@ -140,7 +161,8 @@ class MaskHead(nn.Module):
     """Relevance [N, H, W] → mask, bool [N, H, W]: smoothing, threshold, floor, closing, opening.
 
     Whatever the method, a parameter ``floor`` is an absolute threshold besides: what is fainter is no defect, even
-    where it is the strongest of its frame.
+    where it is the strongest of its frame. A parameter ``spread``, in pixels, lowers both thresholds in frames whose
+    relevance is spread over more, see :func:`widening`.
 
     Parameters
     ----------
@@ -160,8 +182,13 @@ class MaskHead(nn.Module):
         self._smooth = smoothing_from(spec.smoothing)
 
     def smooth(self, relevance: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Return the smoothed positive part of relevance [N, H, W]; thresholds are in its unit."""
+        """Return the smoothed positive part of relevance [N, H, W]."""
         return self._smooth(relevance.clamp(min=0), guide)
+
+    def widen(self, smooth: Tensor) -> Tensor:
+        """Return what is compared with the thresholds: smoothed relevance [N, H, W], more of it where it is spread."""
+        spread = self.spec.parameters.get(SPREAD)
+        return smooth if spread is None else smooth * widening(smooth, spread)
 
     def forward(self, relevance: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the mask of relevance [N, H, W]; `guide`, the gray image of the same shape, is for ``guided``."""
@@ -169,9 +196,12 @@ class MaskHead(nn.Module):
         head, names = HEADS[self.spec.method]
         given = self.spec.parameters
         parameters: dict[str, Any] = {
-            name: int(given[name]) if name == "steps" else given[name] for name in names if name in given
+            name: int(given[name]) if name == "steps" else given[name]
+            for name in names
+            if name in given and name != SPREAD
         }
-        mask = head(smooth, **parameters) & (smooth > given.get(FLOOR, 0.0))
+        widened = self.widen(smooth)
+        mask = head(smooth, widened, **parameters) & (widened > given.get(FLOOR, 0.0))
         if self.spec.close:
             mask = close(mask, self.spec.close)
         return open_(mask, self.spec.open) if self.spec.open else mask
@@ -191,6 +221,10 @@ def check(spec: MaskSpec) -> None:
         value = spec.parameters.get(name, low)
         if not low <= value <= high:
             raise LrpEdgeError(f"mask head {spec.method}: {name} is {value}; expected {low} to {high}")
+    if spec.parameters.get(SPREAD, 1) <= 0:
+        raise LrpEdgeError(
+            f"mask head {spec.method}: spread is {spec.parameters[SPREAD]}; expected pixels, more than 0"
+        )
     for name, side in (("close", spec.close), ("open", spec.open)):
         if side and (side < 0 or side % 2 == 0):
             raise LrpEdgeError(f"mask {name} is {side}; expected an odd number of pixels, or 0 for none")

@@ -12,7 +12,7 @@ Localization", arXiv 2104.04015; the marks here are drawn, not pasted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,9 +113,13 @@ class MarkedWindows(Dataset[tuple[Tensor, Tensor]]):
 
 
 def draw_marks(
-    image: Tensor, generator: np.random.Generator, fewest: int = 0, kinds: int = len(KINDS)
+    image: Tensor,
+    generator: np.random.Generator,
+    kinds: Sequence[Callable[[int, np.random.Generator], Shape]] = KINDS,
+    fewest: int = 0,
+    most: int = MOST_MARKS,
 ) -> tuple[Tensor, list[Tensor], list[int]]:
-    """Draw from `fewest` to two marks, of the first `kinds`, on an image, float [C, H, W] from 0 to 255, square.
+    """Draw from `fewest` to `most` marks of some `kinds` on an image, float [C, H, W] from 0 to 255, square.
 
     Returns
     -------
@@ -123,14 +127,14 @@ def draw_marks(
     strength : list of Tensor, float [H, W]
         Of each mark, from 0 to 1.
     kinds : list of int
-        One more than the index in :data:`KINDS`.
+        One more than the index in `kinds`.
     """
     strength, drawn = [], []
-    for _ in range(generator.integers(fewest, MOST_MARKS + 1)):
-        kind = int(generator.integers(1, kinds + 1))
+    for _ in range(generator.integers(fewest, most + 1)):
+        kind = int(generator.integers(1, len(kinds) + 1))
         dark = generator.random() < 0.7
         depth = generator.uniform(0.12, 0.5) if dark else -generator.uniform(0.15, 0.6)
-        shape = torch.from_numpy(KINDS[kind - 1](image.shape[-1], generator))
+        shape = torch.from_numpy(kinds[kind - 1](image.shape[-1], generator))
         image = image * (1 - depth * shape)
         strength.append(shape)
         drawn.append(kind)
