@@ -88,12 +88,12 @@ def test_mask_heads_compile_with_tensorrt_rtx(method, size, tmp_path):
 
 @pytest.mark.parametrize("size", [(64, 96), None])
 def test_what_training_makes_agrees_with_pytorch_and_compiles(size, tmp_path):
-    """Soft maximum, standardised frames, evidence of all defects, guided smoothing and a floor."""
+    """Soft maximum, standardised frames, evidence of all defects, guided smoothing, spread and floor."""
     torch.manual_seed(0)
     model = vgg("A", channels=1, classes=5, width=0.1, pools=3, pooling="lse").eval()
     torch.nn.init.normal_(model.head.weight)
     spec = InputSpec("GRAY", (0.5,), (0.2,), size, network_order="GRAY", standardise=True)
-    mask = MaskSpec("otsu", {"floor": 1e-6}, "guided:9")
+    mask = MaskSpec("otsu", {"floor": 1e-6, "spread": 100.0}, "guided:9")
     file = to_onnx(model, tmp_path, card=card(input=spec, explained="evidence", mask=mask))
     figures = Segmenter(file).card.parity
     assert figures["relevance_max"] <= 1e-4
