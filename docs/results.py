@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from safetensors import safe_open
 
 HERE = Path(__file__).parent
@@ -37,6 +38,8 @@ TITLES = {
     ("image", "inverted-gray"): "inverted gray",
     ("pixel", "lrp"): "U-Net",
 }
+#: What is trained, other than measured on something trained.
+TRAINED = ("LRP", "U-Net")
 PACKAGES = ("lrp-edge", "torch", "lightning", "monai", "kornia", "scikit-learn", "scikit-image")
 
 
@@ -82,7 +85,11 @@ def run_one(data: Path, split: str, supervision: str, seed: int) -> None:
 def keep(stored: Path, figures: Path, checkpoint: Path) -> None:
     """Keep the figures of a run without its images' names, and where they come from."""
     content = json.loads(figures.read_text())
-    content.pop("cases")
+    content["sizes"] = [
+        {"label": case["label"], "area": case["truth"]["area"], "iou": round(case["iou"], 4)}
+        for case in content.pop("cases")
+        if case["iou"] is not None
+    ]
     with safe_open(checkpoint, framework="numpy") as file:
         card = json.loads(file.metadata()["lrp_edge"])
         content["weights"] = sum(int(np.prod(file.get_slice(name).get_shape())) for name in file)
@@ -109,6 +116,7 @@ def page() -> str:
     if not runs:
         sys.exit(f"no figures in {STORE}; make them with: python docs/results.py runs DATA")
     template = (HERE / "results" / "page.md").read_text()
+    draw_sizes(runs, "random", STORE / "sizes.png")
     parts = {
         "classes": "\n".join(class_table(runs, "random")),
         "masks": "\n".join(mask_table(runs, "random")),
@@ -142,7 +150,7 @@ def class_table(runs: dict[str, Any], split: str) -> Iterator[str]:
     yield "| classifier | supervision | class AUROC | OK/defect accuracy | recall at 5 % false alarms | runs |"
     yield "| :--- | :--- | ---: | ---: | ---: | ---: |"
     for title, supervision, found in groups(runs, split):
-        if title not in ("LRP", "U-Net"):
+        if title not in TRAINED:
             continue
         name = "U-Net, highest pixel" if title == "U-Net" else "VGG-A"
         cells = [spread([run[key] for run in found]) for key in ("auroc", "defect_accuracy", "recall_at_rate")]
@@ -160,6 +168,8 @@ def mask_table(runs: dict[str, Any], split: str) -> Iterator[str]:
     for title, supervision, found in groups(runs, split):
         for label, key in (
             ("IoU", "iou"),
+            ("precision", "precision"),
+            ("recall", "recall"),
             ("IoU best", "iou_best"),
             ("AUPRO", "aupro"),
             ("AUROC per image", "auroc_per_image"),
@@ -186,6 +196,22 @@ def ratio_table(runs: dict[str, Any], split: str) -> Iterator[str]:
         yield f"| {title} | {supervision} | {' | '.join(cells)} |"
 
 
+def draw_sizes(runs: dict[str, Any], split: str, path: Path) -> None:
+    """Draw the IoU of each defect image over the area of its defects, a panel for each of LRP and U-Net."""
+    panels = [(title, supervision, found) for title, supervision, found in groups(runs, split) if title in TRAINED]
+    figure = Figure(figsize=(4 * len(panels), 4), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, (title, supervision, found) in zip(axes, panels, strict=True):
+        for label in found[0]["defects"]:
+            shown = [size for run in found for size in run["sizes"] if size["label"] == label]
+            axis.scatter([s["area"] for s in shown], [s["iou"] for s in shown], 8, alpha=0.6, label=label[3:])
+        axis.set(title=f"{title}, {supervision}", xscale="log", xlabel="defective pixels of the image")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("IoU of its mask")
+    axes[-1].legend(loc="upper left")
+    figure.savefig(path, dpi=90, metadata={"Software": None})
+
+
 def grouped_section(runs: dict[str, Any]) -> Iterator[str]:
     """What is left when exposures of a tile are kept together; nothing if that was not run."""
     if not any(name.startswith("grouped-") for name in runs):
@@ -203,7 +229,7 @@ def cost_table(runs: dict[str, Any]) -> Iterator[str]:
     yield "| model | label effort for the training images | weights | training minutes, one thread | ms an image |"
     yield "| :--- | :--- | ---: | ---: | ---: |"
     for title, supervision, found in groups(runs, "random"):
-        if title not in ("LRP", "U-Net"):
+        if title not in TRAINED:
             continue
         images = found[0]["training_images"]
         total = sum(images.values())

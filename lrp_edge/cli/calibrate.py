@@ -25,7 +25,7 @@ def calibrate(
     ] = 0.001,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the drawn marks.")] = 0,
 ) -> None:
-    """Choose smoothing, method and floor of the mask from OK images that were not trained on."""
+    """Choose smoothing, method, spread and floor of the mask from OK images that were not trained on."""
     from lrp_edge.card import MaskSpec
     from lrp_edge.checkpoint import load_checkpoint, save_checkpoint
     from lrp_edge.datasets import open_dataset, read_split
