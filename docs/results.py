@@ -7,6 +7,7 @@ of each run as JSON in ``docs/results``. ``python docs/results.py page`` writes 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import subprocess
@@ -82,11 +83,13 @@ def run_one(data: Path, split: str, supervision: str, seed: int) -> None:
         extra = ["--sanity"] if method == "lrp" and supervision != "pixel" else []
         report = ["--report", folder / method]
         figures = folder / f"{method}.json"
-        lrp_edge("evaluate", checkpoint, data, "--split", parts, "--method", method, "--json", figures, *extra, *report)
-        keep(stored, figures, checkpoint)
+        if not figures.exists():
+            arguments = (checkpoint, data, "--split", parts, "--method", method, "--json", figures)
+            lrp_edge("evaluate", *arguments, *extra, *report)
+        keep(stored, figures, checkpoint, parts)
 
 
-def keep(stored: Path, figures: Path, checkpoint: Path) -> None:
+def keep(stored: Path, figures: Path, checkpoint: Path, parts: Path) -> None:
     """Keep the figures of a run without its images' names, and where they come from."""
     content = json.loads(figures.read_text())
     content["sizes"] = [
@@ -96,10 +99,12 @@ def keep(stored: Path, figures: Path, checkpoint: Path) -> None:
     ]
     with safe_open(checkpoint, framework="numpy") as file:
         card = json.loads(file.metadata()["lrp_edge"])
-        content["weights"] = sum(int(np.prod(file.get_slice(name).get_shape())) for name in file)
+        names = file.keys()
+        content["weights"] = sum(int(np.prod(file.get_slice(name).get_shape())) for name in names)
     content["training_seconds"] = card["provenance"]["seconds"]
     content["training_images"] = card["provenance"]["images"]
     content["mask"] = card["mask"]
+    content["split_sha256"] = hashlib.sha256(parts.read_bytes()).hexdigest()
     content["packages"] = {name: version(name) for name in PACKAGES}
     content["machine"] = f"{platform.machine()}, one thread"
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
