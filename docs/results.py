@@ -42,6 +42,8 @@ TITLES = {
 }
 #: What is trained, other than measured on something trained.
 TRAINED = ("LRP", "U-Net")
+#: What validation says of a classifier and of a U-Net.
+VALIDATED = {"val_auroc", "val_iou"}
 #: Defects whose outline is their meaning, and what is asked of the method.
 FINE = ("MT_Blowhole", "MT_Crack")
 CLASS_AUROC, IOU_RATIO = 0.97, 0.8
@@ -76,6 +78,8 @@ def run_one(data: Path, split: str, supervision: str, seed: int) -> None:
         resume = ["--resume"] if (folder / "resume.ckpt").exists() else ["--split", parts]
         config = HERE / "results" / f"{supervision}.toml"
         lrp_edge("train", data, "-o", folder, "--config", config, "--seed", seed, "--no-progress", *resume)
+    if not (folder / "commit").exists():
+        (folder / "commit").write_text(head())
     for method in NETWORKS[supervision]:
         stored = STORE / f"{split}-{supervision}-{method}-{seed}.json"
         if stored.exists():
@@ -107,9 +111,17 @@ def keep(stored: Path, figures: Path, checkpoint: Path, parts: Path) -> None:
     content["split_sha256"] = hashlib.sha256(parts.read_bytes()).hexdigest()
     content["packages"] = {name: version(name) for name in PACKAGES}
     content["machine"] = f"{platform.machine()}, one thread"
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-    content["commit"] = head.stdout.strip()
+    epochs = json.loads((checkpoint.parent / "metrics.json").read_text())["epochs"]
+    content["epochs"] = len(epochs)
+    content["validation"] = [entry for entry in epochs if VALIDATED & entry.keys()]
+    content["commit"] = (checkpoint.parent / "commit").read_text()
     stored.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def head() -> str:
+    """Return the commit that is checked out."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def lrp_edge(*arguments: object) -> None:
@@ -126,10 +138,12 @@ def page() -> str:
         sys.exit(f"no figures in {STORE}; make them with: python docs/results.py runs DATA")
     template = (HERE / "results" / "page.md").read_text()
     draw_sizes(runs, "random", STORE / "sizes.png")
+    draw_learning(runs, "random", STORE / "learning.png")
     first = next(iter(runs.values()))
     parts = {
         "train": sum(first["training_images"].values()),
         "test": first["images"],
+        "split": first["split_sha256"][:12],
         "seeds": max(len(found) for _, _, found in groups(runs, "random")),
         "sanity_images": max(int(run.get("sanity", {}).get("images", 0)) for run in runs.values()),
         "claim": "\n".join(claim_table(runs, "random")),
@@ -245,6 +259,25 @@ def draw_sizes(runs: dict[str, Any], split: str, path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("IoU of its mask")
     axes[-1].legend(loc="upper left")
+    figure.savefig(path, dpi=90, metadata={"Software": None})
+
+
+def draw_learning(runs: dict[str, Any], split: str, path: Path) -> None:
+    """Draw what validation said over the minutes of training: a panel for each of LRP and U-Net, a line a seed."""
+    panels = [(title, supervision, found) for title, supervision, found in groups(runs, split) if title in TRAINED]
+    figure = Figure(figsize=(4 * len(panels), 3), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, supervision, found) in zip(axes, panels, strict=True):
+        name = "val_iou" if title == "U-Net" else "val_auroc"
+        for run in found:
+            minutes = run["training_seconds"] / 60 / run["epochs"]
+            points = [(entry["epoch"] * minutes, entry[name]) for entry in run["validation"]]
+            axis.plot(*zip(*points, strict=True), marker="o")
+        label = "pixel IoU" if title == "U-Net" else "class AUROC"
+        axis.set(
+            title=f"{title}, {supervision}", ylim=(0, 1), xlabel="minutes of training", ylabel=f"validation {label}"
+        )
+        axis.grid(alpha=0.3)
     figure.savefig(path, dpi=90, metadata={"Software": None})
 
 

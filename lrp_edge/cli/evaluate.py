@@ -29,7 +29,7 @@ def evaluate(
         float, typer.Option(min=0, max=1, help="Share of OK images at which recall is stated.")
     ] = 0.05,
     sanity: Annotated[
-        bool, typer.Option("--sanity", help="Also shuffle a checkpoint's weights, and explain OK.")
+        bool, typer.Option("--sanity", help="Also shuffle a checkpoint's weights, and explain another defect.")
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Folder for a page with curves and cases.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,

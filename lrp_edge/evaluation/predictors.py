@@ -90,7 +90,26 @@ class RelevancePredictor:
         return _segmentation(self.card, scores, int(label), mask, relevance, started)
 
 
-class CamPredictor:
+class NetworkPredictor:
+    """A checkpoint whose masks are made from the network itself, without relevance.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Takes a float image [N, C, H, W].
+    card : ModelCard
+        Its card.
+    """
+
+    def __init__(self, network: Any, card: ModelCard) -> None:
+        with needs_extra("export"):
+            from lrp_edge.export.deployable import Preprocess
+        self.card = card
+        self.network = network.eval()
+        self._preprocess = Preprocess(card.input)
+
+
+class CamPredictor(NetworkPredictor):
     """Grad-CAM of the same classifier at its last features, for the strongest defect; MONAI's implementation.
 
     The mask is the map above Otsu's threshold.
@@ -105,12 +124,9 @@ class CamPredictor:
         with needs_extra("baselines"):
             from monai.visualize.class_activation_maps import GradCAM
         with needs_extra("export"):
-            from lrp_edge.export.deployable import Preprocess
             from lrp_edge.relevance.masks import MaskHead
-        self.card = card
-        self.network = network.eval()
+        super().__init__(network, card)
         self._cam = GradCAM(self.network, target_layers=f"features.{len(network.features) - 1}")
-        self._preprocess = Preprocess(card.input)
         self._head = MaskHead(MaskSpec("otsu"))
 
     def __call__(self, frame: UInt8) -> Segmentation:
@@ -131,15 +147,8 @@ class CamPredictor:
         return _segmentation(self.card, logits.softmax(1)[0].numpy(), label, mask, relevance[0].numpy(), started)
 
 
-class GrayPredictor:
+class GrayPredictor(NetworkPredictor):
     """The floor: dark is defect. Relevance is the inverted gray value, the mask Otsu's; the class is the model's."""
-
-    def __init__(self, network: Any, card: ModelCard) -> None:
-        with needs_extra("export"):
-            from lrp_edge.export.deployable import Preprocess
-        self.card = card
-        self.network = network.eval()
-        self._preprocess = Preprocess(card.input)
 
     def __call__(self, frame: UInt8) -> Segmentation:
         import torch
@@ -157,18 +166,11 @@ class GrayPredictor:
         return _segmentation(self.card, scores, label, mask, relevance, started)
 
 
-class PixelPredictor:
+class PixelPredictor(NetworkPredictor):
     """The U-Net: a pixel is defect at a probability above one half; the image's score is its greatest probability.
 
     It knows no kinds of defect: a frame with any mask is decided to be of the first defect class.
     """
-
-    def __init__(self, network: Any, card: ModelCard) -> None:
-        with needs_extra("export"):
-            from lrp_edge.export.deployable import Preprocess
-        self.card = card
-        self.network = network.eval()
-        self._preprocess = Preprocess(card.input)
 
     def __call__(self, frame: UInt8) -> Segmentation:
         import torch

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import logging
 import os
@@ -14,23 +12,23 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import lrp_edge
-from lrp_edge.card import InputSpec, ModelCard, defect_names
+from lrp_edge.card import ModelCard, defect_names
 from lrp_edge.checkpoint import save_checkpoint
 from lrp_edge.classifiers import Classifier, build
-from lrp_edge.datasets import Dataset, Split, open_dataset, read_clicks, read_image, read_split, split, write_split
+from lrp_edge.datasets import Dataset, Split, open_dataset, read_clicks, read_split, split, write_split
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.factory import load_factory, start_from
-from lrp_edge.files import claim_folder, whole, write_text
+from lrp_edge.files import claim_folder, write_text
 from lrp_edge.training.calibration import calibrated
+from lrp_edge.training.cards import card_of
 from lrp_edge.training.figures import Figures, measure
+from lrp_edge.training.keeper import RESUME, Keeper
 from lrp_edge.training.lesson import LabelLesson, Lesson
 from lrp_edge.training.marks import Curriculum, MarkedWindows, SurfaceWindows
 from lrp_edge.training.options import PRECISIONS, Options, write_config
@@ -39,13 +37,13 @@ from lrp_edge.training.windows import Frames, Windows
 with needs_extra("train"):
     import lightning
     import torch
-    from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, EMAWeightAveraging
+    from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
     from lightning.pytorch.loggers import TensorBoardLogger
     from torch import nn
     from torch.utils.data import DataLoader
 
-CHECKPOINT, CARD, PARTS, METRICS = "model.safetensors", "model.json", "split.json", "metrics.json"
-CONFIG, HISTORY, CURVE, RESUME = "config.toml", "metrics.csv", "curve.png", "resume.ckpt"
+CHECKPOINT, CARD, PARTS = "model.safetensors", "model.json", "split.json"
+METRICS, CONFIG = "metrics.json", "config.toml"
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def train(
         raise LrpEdgeError(f"all classes {', '.join(dataset.classes)} count as OK; name the OK class with --ok-class")
     parts = read_split(split_file, dataset) if split_file else _drawn(dataset, options)
     folder = _claim(Path(output), overwrite, resume)
-    card = _card(parts.train, defects, options)
+    card = card_of(parts.train, defects, options)
     before = _begin(folder, parts, options, resume)
     with _quiet():
         lesson = _fit(parts, card, options, folder, resume, progress)
@@ -278,67 +276,6 @@ def _measure(lesson: Lesson, part: Dataset, options: Options) -> Figures | None:
     return measure(scores, labels, lesson.card)
 
 
-class Keeper(Checkpoint):
-    """After each epoch, keep all that is needed to go on, the table of figures and the curve; each file whole.
-
-    Lightning's own checkpoint callback writes to the system's temporary folder and copies from there, so that a full
-    disk could destroy the checkpoint that it replaces.
-    """
-
-    def __init__(self, folder: Path, options: Options, images: list[str]) -> None:
-        self.folder, self.options, self.images = folder, options, images
-        self.before, self.started = 0.0, time.monotonic()
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint["options"] = dataclasses.asdict(self.options)
-        checkpoint["images"] = self.images
-        checkpoint["seconds"] = self.before + time.monotonic() - self.started
-
-    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        self.before = float(checkpoint["seconds"])
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        # After the last epoch nothing is kept, since a resumed training that has no epoch left would not hand over the
-        # running average: one that is killed between it and the final checkpoint does its last epoch again.
-        if not trainer.should_stop and pl_module.current_epoch + 1 < trainer.max_epochs:
-            with whole(self.folder / RESUME) as partial:
-                trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            write_text(self.folder / HISTORY, _as_csv(pl_module.history))
-            if len(pl_module.history[-1]) > 2 or len(pl_module.history) == self.options.epochs:
-                draw_curve(pl_module.history, self.folder / CURVE)
-
-
-def _as_csv(history: list[dict[str, float]]) -> str:
-    names = list(dict.fromkeys(name for entry in history for name in entry))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
-
-
-def draw_curve(history: list[dict[str, float]], path: Path) -> None:
-    """Draw loss and validation figures by epoch as a PNG."""
-    with needs_extra("train"):
-        from matplotlib.figure import Figure
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    loss = figure.subplots()
-    loss.plot(
-        [entry["epoch"] for entry in history], [entry["loss"] for entry in history], color="tab:gray", label="loss"
-    )
-    loss.set(xlabel="epoch", ylabel="training loss")
-    other = loss.twinx()
-    for name, colour in (("val_auroc", "tab:blue"), ("val_accuracy", "tab:orange"), ("val_iou", "tab:green")):
-        points = [(entry["epoch"], entry[name]) for entry in history if name in entry]
-        if points:
-            other.plot(*zip(*points, strict=True), marker="o", color=colour, label=name.replace("val_", "validation "))
-    other.set(ylim=(0, 1), ylabel="validation")
-    figure.legend(loc="outside upper center", ncols=3)
-    with whole(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
-
-
 _SILENT: Mapping[str, Any] = {
     "enable_checkpointing": True,
     "enable_model_summary": False,
@@ -355,60 +292,6 @@ def _precision(name: str) -> Any:
         )
         name = "bf16" if fast else "fp32"
     return PRECISIONS[name]
-
-
-def _card(train_part: Dataset, defects: tuple[str, ...], options: Options) -> ModelCard:
-    gray = options.channels == "gray" or (options.channels == "auto" and train_part.gray)
-    mean, std = _pixel_statistics(train_part, gray)
-    order = ("GRAY", "GRAY") if gray else ("BGR", "RGB")
-    return ModelCard(
-        classes=train_part.classes,
-        defects=defects,
-        input=InputSpec(order=order[0], mean=mean, std=std, network_order=order[1], standardise=options.standardise),
-        architecture=_architecture(options, 1 if gray else 3, len(train_part.classes)),
-        explained="evidence",
-        provenance={
-            "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "supervision": options.supervision,
-            "training": dataclasses.asdict(options),
-            "images": {
-                name: int(n)
-                for name, n in zip(
-                    train_part.classes,
-                    np.bincount(train_part.labels, minlength=len(train_part.classes)),
-                    strict=True,
-                )
-            },
-            "packages": {
-                "lrp-edge": lrp_edge.__version__,
-                "torch": torch.__version__,
-                "lightning": lightning.__version__,
-            },
-        },
-    )
-
-
-def _architecture(options: Options, channels: int, classes: int) -> dict[str, Any]:
-    if options.model == "unet":
-        names: tuple[str, ...] = ("width", "stem", "dropout")
-        return {"family": "unet", "channels": channels, **{name: getattr(options, name) for name in names}}
-    if options.model == "vgg":
-        names = ("variant", "width", "stem", "pools", "pooling", "power", "dropout")
-        own = {name: getattr(options, name) for name in names}
-        return {"family": "vgg", "channels": channels, "classes": classes, **own}
-    return {"family": "factory", "factory": options.model, "channels": channels, "classes": classes}
-
-
-def _pixel_statistics(part: Dataset, gray: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation by channel over all pixels, in [0, 1], in the network's order."""
-    count, first, second = 0, 0.0, 0.0
-    for sample in part.samples:
-        pixels = read_image(sample.path, gray)[..., ::-1].reshape(-1, 1 if gray else 3) / 255.0
-        count, first, second = count + len(pixels), first + pixels.sum(0), second + (pixels**2).sum(0)
-    mean = np.asarray(first) / count
-    # A black data set has no deviation; the floor of one gray level keeps the division finite.
-    std = np.maximum(np.sqrt(np.maximum(np.asarray(second) / count - mean**2, 0)), 1 / 255)
-    return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)
 
 
 @contextmanager

@@ -1,0 +1,74 @@
+"""The model card of what is to be trained: its classes, its input, its architecture, where it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+import lrp_edge
+from lrp_edge.card import InputSpec, ModelCard
+from lrp_edge.datasets import Dataset, read_image
+from lrp_edge.errors import needs_extra
+from lrp_edge.training.options import Options
+
+with needs_extra("train"):
+    import lightning
+    import torch
+
+
+def card_of(train_part: Dataset, defects: tuple[str, ...], options: Options) -> ModelCard:
+    """Return the card that a training begins with; its mask head is calibrated at the end."""
+    gray = options.channels == "gray" or (options.channels == "auto" and train_part.gray)
+    mean, std = _pixel_statistics(train_part, gray)
+    order = ("GRAY", "GRAY") if gray else ("BGR", "RGB")
+    return ModelCard(
+        classes=train_part.classes,
+        defects=defects,
+        input=InputSpec(order=order[0], mean=mean, std=std, network_order=order[1], standardise=options.standardise),
+        architecture=_architecture(options, 1 if gray else 3, len(train_part.classes)),
+        explained="evidence",
+        provenance={
+            "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "supervision": options.supervision,
+            "training": dataclasses.asdict(options),
+            "images": {
+                name: int(n)
+                for name, n in zip(
+                    train_part.classes,
+                    np.bincount(train_part.labels, minlength=len(train_part.classes)),
+                    strict=True,
+                )
+            },
+            "packages": {
+                "lrp-edge": lrp_edge.__version__,
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+            },
+        },
+    )
+
+
+def _architecture(options: Options, channels: int, classes: int) -> dict[str, Any]:
+    if options.model == "unet":
+        names: tuple[str, ...] = ("width", "stem", "dropout")
+        return {"family": "unet", "channels": channels, **{name: getattr(options, name) for name in names}}
+    if options.model == "vgg":
+        names = ("variant", "width", "stem", "pools", "pooling", "power", "dropout")
+        own = {name: getattr(options, name) for name in names}
+        return {"family": "vgg", "channels": channels, "classes": classes, **own}
+    return {"family": "factory", "factory": options.model, "channels": channels, "classes": classes}
+
+
+def _pixel_statistics(part: Dataset, gray: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation by channel over all pixels, in [0, 1], in the network's order."""
+    count, first, second = 0, 0.0, 0.0
+    for sample in part.samples:
+        pixels = read_image(sample.path, gray)[..., ::-1].reshape(-1, 1 if gray else 3) / 255.0
+        count, first, second = count + len(pixels), first + pixels.sum(0), second + (pixels**2).sum(0)
+    mean = np.asarray(first) / count
+    # A black data set has no deviation; the floor of one gray level keeps the division finite.
+    std = np.maximum(np.sqrt(np.maximum(np.asarray(second) / count - mean**2, 0)), 1 / 255)
+    return tuple(round(float(v), 6) for v in mean), tuple(round(float(v), 6) for v in std)

@@ -1,0 +1,79 @@
+"""What a run folder holds while a training goes on: all that is needed to go on, figures so far, the curve."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+from lrp_edge.errors import needs_extra
+from lrp_edge.files import whole, write_text
+from lrp_edge.training.options import Options
+
+with needs_extra("train"):
+    from lightning.pytorch.callbacks import Checkpoint
+    from matplotlib.figure import Figure
+
+HISTORY, CURVE, RESUME = "metrics.csv", "curve.png", "resume.ckpt"
+
+
+class Keeper(Checkpoint):
+    """After each epoch, keep all that is needed to go on, the table of figures and the curve; each file whole.
+
+    Lightning's own checkpoint callback writes to the system's temporary folder and copies from there, so that a full
+    disk could destroy the checkpoint that it replaces.
+    """
+
+    def __init__(self, folder: Path, options: Options, images: list[str]) -> None:
+        self.folder, self.options, self.images = folder, options, images
+        self.before, self.started = 0.0, time.monotonic()
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["options"] = dataclasses.asdict(self.options)
+        checkpoint["images"] = self.images
+        checkpoint["seconds"] = self.before + time.monotonic() - self.started
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        self.before = float(checkpoint["seconds"])
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        # After the last epoch nothing is kept, since a resumed training that has no epoch left would not hand over the
+        # running average: one that is killed between it and the final checkpoint does its last epoch again.
+        if not trainer.should_stop and pl_module.current_epoch + 1 < trainer.max_epochs:
+            with whole(self.folder / RESUME) as partial:
+                trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            write_text(self.folder / HISTORY, _as_csv(pl_module.history))
+            if len(pl_module.history[-1]) > 2 or len(pl_module.history) == self.options.epochs:
+                draw_curve(pl_module.history, self.folder / CURVE)
+
+
+def _as_csv(history: list[dict[str, float]]) -> str:
+    names = list(dict.fromkeys(name for entry in history for name in entry))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def draw_curve(history: list[dict[str, float]], path: Path) -> None:
+    """Draw loss and validation figures by epoch as a PNG."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    loss = figure.subplots()
+    loss.plot(
+        [entry["epoch"] for entry in history], [entry["loss"] for entry in history], color="tab:gray", label="loss"
+    )
+    loss.set(xlabel="epoch", ylabel="training loss")
+    other = loss.twinx()
+    for name, colour in (("val_auroc", "tab:blue"), ("val_accuracy", "tab:orange"), ("val_iou", "tab:green")):
+        points = [(entry["epoch"], entry[name]) for entry in history if name in entry]
+        if points:
+            other.plot(*zip(*points, strict=True), marker="o", color=colour, label=name.replace("val_", "validation "))
+    other.set(ylim=(0, 1), ylabel="validation")
+    figure.legend(loc="outside upper center", ncols=3)
+    with whole(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
