@@ -166,13 +166,13 @@ def groups(runs: dict[str, Any], split: str) -> Iterator[tuple[str, str, list[An
             yield title, supervision, found
 
 
-def spread(values: Sequence[float | None]) -> str:
+def spread(values: Sequence[float | None], digits: int = 3) -> str:
     """Mean ± standard deviation over the seeds."""
     known = [value for value in values if value is not None]
     if not known:
         return "–"
-    mean = f"{np.mean(known):.3f}"
-    return f"{mean} ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else mean
+    mean = f"{np.mean(known):.{digits}f}"
+    return f"{mean} ± {np.std(known, ddof=1):.{digits}f}" if len(known) > 1 else mean
 
 
 def claim_table(runs: dict[str, Any], split: str) -> Iterator[str]:
@@ -268,7 +268,7 @@ def draw_sizes(runs: dict[str, Any], split: str, path: Path) -> None:
         axis.set(title=f"{title}, {supervision}", xscale="log", xlabel="defective pixels of the image")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("IoU of its mask")
-    axes[-1].legend(loc="upper left")
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     figure.savefig(path, dpi=90, metadata={"Software": None})
 
 
@@ -318,8 +318,8 @@ def cost_table(runs: dict[str, Any]) -> Iterator[str]:
             "patch": f"{total} images × 1 click, and a click on each defect of {defects}",
             "pixel": f"{total} images × 1 click, and the outline of each defect of {defects}",
         }[supervision]
-        minutes = spread([run["training_seconds"] / 60 for run in found])
-        speed = spread([run["milliseconds"] for run in found])
+        minutes = spread([run["training_seconds"] / 60 for run in found], 1)
+        speed = spread([run["milliseconds"] for run in found], 0)
         yield f"| {title} | {effort} | {found[0]['weights']:,} | {minutes} | {speed} |"
 
 
