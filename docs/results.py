@@ -144,7 +144,9 @@ def page() -> str:
         "train": sum(first["training_images"].values()),
         "test": first["images"],
         "split": first["split_sha256"][:12],
-        "seeds": max(len(found) for _, _, found in groups(runs, "random")),
+        "seeds": ", ".join(
+            f"{len(found)} ({name})" for title, name, found in groups(runs, "random") if title in TRAINED
+        ),
         "sanity_images": max(int(run.get("sanity", {}).get("images", 0)) for run in runs.values()),
         "claim": "\n".join(claim_table(runs, "random")),
         "classes": "\n".join(class_table(runs, "random")),
