@@ -61,22 +61,32 @@ def open_predictor(model: str | Path, method: str = "lrp") -> Predictor:
     return METHODS[method](network, card)
 
 
-class RelevancePredictor:
-    """A checkpoint in PyTorch: what its exported file computes, without the export.
+class NetworkPredictor:
+    """What all predictors of a checkpoint share.
 
     Parameters
     ----------
     network : nn.Module
-        Takes a float image [N, C, H, W], returns logits [N, K].
+        Takes a float image [N, C, H, W]; a classifier returns logits [N, K], a U-Net [N, 1, H, W].
     card : ModelCard
         Its card.
     """
 
     def __init__(self, network: Any, card: ModelCard) -> None:
         with needs_extra("export"):
-            from lrp_edge.export.deployable import Deployable
+            from lrp_edge.export.deployable import Preprocess
         self.card = card
         self.network = network.eval()
+        self._preprocess = Preprocess(card.input)
+
+
+class RelevancePredictor(NetworkPredictor):
+    """A checkpoint in PyTorch: what its exported file computes, without the export."""
+
+    def __init__(self, network: Any, card: ModelCard) -> None:
+        with needs_extra("export"):
+            from lrp_edge.export.deployable import Deployable
+        super().__init__(network, card)
         self.deployable = Deployable(self.network, card, (128, 128)).eval()
 
     def __call__(self, frame: UInt8) -> Segmentation:
@@ -88,25 +98,6 @@ class RelevancePredictor:
                 part[0].numpy() for part in self.deployable(torch.from_numpy(frame[None]))
             )
         return _segmentation(self.card, scores, int(label), mask, relevance, started)
-
-
-class NetworkPredictor:
-    """A checkpoint whose masks are made from the network itself, without relevance.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Takes a float image [N, C, H, W].
-    card : ModelCard
-        Its card.
-    """
-
-    def __init__(self, network: Any, card: ModelCard) -> None:
-        with needs_extra("export"):
-            from lrp_edge.export.deployable import Preprocess
-        self.card = card
-        self.network = network.eval()
-        self._preprocess = Preprocess(card.input)
 
 
 class CamPredictor(NetworkPredictor):

@@ -20,7 +20,22 @@ with needs_extra("train"):
 
 
 def card_of(train_part: Dataset, defects: tuple[str, ...], options: Options) -> ModelCard:
-    """Return the card that a training begins with; its mask head is calibrated at the end."""
+    """Return the card that a training begins with; its mask head is calibrated at the end.
+
+    Parameters
+    ----------
+    train_part : Dataset
+        Training images; each is read, for mean and standard deviation of the pixels.
+    defects : tuple of str
+        Those of its classes that are defects.
+    options : Options
+        How to train.
+
+    Raises
+    ------
+    LrpEdgeError
+        If an image cannot be decoded.
+    """
     gray = options.channels == "gray" or (options.channels == "auto" and train_part.gray)
     mean, std = _pixel_statistics(train_part, gray)
     order = ("GRAY", "GRAY") if gray else ("BGR", "RGB")

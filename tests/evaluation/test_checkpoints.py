@@ -64,13 +64,14 @@ def test_a_checkpoint_answers_as_its_exported_file(run, dataset, tmp_path):
     network, card = load_checkpoint(run.checkpoint)
     file = to_onnx(network, tmp_path, card=card)
     direct, exported = open_predictor(run.checkpoint), Segmenter(file)
-    for sample in dataset.samples[::40]:
-        frame = cv2.imread(str(sample.path), cv2.IMREAD_GRAYSCALE)[:, :, None]
-        ours, theirs = direct(frame), exported(frame)
+    frames = [cv2.imread(str(sample.path), cv2.IMREAD_GRAYSCALE)[:, :, None] for sample in dataset.samples[::8]]
+    answers = [(direct(frame), exported(frame)) for frame in frames]
+    strengths = [np.abs(theirs.relevance).max() for _, theirs in answers]
+    for (ours, theirs), strength in zip(answers, strengths, strict=True):
         assert (ours.label, ours.name, ours.defect) == (theirs.label, theirs.name, theirs.defect)
         assert np.allclose(ours.scores, theirs.scores, atol=1e-5)
-        # Both sides are float32; how close the file is to float64 is proved at export.
-        assert np.abs(ours.relevance - theirs.relevance).max() <= 2e-3 * np.abs(theirs.relevance).max()
+        # A frame with hardly any evidence has relevance that is left over from cancelling float32 logits.
+        assert np.abs(ours.relevance - theirs.relevance).max() <= 1e-4 * max(strength, 1e-3 * max(strengths))
         assert (ours.mask != theirs.mask).mean() < 1e-3
 
 
