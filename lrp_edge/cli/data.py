@@ -46,7 +46,7 @@ def check(
     if json_file:
         write_text(json_file, report.to_json())
     if report.faults:
-        raise LrpEdgeError(f"{data}: {', '.join(report.faults)}; mend them, or leave them out with --skip-bad")
+        raise LrpEdgeError(f"{data}: {', '.join(report.faults)}; mend them (--skip-bad skips unreadable files)")
 
 
 @app.command("split")
