@@ -18,6 +18,7 @@ METADATA_KEY = "lrp_edge"
 SCHEMA = 1
 CHANNEL_ORDERS = {"BGR": 3, "RGB": 3, "GRAY": 1}
 EXPLAINED = ("predicted", "contrast", "defect", "evidence")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 OK_NAMES = frozenset({"ok", "good", "free", "normal", "no_defect", "mt_free"})
 
 
@@ -116,8 +117,18 @@ class ModelCard:
         How logits become scores.
     architecture : dict
         What rebuilds the network from a checkpoint; empty for a network that the user brought.
-    input, composite, composite_parameters, mask, precision
-        Input contract, relevance composite and its parameters, mask head, numeric type of the graph.
+    input, composite, composite_parameters, mask
+        Input contract, relevance composite and its parameters, mask head.
+    precision : {"fp32", "fp16", "bf16", "int8"}
+        Numeric type of the graph's arithmetic.
+    gate : bool
+        Whether relevance and mask are computed only in a call with a frame that is decided to be a defect; they are zero
+        otherwise.
+    profile : dict
+        Of an engine: ``"min"``, ``"opt"`` and ``"max"``, each ``[frames, height, width]`` in one call.
+    engine : dict
+        Of an engine: ``product`` (``"rtx"`` or ``"tensorrt"``), its ``version``, ``gpus`` that it was built for, ``model``
+        that it was built from, and ``model_sha256`` and ``engine_sha256`` of both files.
     provenance : dict
         Where the file comes from: checkpoint sha256, package versions, date.
     parity : dict
@@ -136,6 +147,9 @@ class ModelCard:
     composite_parameters: dict[str, Any] = field(default_factory=dict)
     mask: MaskSpec = field(default_factory=MaskSpec)
     precision: str = "fp32"
+    gate: bool = False
+    profile: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -153,6 +167,8 @@ class ModelCard:
             )
         if self.activation not in ("softmax", "sigmoid"):
             raise LrpEdgeError(f"model card: activation is {self.activation!r}; expected softmax or sigmoid")
+        if self.precision not in PRECISIONS:
+            raise LrpEdgeError(f"model card: precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
 
     @property
     def defect_indices(self) -> tuple[int, ...]:
