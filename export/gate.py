@@ -1,0 +1,112 @@
+"""Compute relevance and mask only where they are wanted: the graph behind the decision moves into an ONNX `If`.
+
+`torch.cond` would do the same before the export, but then each pass over the graph (precision, quantisation) would have
+to see through it. So the graph stays flat until it is complete, and is divided last.
+"""
+
+from __future__ import annotations
+
+from lrp_edge.card import ModelCard
+from lrp_edge.errors import needs_extra
+from lrp_edge.export.graph import ancestors, producers
+
+with needs_extra("export"):
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+_DECISION = ("scores", "label")
+_WANTED = "gate_wanted"
+
+
+def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
+    """Return the graph with relevance and mask inside an `If`, which is taken when any frame is decided to be a defect.
+
+    In a call without such a frame, mask and relevance are zero; otherwise all outputs are those of the flat graph.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        A flat graph of the contract.
+    card : ModelCard
+        Says which classes are defects.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    graph = result.graph
+    always = ancestors(graph, *_DECISION)
+    nodes = list(graph.node)
+    # TensorRT has uint8 at the graph's border only, so the mask leaves the branch as it is before its cast.
+    border = nodes[producers(graph)["mask"]]
+    later = [node for i, node in enumerate(nodes) if i not in always and node is not border]
+    computed = {"mask_computed": border.input[0], "relevance_computed": "relevance_inside"}
+    _rename(later, "relevance", "relevance_inside")
+    then = helper.make_graph(
+        [*later, *(helper.make_node("Identity", [source], [name]) for name, source in computed.items())],
+        "computed",
+        [],
+        [_outcome(name) for name in computed],
+        _own_initializers(graph, always, later),
+    )
+    empty = helper.make_graph(
+        [
+            helper.make_node("Shape", ["image"], ["empty_shape"], start=0, end=3),
+            *(_zeros("empty_shape", name) for name in ("mask_empty", "relevance_empty")),
+        ],
+        "empty",
+        [],
+        [_outcome(name) for name in ("mask_empty", "relevance_empty")],
+    )
+    border.input[0] = "mask_gated"
+    del graph.node[:]
+    graph.node.extend(node for i, node in enumerate(nodes) if i in always)
+    graph.node.extend(_decision(graph, card))
+    graph.node.append(
+        helper.make_node(
+            "If", [_WANTED], ["mask_gated", "relevance"], name="gate", then_branch=then, else_branch=empty
+        )
+    )
+    graph.node.append(border)
+    return result
+
+
+def _rename(nodes: list[onnx.NodeProto], old: str, new: str) -> None:
+    for node in nodes:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                if name == old:
+                    names[i] = new
+
+
+def _outcome(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", "H", "W"])
+
+
+def _zeros(shape: str, name: str) -> onnx.NodeProto:
+    return helper.make_node("ConstantOfShape", [shape], [name], value=helper.make_tensor("", TensorProto.FLOAT, [1], [0]))
+
+
+def _own_initializers(graph: onnx.GraphProto, always: set[int], later: list[onnx.NodeProto]) -> list[onnx.TensorProto]:
+    """Take the constants that the branch alone reads out of the graph, and return them.
+
+    Backends prepare weights (layout, packing) that they find beside the node; those of an outer graph they may not.
+    """
+    outside = {name for i in always for name in graph.node[i].input}
+    inside = {name for node in later for name in node.input}
+    own = [tensor for tensor in graph.initializer if tensor.name in inside - outside]
+    kept = [tensor for tensor in graph.initializer if tensor.name not in inside - outside]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return own
+
+
+def _decision(graph: onnx.GraphProto, card: ModelCard) -> list[onnx.NodeProto]:
+    """Return the nodes that say whether any frame's label is a defect, bool []."""
+    defects = np.array([float(i in card.defect_indices) for i in range(len(card.classes))], np.float32)
+    graph.initializer.append(numpy_helper.from_array(defects, "gate_defects"))
+    graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "gate_half"))
+    return [
+        helper.make_node("Gather", ["gate_defects", "label"], ["gate_each"], axis=0),
+        helper.make_node("ReduceMax", ["gate_each"], ["gate_any"], keepdims=0),
+        helper.make_node("Greater", ["gate_any", "gate_half"], [_WANTED]),
+    ]
