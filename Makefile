@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data/magnetic_tile
 
-.PHONY: demo test lint bench results runs clean
+.PHONY: demo test lint bench matrix results runs clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/lrp-edge demo -o demo-line
@@ -19,6 +19,10 @@ lint: $(VENV)/dev.installed
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s
+
+# Which precision, shape and gate TensorRT-RTX builds for which GPU; goes on where it was stopped.
+matrix: $(VENV)/dev.installed
+	$(BIN)/python tests/matrix.py -o build/matrix $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 # The page from the stored figures; `make runs` trains and measures what is not stored, for hours.
 results: $(VENV)/dev.installed

@@ -34,9 +34,9 @@ def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     graph = result.graph
-    always = ancestors(graph, *_DECISION)
     nodes = list(graph.node)
-    # TensorRT has uint8 at the graph's border only, so the mask leaves the branch as it is before its cast.
+    # TensorRT has uint8 at the graph's border only: what reads the frames stays outside, and the mask's cast too.
+    always = ancestors(graph, *_DECISION) | {i for i, node in enumerate(nodes) if "image" in node.input}
     border = nodes[producers(graph)["mask"]]
     later = [node for i, node in enumerate(nodes) if i not in always and node is not border]
     computed = {"mask_computed": border.input[0], "relevance_computed": "relevance_inside"}
@@ -49,10 +49,7 @@ def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
         _own_initializers(graph, always, later),
     )
     empty = helper.make_graph(
-        [
-            helper.make_node("Shape", ["image"], ["empty_shape"], start=0, end=3),
-            *(_zeros("empty_shape", name) for name in ("mask_empty", "relevance_empty")),
-        ],
+        [_zeros(name) for name in ("mask_empty", "relevance_empty")],
         "empty",
         [],
         [_outcome(name) for name in ("mask_empty", "relevance_empty")],
@@ -62,9 +59,7 @@ def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
     graph.node.extend(node for i, node in enumerate(nodes) if i in always)
     graph.node.extend(_decision(graph, card))
     graph.node.append(
-        helper.make_node(
-            "If", [_WANTED], ["mask_gated", "relevance"], name="gate", then_branch=then, else_branch=empty
-        )
+        helper.make_node("If", [_WANTED], ["mask_gated", "relevance"], name="gate", then_branch=then, else_branch=empty)
     )
     graph.node.append(border)
     return result
@@ -82,8 +77,9 @@ def _outcome(name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", "H", "W"])
 
 
-def _zeros(shape: str, name: str) -> onnx.NodeProto:
-    return helper.make_node("ConstantOfShape", [shape], [name], value=helper.make_tensor("", TensorProto.FLOAT, [1], [0]))
+def _zeros(name: str) -> onnx.NodeProto:
+    zero = helper.make_tensor("", TensorProto.FLOAT, [1], [0])
+    return helper.make_node("ConstantOfShape", ["gate_shape"], [name], value=zero)
 
 
 def _own_initializers(graph: onnx.GraphProto, always: set[int], later: list[onnx.NodeProto]) -> list[onnx.TensorProto]:
@@ -101,7 +97,7 @@ def _own_initializers(graph: onnx.GraphProto, always: set[int], later: list[onnx
 
 
 def _decision(graph: onnx.GraphProto, card: ModelCard) -> list[onnx.NodeProto]:
-    """Return the nodes that say whether any frame's label is a defect, bool []."""
+    """Return the nodes that say whether any frame's label is a defect, bool [], and the shape of what is else zero."""
     defects = np.array([float(i in card.defect_indices) for i in range(len(card.classes))], np.float32)
     graph.initializer.append(numpy_helper.from_array(defects, "gate_defects"))
     graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "gate_half"))
@@ -109,4 +105,5 @@ def _decision(graph: onnx.GraphProto, card: ModelCard) -> list[onnx.NodeProto]:
         helper.make_node("Gather", ["gate_defects", "label"], ["gate_each"], axis=0),
         helper.make_node("ReduceMax", ["gate_each"], ["gate_any"], keepdims=0),
         helper.make_node("Greater", ["gate_any", "gate_half"], [_WANTED]),
+        helper.make_node("Shape", ["image"], ["gate_shape"], start=0, end=3),
     ]

@@ -1,11 +1,17 @@
-"""Walks over an ONNX graph that several passes share."""
+"""Walks over an ONNX graph, and the editor that rewrites one, shared by all passes."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lrp_edge.errors import needs_extra
 
 with needs_extra("export"):
+    import numpy as np
     import onnx
+    from numpy.typing import NDArray
+    from onnx import helper, numpy_helper, shape_inference
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, int]:
@@ -32,3 +38,82 @@ def descendants(graph: onnx.GraphProto, *tensors: str) -> set[int]:
             found.add(index)
             reached.update(node.output)
     return found
+
+
+def cut(proto: onnx.ModelProto, outputs: Mapping[str, int]) -> onnx.ModelProto:
+    """Return what computes some tensors, each given with its element type, and no more."""
+    needed = ancestors(proto.graph, *outputs)
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    del result.graph.node[:], result.graph.initializer[:], result.graph.output[:]
+    result.graph.node.extend(proto.graph.node[i] for i in sorted(needed))
+    read = {name for node in result.graph.node for name in node.input}
+    result.graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name in read)
+    result.graph.output.extend(helper.make_tensor_value_info(name, kind, None) for name, kind in outputs.items())
+    return result
+
+
+def ranks_and_types(proto: onnx.ModelProto) -> tuple[dict[str, int], dict[str, int]]:
+    """Return rank and element type of each tensor, as far as ONNX infers them."""
+    inferred = shape_inference.infer_shapes(proto).graph
+    ranks, types = {}, {}
+    for value in (*inferred.value_info, *inferred.input, *inferred.output):
+        tensor = value.type.tensor_type
+        types[value.name] = tensor.elem_type
+        if tensor.HasField("shape"):
+            ranks[value.name] = len(tensor.shape.dim)
+    for constant in proto.graph.initializer:
+        types[constant.name], ranks[constant.name] = constant.data_type, len(constant.dims)
+    return ranks, types
+
+
+class Editor:
+    """Writes a graph anew, node by node, in the order of computation.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        The graph to start from; it is left as it is.
+    """
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self._proto = proto
+        self.constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+        self._nodes: list[onnx.NodeProto] = []
+        self._made: set[str] = set()
+
+    def constant(self, name: str) -> NDArray[Any]:
+        """Return the value of a constant."""
+        return numpy_helper.to_array(self.constants[name])
+
+    def new_constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
+        """Add a constant, or replace the one of that name; returns the name."""
+        self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+    def add(self, node: onnx.NodeProto) -> onnx.NodeProto:
+        """Add a copy of a node, and return it to be changed."""
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        self._nodes.append(copy)
+        return copy
+
+    def make(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a new node with one output; returns the output's name."""
+        self._nodes.append(helper.make_node(operator, list(inputs), [output], name=f"node_{output}", **attributes))
+        self._made.add(output)
+        return output
+
+    def make_once(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a new node unless its output has been made."""
+        return output if output in self._made else self.make(operator, inputs, output, **attributes)
+
+    def finish(self) -> onnx.ModelProto:
+        """Return the new graph, without constants that nothing reads."""
+        result = onnx.ModelProto()
+        result.CopyFrom(self._proto)
+        del result.graph.node[:], result.graph.initializer[:]
+        result.graph.node.extend(self._nodes)
+        read = {name for node in self._nodes for name in node.input}
+        result.graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in read)
+        return result

@@ -1,30 +1,45 @@
-"""ONNX → TensorRT-RTX engines, ahead of time, on any machine: the builder needs no GPU."""
+"""ONNX → engines of TensorRT-RTX, on any machine, and of TensorRT, on the device itself."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from time import perf_counter
 
 from lrp_edge.card import ModelCard
-from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.export.reading import card_of
-from lrp_edge.export.sources import sha256
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.export.engine_build import Progress, build
+from lrp_edge.export.engine_cache import EngineCache, cache_folder, cache_limit
+from lrp_edge.export.engine_profile import Size, profile_for
+from lrp_edge.export.engine_request import Options, Request
+from lrp_edge.export.engine_target import DEFAULT_GPUS, PRODUCTS, find_target
+from lrp_edge.files import claim_folder
 
-DEFAULT_GPUS = ("sm86", "sm89", "sm120")
+__all__ = ["DEFAULT_GPUS", "PRODUCTS", "to_engine"]
 
 
 def to_engine(
     model: str | Path,
     output: str | Path | None = None,
     *,
-    gpus: Sequence[str] = DEFAULT_GPUS,
-    smallest: tuple[int, int] = (64, 64),
-    usual: tuple[int, int] = (512, 512),
-    largest: tuple[int, int] = (1024, 1024),
+    product: str = "rtx",
+    gpus: Sequence[str] | None = None,
+    batch: tuple[int, int, int] | None = None,
+    smallest: Size | None = None,
+    usual: Size | None = None,
+    largest: Size | None = None,
+    workspace_mb: int | None = None,
+    version_compatible: bool = False,
+    hardware_compatible: str | None = None,
+    optimization_level: int | None = None,
+    cache: bool = True,
+    progress: Progress = lambda phase, done, steps: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Compile an exported ONNX file with TensorRT-RTX.
+    """Compile an exported ONNX file with TensorRT-RTX or TensorRT.
 
     Parameters
     ----------
@@ -32,105 +47,103 @@ def to_engine(
         A file of :func:`lrp_edge.export.to_onnx`.
     output : path, optional
         Folder for the engine and its card; by default that of the model.
-    gpus : sequence of str
-        Compute capabilities that the engine is for, e.g. ``("sm86", "sm89")``.
-    smallest, usual, largest : (height, width)
-        Sizes of frames that the engine is to take, for a model of dynamic size.
+    product : {"rtx", "tensorrt"}
+        TensorRT-RTX builds on any machine; TensorRT builds for the GPU that it runs on.
+    gpus : sequence of str, optional
+        For TensorRT-RTX, compute capabilities that the engine is for; by default ``("sm86", "sm89", "sm120")``.
+    batch : (least, usual, most), optional
+        Frames in one call; by default one, one, and as many as the model takes.
+    smallest, usual, largest : (height, width), optional
+        Sizes of frames that the engine is to take, for a model of dynamic size; by default 64x64, 512x512 and
+        1024x1024, or what fits those that are given.
+    workspace_mb : int, optional
+        The most GPU memory that the engine may use for intermediate results, in MiB.
+    version_compatible : bool
+        Let newer versions of TensorRT load the engine (not of TensorRT-RTX).
+    hardware_compatible : str, optional
+        Let other GPUs run the engine: ``"ampere_plus"`` or ``"same_compute_capability"`` (not with TensorRT-RTX).
+    optimization_level : int, optional
+        From 0 (fast to build) to 5 (fast to run); by default the product's own.
+    cache : bool
+        Take the engine from the user's cache folder if it was built before, and keep it there.
+    progress : callable
+        Called with a phase's name, its steps done and all its steps, from any thread.
+    say : callable
+        Called with one line on where the engine comes from, and on a cache that is out of order.
 
     Returns
     -------
     Path
-        ``<name>.rtx-<version>.<gpus>.<precision>.engine``; beside it the card as ``.json``, with the SHA-256 of
-        model and engine.
+        ``<name>.<product>-<version>.<gpus>.<precision>.engine``; beside it the card as ``.json``, with the profile and
+        the SHA-256 of model and engine.
 
     Raises
     ------
     LrpEdgeError
-        If TensorRT-RTX is not installed, a compute capability is unknown, the file is no export of this toolkit,
-        or the builder refuses the graph.
+        If the product is not installed, has no GPU where it needs one or does not know one that is asked for, the file
+        is no export of this toolkit or does not take such frames, the builder refuses the graph, or the folder cannot
+        be written. Files of before are then as they were.
     """
+    target = find_target(product, gpus)
+    # Not above: it needs onnx, and find_target names the extra that has it without torch.
+    from lrp_edge.export.reading import load_proto
+
     model = Path(model)
-    card = card_of(model)
-    with needs_extra("rtx"):
-        import tensorrt_rtx as trt
-    logger = _logger(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(trt, network, logger, model)
-    config = builder.create_builder_config()
-    _set_gpus(trt, config, gpus)
-    config.add_optimization_profile(_profile(builder, network, card, smallest, usual, largest))
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise LrpEdgeError(f"{model}: TensorRT-RTX cannot build an engine: {logger.last}")
-    name = f"{model.stem}.rtx-{trt.__version__}.{'-'.join(gpus)}.{card.precision}.engine"
-    return _write(engine, Path(output or model.parent) / name, model, card)
+    proto, card = load_proto(model)
+    options = Options(workspace_mb, version_compatible, hardware_compatible, optimization_level)
+    options.check(target)
+    profile = profile_for(card.input, batch, smallest, usual, largest)
+    request = Request(model, model.read_bytes(), proto, card, target, profile, options)
+    folder = claim_folder(model.parent if output is None else output)
+    engine, card = _obtain(request, EngineCache(cache_folder(), cache_limit(), say) if cache else None, progress, say)
+    return _publish(folder / request.name, engine, card)
 
 
-def _logger(trt: Any) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        """Keeps the builder's errors for the exception, and its chatter off the terminal."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.last = "it gives no reason"
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.last = " ".join(message.split())
-
-    return Logger()
-
-
-def _parse(trt: Any, network: Any, logger: Any, model: Path) -> None:
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(model)):
-        error = parser.get_error(0)
-        raise LrpEdgeError(
-            f"{model}: TensorRT-RTX cannot take node {error.node_name()!r} ({error.node_operator()}): "
-            f"{' '.join(error.desc().split())}"
-        )
+def _obtain(
+    request: Request, cache: EngineCache | None, progress: Progress, say: Callable[[str], None]
+) -> tuple[bytes, ModelCard]:
+    """Take the engine from the cache, or build it."""
+    kept = cache.take(request.key) if cache else None
+    if kept is not None:
+        say(f"taken from the cache, built before with {request.target.title}")
+        return kept, request.describe(kept)
+    start, timings = perf_counter(), request.target.timing_name
+    timing = cache.timing(timings) if cache and request.target.measures else None
+    engine, timing = build(request, progress, timing)
+    say(f"built with {request.target.title} in {perf_counter() - start:.1f} s")
+    if cache and timing is not None:
+        cache.keep_timing(timings, timing)
+    if cache and not cache.keep(request.key, engine, request.describe(engine)):
+        # Another process built it meanwhile: whoever publishes last, file and card are of one build.
+        engine = cache.take(request.key) or engine
+    return engine, request.describe(engine)
 
 
-def _set_gpus(trt: Any, config: Any, gpus: Sequence[str]) -> None:
-    known = {name.lower(): value for name, value in trt.ComputeCapability.__members__.items() if name.startswith("SM")}
-    for gpu in gpus:
-        if gpu not in known:
-            raise LrpEdgeError(
-                f"TensorRT-RTX {trt.__version__} knows no GPU {gpu!r}; expected some of {', '.join(known)}"
-            )
-    config.num_compute_capabilities = len(gpus)
-    for index, gpu in enumerate(gpus):
-        config.set_compute_capability(known[gpu], index)
+def _publish(path: Path, engine: bytes, card: ModelCard) -> Path:
+    """Give engine and card their names, or neither.
 
-
-def _profile(
-    builder: Any,
-    network: Any,
-    card: ModelCard,
-    smallest: tuple[int, int],
-    usual: tuple[int, int],
-    largest: tuple[int, int],
-) -> Any:
-    batch = card.input.max_batch
-    sizes = [card.input.size] * 3 if card.input.size else [smallest, usual, largest]
-    shapes = [(n, *size, card.input.channels) for n, size in zip((1, 1, batch), sizes, strict=True)]
-    profile = builder.create_optimization_profile()
-    profile.set_shape("image", *shapes)
-    return profile
-
-
-def _write(engine: Any, path: Path, model: Path, card: ModelCard) -> Path:
+    A reader runs an engine only if its SHA-256 is that of the card, so in between it finds no pair rather than a wrong
+    one. The card goes first: it can be taken back without space on the disk.
+    """
+    side = path.with_suffix(".json")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent) as scratch:
-            draft, side = Path(scratch, path.name), Path(scratch, path.name).with_suffix(".json")
-            draft.write_bytes(engine)
-            hashes = {"model": model.name, "model_sha256": sha256(model), "engine_sha256": sha256(draft)}
-            card = card.replace(provenance={**card.provenance, **hashes})
-            side.write_text(card.to_json(indent=2) + "\n")
-            for file in (draft, side):
-                file.replace(path.with_name(file.name))
+        with tempfile.TemporaryDirectory(prefix=".compile-", dir=path.parent) as scratch:
+            new_engine, new_card, old_card = (Path(scratch, name) for name in ("engine", "card", "before"))
+            new_engine.write_bytes(engine)
+            new_card.write_text(card.to_json(indent=2) + "\n", encoding="utf-8")
+            if side.exists():
+                shutil.copyfile(side, old_card)
+            os.replace(new_card, side)
+            try:
+                os.replace(new_engine, path)
+            except BaseException:
+                if old_card.exists():
+                    os.replace(old_card, side)
+                else:
+                    side.unlink()
+                raise
     except OSError as error:
-        raise LrpEdgeError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+        raise LrpEdgeError(
+            f"{path}: the engine cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
     return path

@@ -3,66 +3,65 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.card import METADATA_KEY, ModelCard
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime.engines import open_engine
+from lrp_edge.runtime.engines.base import Outputs, largest_batch
 from lrp_edge.runtime.segmentation import Segmentation
 
-with needs_extra("cpu"):
-    import onnxruntime
-
-#: Short names of ONNX Runtime's providers, best first, with the extra that installs each.
-PROVIDERS = {
-    "cuda": ("CUDAExecutionProvider", "gpu"),
-    "cpu": ("CPUExecutionProvider", "cpu"),
-}
-_INPUT = {"image": "tensor(uint8)"}
-_OUTPUTS = {
-    "scores": "tensor(float)",
-    "label": "tensor(int32)",
-    "mask": "tensor(uint8)",
-    "relevance": "tensor(float)",
-}
-
 UInt8 = NDArray[np.uint8]
+_Started = tuple[float, Callable[[], Outputs]]
 
 
 class Segmenter:
-    """One session of ONNX Runtime behind the graph contract.
+    """An engine behind the graph contract; a context manager.
 
     Parameters
     ----------
     path : path
-        A file that ``lrp-edge export`` wrote.
-    provider : {"cuda", "cpu"}, optional
-        What runs it; by default the best of those installed.
+        A file that ``lrp-edge export`` or ``lrp-edge compile`` wrote.
+    provider : str, optional
+        What runs an ONNX file, see :func:`~lrp_edge.runtime.engines.open_engine`; by default CUDA, else the CPU.
     threads : int, optional
         Threads of one call on the CPU; by default as many as there are cores.
+
+    Attributes
+    ----------
+    card : ModelCard
+        What the model is.
+    provider : str
+        What runs it, e.g. ``"cpu"``, ``"cuda"``, ``"openvino"`` or ``"rtx"``.
 
     Raises
     ------
     LrpEdgeError
-        If there is no such file, it is not ONNX, has no model card or other tensors than the contract's, or the
-        provider is not installed.
+        If there is no such file, it is none of ours, or what runs it is not installed or does not start.
     """
 
     def __init__(self, path: str | Path, *, provider: str | None = None, threads: int | None = None) -> None:
         self.path = Path(path)
-        self.provider = _choose(provider)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        self._session = _open(self.path, options, [PROVIDERS[self.provider][0]])
-        self.provider = _started(self._session, provider)
-        self.card = _read_card(self._session, self.path)
-        _check_tensors(self._session, self.path)
+        self._engine = open_engine(self.path, provider, threads)
+        self.card, self.provider = self._engine.card, self._engine.provider
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the engine."""
+        self._engine.close()
 
     def __call__(self, frame: UInt8) -> Segmentation:
         """Segment one frame.
@@ -80,7 +79,7 @@ class Segmenter:
         return self._run(self._as_batch(frame, 3)[None])[0]
 
     def batch(self, frames: Sequence[UInt8] | UInt8) -> list[Segmentation]:
-        """Segment frames of one size, in calls of at most the card's ``max_batch``.
+        """Segment frames of one size, in calls of at most as many as the model takes.
 
         Parameters
         ----------
@@ -100,10 +99,45 @@ class Segmenter:
             if len(sizes) > 1:
                 raise LrpEdgeError(f"frames of a batch have sizes {sizes[0]} and {sizes[1]}; expected one size")
             stacked = np.stack(checked) if checked else np.empty((0, 1, 1, self.card.input.channels), np.uint8)
-        limit = self.card.input.max_batch
+        limit = largest_batch(self.card)
         return [
             result for start in range(0, len(stacked), limit) for result in self._run(stacked[start : start + limit])
         ]
+
+    def stream(self, frames: Iterable[UInt8]) -> Iterator[Segmentation]:
+        """Segment frames as they come, several at once where the engine can, and yield in their order.
+
+        Parameters
+        ----------
+        frames : iterable of uint8 [H, W, C]
+            Camera frames; each is copied before the next is asked for.
+
+        Yields
+        ------
+        Segmentation
+            Its ``milliseconds`` are those from the frame's hand-over to its answer.
+
+        Raises
+        ------
+        LrpEdgeError
+            As for one frame, after the answers to those before it.
+        """
+        under_way: deque[_Started] = deque()
+        for frame in frames:
+            try:
+                batch = self._as_batch(frame, 3)[None]
+                under_way.append((time.perf_counter(), self._engine.submit(batch)))
+            except LrpEdgeError:
+                yield from self._answers(under_way)
+                raise
+            yield from self._answers(under_way, self._engine.in_flight - 1)
+        yield from self._answers(under_way)
+
+    def _answers(self, under_way: deque[_Started], left: int = 0) -> Iterator[Segmentation]:
+        while len(under_way) > left:
+            start, wait = under_way.popleft()
+            outputs = wait()
+            yield from self._results(outputs, (time.perf_counter() - start) * 1e3)
 
     def _as_batch(self, frame: Any, axes: int) -> UInt8:
         """Check a frame (or batch, by its axes) and return it with a channel axis."""
@@ -132,77 +166,12 @@ class Segmenter:
 
     def _run(self, batch: UInt8) -> list[Segmentation]:
         start = time.perf_counter()
-        try:
-            scores, labels, masks, relevance = self._session.run(list(_OUTPUTS), {"image": batch})
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise LrpEdgeError(f"{self.path} failed on frames {list(batch.shape)}: {_first_line(error)}") from error
-        milliseconds = (time.perf_counter() - start) * 1e3 / len(batch)
-        defects = self.card.defect_indices
+        outputs = self._engine.run(batch)
+        return self._results(outputs, (time.perf_counter() - start) * 1e3 / len(batch))
+
+    def _results(self, outputs: Outputs, milliseconds: float) -> list[Segmentation]:
+        classes, defects = self.card.classes, self.card.defect_indices
         return [
-            Segmentation(
-                int(label),
-                self.card.classes[label],
-                int(label) in defects,
-                scores[i],
-                masks[i],
-                relevance[i],
-                milliseconds,
-            )
-            for i, label in enumerate(labels)
+            Segmentation(int(label), classes[label], int(label) in defects, scores, mask, relevance, milliseconds)
+            for scores, label, mask, relevance in zip(*outputs, strict=True)
         ]
-
-
-def _choose(asked: str | None) -> str:
-    installed = onnxruntime.get_available_providers()
-    if asked is None:
-        return next(name for name, (provider, _) in PROVIDERS.items() if provider in installed)
-    if asked not in PROVIDERS:
-        raise LrpEdgeError(f"no provider {asked!r}; expected one of {', '.join(PROVIDERS)}")
-    provider, extra = PROVIDERS[asked]
-    if provider not in installed:
-        raise LrpEdgeError(f"this ONNX Runtime has no {provider}; install it with pip install 'lrp-edge[{extra}]'")
-    return asked
-
-
-def _started(session: Any, asked: str | None) -> str:
-    """Return the provider that runs: ONNX Runtime lists CUDA without a GPU too, and then falls back to the CPU."""
-    running = session.get_providers()
-    started = next(name for name, (provider, _) in PROVIDERS.items() if provider in running)
-    if asked not in (None, started):
-        raise LrpEdgeError(
-            f"provider {asked} did not start, only {started} did; check driver and libraries, or ask for {started}"
-        )
-    return started
-
-
-def _open(path: Path, options: Any, providers: list[str]) -> Any:
-    if not path.is_file():
-        raise LrpEdgeError(f"no model at {path}")
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except Exception as error:
-        raise LrpEdgeError(f"{path} is no ONNX file that can be run: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _read_card(session: Any, path: Path) -> ModelCard:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise LrpEdgeError(f"{path} has no model card; expected a file that lrp-edge export wrote")
-    return ModelCard.from_json(text, str(path))
-
-
-def _check_tensors(session: Any, path: Path) -> None:
-    for kind, found, wanted in (
-        ("input", session.get_inputs(), _INPUT),
-        ("output", session.get_outputs(), _OUTPUTS),
-    ):
-        types = {tensor.name: tensor.type for tensor in found}
-        for name, tensor_type in wanted.items():
-            if types.get(name) != tensor_type:
-                raise LrpEdgeError(
-                    f"{path}: {kind} {name!r} is {types.get(name, 'missing')}; expected {tensor_type}: export again"
-                )

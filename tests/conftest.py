@@ -1,9 +1,23 @@
 """Settings for all tests."""
 
+import contextlib
 import os
+import sys
 
+import pytest
 from hypothesis import settings
 
 # A shared machine may pause for longer than any deadline; in CI the same examples are drawn each time.
 settings.register_profile("lrp-edge", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("lrp-edge")
+
+# OpenVINO imports absl where it is installed. When logging is configured anew, as import-linter does, absl's handler
+# closes the stream that it found at first: that must not be pytest's.
+with contextlib.redirect_stderr(sys.__stderr__), contextlib.suppress(ModuleNotFoundError):
+    import openvino  # noqa: F401
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _engine_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep engines out of the user's own cache; subprocesses inherit it."""
+    os.environ["LRP_EDGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -25,7 +25,7 @@ def test_the_contracts_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_the_graph_reaches_through_the_symlinks(graph: grimp.ImportGraph) -> None:
     assert "torch" in graph.find_modules_directly_imported_by("lrp_edge.export.onnx_file")
-    assert "onnxruntime" in graph.find_modules_directly_imported_by("lrp_edge.runtime.segmenter")
+    assert "onnxruntime" in graph.find_modules_directly_imported_by("lrp_edge.runtime.engines.onnx_runtime")
 
 
 def test_the_runtime_knows_card_and_errors_only(graph: grimp.ImportGraph) -> None:

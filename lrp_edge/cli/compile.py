@@ -1,7 +1,9 @@
-"""``lrp-edge compile``: ONNX → TensorRT-RTX engine, on a machine with or without a GPU."""
+"""``lrp-edge compile``: ONNX → engine of TensorRT-RTX, on any machine, or of TensorRT, on the device itself."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,27 +21,91 @@ def compile_(
     model: Annotated[Path, typer.Argument(help="A file that lrp-edge export wrote.")],
     target: Annotated[
         str,
-        typer.Option("--for", help="rtx, or rtx:GPUS with compute capabilities by comma, e.g. rtx:sm86,sm89."),
+        typer.Option(
+            "--for",
+            help="rtx, or rtx:GPUS with compute capabilities by comma, e.g. rtx:sm86,sm89: builds on any machine. "
+            "tensorrt: builds on the device itself.",
+        ),
     ] = "rtx",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the engine [default: the model's].")
     ] = None,
-    smallest: Annotated[str, typer.Option(help="Smallest frame HxW, for a dynamic model.")] = "64x64",
-    usual: Annotated[str, typer.Option(help="Usual frame HxW.")] = "512x512",
-    largest: Annotated[str, typer.Option(help="Largest frame HxW.")] = "1024x1024",
+    batch: Annotated[
+        str, typer.Option(help="Frames in one call: MOST, or LEAST,USUAL,MOST [default: 1,1 and the model's].")
+    ] = "",
+    smallest: Annotated[str, typer.Option(help="Smallest frame HxW, for a dynamic model [default: 64x64].")] = "",
+    usual: Annotated[str, typer.Option(help="Usual frame HxW [default: 512x512].")] = "",
+    largest: Annotated[str, typer.Option(help="Largest frame HxW [default: 1024x1024].")] = "",
+    workspace: Annotated[
+        int | None, typer.Option(min=1, help="Most GPU memory for intermediate results, in MiB.")
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Let newer versions of TensorRT load it.")
+    ] = False,
+    hardware_compatible: Annotated[
+        str, typer.Option(help="With TensorRT, let other GPUs run it: ampere_plus or same_compute_capability.")
+    ] = "",
+    optimization_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="From 0, fast to build, to 5, fast to run.")
+    ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            help="Use engines built before. LRP_EDGE_CACHE: their folder; LRP_EDGE_CACHE_MB: its size [8192]."
+        ),
+    ] = True,
 ) -> None:
-    """Compile an exported model with TensorRT-RTX; no GPU is needed."""
-    from lrp_edge.export.tensorrt import DEFAULT_GPUS, to_engine
+    """Compile an exported model with TensorRT-RTX, which needs no GPU for it, or with TensorRT."""
+    from lrp_edge.export.tensorrt import to_engine
 
-    product, _, gpus = target.partition(":")
-    if product != "rtx":
-        raise typer.BadParameter(f"{product!r}; expected rtx or rtx:sm86,sm89", param_hint="--for")
-    engine = to_engine(
-        model,
-        output,
-        gpus=tuple(gpus.lower().split(",")) if gpus else DEFAULT_GPUS,
-        smallest=parse_size(smallest),
-        usual=parse_size(usual),
-        largest=parse_size(largest),
-    )
-    typer.echo(f"{engine}  {engine.stat().st_size / 1e6:.1f} MB")
+    product, colon, gpus = target.partition(":")
+    with _progress_bars() as progress:
+        engine = to_engine(
+            model,
+            output,
+            product=product,
+            gpus=[gpu.strip().lower() for gpu in gpus.split(",")] if colon else None,
+            batch=_parse_batch(batch) if batch else None,
+            smallest=parse_size(smallest) if smallest else None,
+            usual=parse_size(usual) if usual else None,
+            largest=parse_size(largest) if largest else None,
+            workspace_mb=workspace,
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible.lower().replace("-", "_") or None,
+            optimization_level=optimization_level,
+            cache=cache,
+            progress=progress,
+            say=typer.echo,
+        )
+    typer.echo(f"{engine}  {engine.stat().st_size / 1e6:.1f} MB, its card beside it as .json")
+    typer.echo(f"next: lrp-edge run {engine} --source FRAMES -o OUT")
+
+
+def _parse_batch(text: str) -> tuple[int, int, int]:
+    counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
+    if len(counts) not in (1, 3) or 0 in counts:
+        raise typer.BadParameter(
+            f"{text!r}; expected MOST, or LEAST,USUAL,MOST frames, e.g. 8 or 1,4,8", param_hint="--batch"
+        )
+    return (1, 1, counts[0]) if len(counts) == 1 else (counts[0], counts[1], counts[2])
+
+
+@contextmanager
+def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Give a bar on stderr to each phase of a build while it lasts."""
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    bars: dict[str, TaskID] = {}
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def show(phase: str, done: int, steps: int) -> None:
+            if done == 0:
+                bars[phase] = progress.add_task(phase, total=steps)
+            elif phase in bars and done < steps:
+                progress.update(bars[phase], completed=done)
+            elif phase in bars:
+                progress.remove_task(bars.pop(phase))
+
+        yield show

@@ -14,10 +14,15 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    model: Annotated[Path, typer.Argument(help="A file that lrp-edge export wrote.")],
+    model: Annotated[Path, typer.Argument(help="A file of lrp-edge export or lrp-edge compile.")],
     source: Annotated[str, typer.Option(help="Image, folder, glob or video.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
-    provider: Annotated[str, typer.Option(help="cuda or cpu [default: the best installed].")] = "",
+    provider: Annotated[
+        str,
+        typer.Option(
+            help="cpu, cuda, tensorrt, nv_tensorrt_rtx or openvino, for an ONNX file [default: cuda, else cpu]."
+        ),
+    ] = "",
     batch: Annotated[int, typer.Option(min=1, help="Frames in one call.")] = 1,
     skip_bad: Annotated[bool, typer.Option(help="Go on after a frame that cannot be read.")] = False,
     overlays: Annotated[bool, typer.Option(help="Draw overlays.")] = True,
@@ -30,9 +35,8 @@ def run(
     from lrp_edge.runtime.segmenter import Segmenter
     from lrp_edge.runtime.sources import open_source
 
-    segmenter = Segmenter(model, provider=provider or None)
-    frames = open_source(source, segmenter.card.input.order)
-    with Progress(transient=True) as bar:
+    with Segmenter(model, provider=provider or None) as segmenter, Progress(transient=True) as bar:
+        frames = open_source(source, segmenter.card.input.order)
         task = bar.add_task("frames", total=frames.length)
         summary = run_model(
             segmenter,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.canonize import canonize
 from lrp_edge.relevance.capture import Capture, capture, module_path
 from lrp_edge.relevance.composites import Composite, composite_from
-from lrp_edge.relevance.operators import FORWARD, OPERATORS, Kind, Layer, Step
+from lrp_edge.relevance.operators import FORWARD, OPERATORS, Kind, Layer
 from lrp_edge.relevance.rules import Flat, Pass, Rule
 from lrp_edge.relevance.targets import Target, target_from
 
@@ -142,10 +142,32 @@ def _no_rule(node: fx.Node) -> str:
     )
 
 
+class _Part(nn.Module):
+    """One operation, or one step of the relevance pass: a module, so that exporters know it by its name."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
 class Unrolled(nn.Module):
     """A classifier's graph, interpreted forwards, then walked backwards by rule.
 
     ``forward(image)`` takes a float image [N, C, H, W] and returns ``(logits [N, K], relevance [N, C, H, W])``.
+
+    Attributes
+    ----------
+    classes : int
+        Number of classes K.
+    rules : dict of str to Rule
+        The rule of each layer, by its place in the user's model.
+    operations, steps : nn.ModuleDict
+        What is computed forwards and backwards, by the name of the node.
+    places : dict of str to str
+        Where each node stands in the user's model, e.g. ``"features.3"``; empty for the model itself.
     """
 
     def __init__(
@@ -160,25 +182,28 @@ class Unrolled(nn.Module):
         self.classes = classes
         self._image, self._logits, self._target = captured.image, captured.logits, target
         self._nodes = [node for node in captured.graph.nodes if node.op == "call_function"]
+        self.places = {node.name: module_path(node) for node in self._nodes}
         self._constants = {node: f"constant_{i}" for i, node in enumerate(captured.constants)}
         for node, name in self._constants.items():
             self.register_buffer(name, captured.constants[node])
-        self._steps: list[tuple[Layer, Step]] = []
+        self.operations = nn.ModuleDict(
+            {node.name: _Part(FORWARD.get(node.target, node.target)) for node in self._nodes}
+        )
+        self.steps = nn.ModuleDict()
+        self._layers: list[Layer] = []
         summed = channel_sums(layers, rules)
         for layer, rule in zip(layers, rules, strict=True):
             layer = replace(layer, sums_channels=layer.inputs[0] in summed)
-            step = OPERATORS[layer.node.target].prepare(layer, rule)
-            if isinstance(step, nn.Module):
-                self.add_module(f"rule_{layer.node.name}", step)
-            self._steps.append((layer, step))
+            self._layers.append(layer)
+            self.steps[layer.node.name] = _Part(OPERATORS[layer.node.target].prepare(layer, rule))
         self.rules = {layer.path or layer.node.name: rule for layer, rule in zip(layers, rules, strict=True)}
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         values = self._forward(image)
         relevance = {self._logits: self._target(values[self._logits])}
-        for layer, step in reversed(self._steps):
+        for layer in reversed(self._layers):
             inputs = [values[source] for source in layer.inputs]
-            shares = step(inputs, values[layer.node], relevance.pop(layer.node))
+            shares = self.steps[layer.node.name](inputs, values[layer.node], relevance.pop(layer.node))
             for source, share in zip(layer.inputs, shares, strict=True):
                 relevance[source] = relevance[source] + share if source in relevance else share
         return values[self._logits], relevance[self._image]
@@ -188,5 +213,5 @@ class Unrolled(nn.Module):
         values[self._image] = image
         for node in self._nodes:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-            values[node] = FORWARD.get(node.target, node.target)(*args, **kwargs)
+            values[node] = self.operations[node.name](*args, **kwargs)
         return values

@@ -1,0 +1,148 @@
+"""What is asked of the builder, and how its result is named, recognised and described."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrp_edge.card import ModelCard
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.export.engine_profile import Profile
+from lrp_edge.export.engine_target import PRODUCTS, Target, near
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build, besides the product's own choice.
+
+    Attributes
+    ----------
+    workspace_mb : int, optional
+        The most GPU memory that the engine may use for intermediate results, in MiB.
+    version_compatible : bool
+        Let newer versions of TensorRT load the engine.
+    hardware_compatible : str, optional
+        Let other GPUs run the engine: ``"ampere_plus"`` or ``"same_compute_capability"``.
+    optimization_level : int, optional
+        From 0 (fast to build) to 5 (fast to run).
+    """
+
+    workspace_mb: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: str | None = None
+    optimization_level: int | None = None
+
+    def check(self, target: Target) -> None:
+        """Raise LrpEdgeError for what the target does not know."""
+        if self.workspace_mb is not None and self.workspace_mb < 1:
+            raise LrpEdgeError(f"workspace of {self.workspace_mb} MiB; expected 1 or more")
+        if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
+            raise LrpEdgeError(f"optimisation level {self.optimization_level}; expected 0 to 5")
+        if target.product == "rtx" and (self.version_compatible or self.hardware_compatible):
+            option = "--version-compatible" if self.version_compatible else "--hardware-compatible"
+            raise LrpEdgeError(
+                f"{PRODUCTS['rtx'][1]} builds no such engine: leave out {option}, and name all GPUs with --for rtx:GPUS"
+            )
+        if self.hardware_compatible is not None:
+            levels = hardware_levels(target)
+            if self.hardware_compatible not in levels:
+                raise LrpEdgeError(
+                    f"no hardware compatibility {self.hardware_compatible!r}{near(self.hardware_compatible, levels)}; "
+                    f"{target.title} knows {', '.join(levels)}"
+                )
+
+    def as_words(self) -> list[str]:
+        """Return them as words of the command line."""
+        words = []
+        for name, value in (
+            ("--workspace", self.workspace_mb),
+            ("--hardware-compatible", self.hardware_compatible),
+            ("--optimization-level", self.optimization_level),
+        ):
+            if value is not None:
+                words += [name, str(value)]
+        return words + ["--version-compatible"] * self.version_compatible
+
+
+def hardware_levels(target: Target) -> list[str]:
+    """Return the levels of hardware compatibility that a version knows."""
+    levels = getattr(target.trt, "HardwareCompatibilityLevel", None)
+    return [name.lower() for name in levels.__members__ if name != "NONE"] if levels is not None else []
+
+
+@dataclass(frozen=True)
+class Request:
+    """One engine to build.
+
+    Attributes
+    ----------
+    model : Path
+        The ONNX file.
+    data : bytes
+        Its content.
+    proto : onnx.ModelProto
+        The same, read.
+    card : ModelCard
+        The card inside.
+    target, profile, options
+        For what to build, for which frames, and how.
+    """
+
+    model: Path
+    data: bytes
+    proto: onnx.ModelProto
+    card: ModelCard
+    target: Target
+    profile: Profile
+    options: Options
+
+    @property
+    def name(self) -> str:
+        """Name of the engine file."""
+        return f"{self.model.stem}.{self.target.tag}.{self.card.precision}.engine"
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that the engine depends on."""
+        facts = {
+            "model": hashlib.sha256(self.data).hexdigest(),
+            "target": [self.target.tag, self.target.device, sys.platform, platform.machine()],
+            "profile": self.profile.as_dict(),
+            "options": dataclasses.asdict(self.options),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def describe(self, engine: bytes) -> ModelCard:
+        """Return the card of a built engine.
+
+        Besides what :class:`ModelCard` says of it, ``engine`` has ``device``, the GPU that it was built on (empty for
+        TensorRT-RTX), and ``options``, the words behind ``lrp-edge compile MODEL --for PRODUCT`` that build it again.
+        """
+        facts = {
+            "product": self.target.product,
+            "version": self.target.version,
+            "gpus": list(self.target.gpus),
+            "device": self.target.device,
+            "model": self.model.name,
+            "model_sha256": hashlib.sha256(self.data).hexdigest(),
+            "engine_sha256": hashlib.sha256(engine).hexdigest(),
+            "options": [*self._profile_words(), *self.options.as_words()],
+        }
+        return self.card.replace(profile=self.profile.as_dict(), engine=facts)
+
+    def _profile_words(self) -> list[str]:
+        shapes = (self.profile.smallest, self.profile.usual, self.profile.largest)
+        words = ["--batch", ",".join(str(count) for count, *_ in shapes)]
+        if self.card.input.size is None:
+            for option, (_, height, width) in zip(("--smallest", "--usual", "--largest"), shapes, strict=True):
+                words += [option, f"{height}x{width}"]
+        return words
