@@ -100,7 +100,7 @@ def _decision(graph: onnx.GraphProto, card: ModelCard) -> list[onnx.NodeProto]:
     """Return the nodes that say whether any frame's label is a defect, bool [], and the shape of what is else zero."""
     defects = np.array([float(i in card.defect_indices) for i in range(len(card.classes))], np.float32)
     graph.initializer.append(numpy_helper.from_array(defects, "gate_defects"))
-    graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "gate_half"))
+    graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "gate_half"))
     return [
         helper.make_node("Gather", ["gate_defects", "label"], ["gate_each"], axis=0),
         helper.make_node("ReduceMax", ["gate_each"], ["gate_any"], keepdims=0),

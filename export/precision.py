@@ -1,9 +1,9 @@
 """The numeric type of a graph's arithmetic, written into its types: float16, bfloat16, and the range of relevance.
 
-TensorRT builds strongly typed networks, so the types in the file are those that the engine computes in. Convolutions and
-matrix products, which are nearly all of the work, are in the half type, and so are activations on the way between them.
-What is small or needs range stays in float32 and is fused by the compiler: preprocessing, the last layer, soft maxima,
-the divisions of the relevance pass, mask head and scores.
+TensorRT builds strongly typed networks, so the types in the file are those that the engine computes in. Convolutions
+and matrix products, which are nearly all of the work, are in the half type, and so are activations on the way between
+them. What is small or needs range stays in float32 and is fused by the compiler: preprocessing, the last layer, soft
+maxima, the divisions of the relevance pass, mask head and scores.
 """
 
 from __future__ import annotations
@@ -29,29 +29,15 @@ _MOVES = frozenset(
 )
 #: What neither leaves the range of its inputs by much nor adds up many of them.
 _TAME = frozenset(
-    {
-        "Relu",
-        "LeakyRelu",
-        "PRelu",
-        "Clip",
-        "MaxPool",
-        "Max",
-        "Min",
-        "Add",
-        "Sub",
-        "Mul",
-        "Neg",
-        "Abs",
-        "Sigmoid",
-        "Tanh",
-    }
-    | {"HardSigmoid", "HardSwish", "Elu", "AveragePool"}
+    {"Relu", "LeakyRelu", "PRelu", "Clip", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh"}
+    | {"MaxPool", "AveragePool", "Max", "Min", "Add", "Sub", "Mul", "Neg", "Abs"}
 )
 _QUANTISING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _TYPES = {
     "fp16": (TensorProto.FLOAT16, np.dtype(np.float16)),
     "bf16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
 }
+_LIMITS = {"fp16": 65504.0, "bf16": 3.3895e38}
 #: Weights from which on a product is work; fewer have the kernels that count a window's elements or smooth.
 _WORK = 64
 _LARGEST = 2.0**15
@@ -192,7 +178,7 @@ def to_half(proto: onnx.ModelProto, precision: str) -> onnx.ModelProto:
 
     def narrowed(name: str) -> str:
         if name in editor.constants:
-            limit = float(ml_dtypes.finfo(half).max)
+            limit = _LIMITS[precision]
             values = np.clip(editor.constant(name), -limit, limit).astype(half)
             return editor.new_constant(f"{name}_{precision}", values)
         if name not in narrow:

@@ -1,8 +1,9 @@
 """int8 by explicit Q/DQ pairs: ranges from real frames, and a measured choice of what stays in a wider type.
 
-What TensorRT wants: int8, symmetric, one scale a tensor for activations and one a channel for weights, each pair right
-in front of the product that it is for (Wu et al. 2020, "Integer Quantization for Deep Learning Inference", arXiv
-2004.09602). Relevance has no range of its own: it is brought to one sample by sample, so that its scale is always 1/127.
+What TensorRT wants: int8, symmetric, one scale a tensor for activations and one a channel for weights, each pair
+right in front of the product that it is for (Wu et al. 2020, "Integer Quantization for Deep Learning Inference", arXiv
+2004.09602). Relevance has no range of its own: it is brought to one sample by sample, so that its scale is always
+1/127.
 """
 
 from __future__ import annotations

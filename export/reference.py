@@ -47,8 +47,7 @@ class ReferenceSession:
     def run(self, names: list[str] | None, feeds: dict[str, NDArray[np.uint8]]) -> list[NDArray[Any]]:
         """Return the named outputs, all by default, as ONNX Runtime's sessions do."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-            outputs: list[NDArray[Any]] = self._evaluator.run(names, feeds)
-        return outputs
+            return list(self._evaluator.run(names, feeds))
 
 
 def _float(x: Any) -> torch.Tensor:
@@ -64,32 +63,43 @@ def _padded(x: torch.Tensor, pads: list[int] | None, value: float = 0.0) -> torc
     return F.pad(x, (left, right, top, bottom), value=value) if any((top, left, bottom, right)) else x
 
 
-class Conv(OpRun):  # type: ignore[misc]
+class Conv(OpRun):
     """A 2-D convolution with explicit padding."""
 
-    def _run(self, x, w, b=None, auto_pad=None, dilations=None, group=1, kernel_shape=None, pads=None, strides=None):  # type: ignore[no-untyped-def]
+    def _run(
+        self,
+        x: Any,
+        w: Any,
+        b: Any = None,
+        auto_pad: Any = None,
+        dilations: Any = None,
+        group: Any = 1,
+        kernel_shape: Any = None,
+        pads: Any = None,
+        strides: Any = None,
+    ) -> tuple[Any]:
         bias = None if b is None else _float(b)
         y = F.conv2d(_padded(_float(x), pads), _float(w), bias, strides or 1, 0, dilations or 1, group or 1)
         return _back(y, x)
 
 
-class ConvTranspose(OpRun):  # type: ignore[misc]
+class ConvTranspose(OpRun):
     """A 2-D transposed convolution, cropped by its padding."""
 
-    def _run(  # type: ignore[no-untyped-def]
+    def _run(
         self,
-        x,
-        w,
-        b=None,
-        auto_pad=None,
-        dilations=None,
-        group=1,
-        kernel_shape=None,
-        output_padding=None,
-        output_shape=None,
-        pads=None,
-        strides=None,
-    ):
+        x: Any,
+        w: Any,
+        b: Any = None,
+        auto_pad: Any = None,
+        dilations: Any = None,
+        group: Any = 1,
+        kernel_shape: Any = None,
+        output_padding: Any = None,
+        output_shape: Any = None,
+        pads: Any = None,
+        strides: Any = None,
+    ) -> tuple[Any]:
         bias = None if b is None else _float(b)
         y = F.conv_transpose2d(
             _float(x), _float(w), bias, strides or 1, 0, output_padding or 0, group or 1, dilations or 1
@@ -98,35 +108,48 @@ class ConvTranspose(OpRun):  # type: ignore[misc]
         return _back(y[..., top : y.shape[-2] - bottom, left : y.shape[-1] - right], x)
 
 
-class Gemm(OpRun):  # type: ignore[misc]
+class Gemm(OpRun):
     """A matrix product with factors and a summand."""
 
-    def _run(self, a, b, c=None, alpha=1.0, beta=1.0, transA=0, transB=0):  # type: ignore[no-untyped-def]  # noqa: N803
+    def _run(
+        self,
+        a: Any,
+        b: Any,
+        c: Any = None,
+        alpha: Any = 1.0,
+        beta: Any = 1.0,
+        transA: Any = 0,  # noqa: N803
+        transB: Any = 0,  # noqa: N803
+    ) -> tuple[Any]:
         left, right = _float(a), _float(b)
         y = alpha * (left.T if transA else left) @ (right.T if transB else right)
         return _back(y if c is None else y + beta * _float(c), a)
 
 
-class MatMul(OpRun):  # type: ignore[misc]
+class MatMul(OpRun):
     """A product of stacks of matrices."""
 
-    def _run(self, a, b):  # type: ignore[no-untyped-def]
+    def _run(
+        self,
+        a: Any,
+        b: Any,
+    ) -> tuple[Any]:
         return _back(_float(a) @ _float(b), a)
 
 
-class MaxPool(OpRun):  # type: ignore[misc]
+class MaxPool(OpRun):
     """2-D max pooling; what lies outside loses."""
 
-    def _run(  # type: ignore[no-untyped-def]
+    def _run(
         self,
-        x,
-        auto_pad=None,
-        ceil_mode=0,
-        dilations=None,
-        kernel_shape=None,
-        pads=None,
-        storage_order=None,
-        strides=None,
-    ):
+        x: Any,
+        auto_pad: Any = None,
+        ceil_mode: Any = 0,
+        dilations: Any = None,
+        kernel_shape: Any = None,
+        pads: Any = None,
+        storage_order: Any = None,
+        strides: Any = None,
+    ) -> tuple[Any]:
         padded = _padded(_float(x), pads, -torch.inf)
         return _back(F.max_pool2d(padded, kernel_shape, strides or 1, 0, dilations or 1, bool(ceil_mode)), x)

@@ -122,13 +122,14 @@ class ModelCard:
     precision : {"fp32", "fp16", "bf16", "int8"}
         Numeric type of the graph's arithmetic.
     gate : bool
-        Whether relevance and mask are computed only in a call with a frame that is decided to be a defect; they are zero
-        otherwise.
+        Whether relevance and mask are computed only in a call with a frame that is decided to be a defect; they are
+        zero otherwise.
     profile : dict
         Of an engine: ``"min"``, ``"opt"`` and ``"max"``, each ``[frames, height, width]`` in one call.
     engine : dict
-        Of an engine: ``product`` (``"rtx"`` or ``"tensorrt"``), its ``version``, ``gpus`` that it was built for, ``model``
-        that it was built from, and ``model_sha256`` and ``engine_sha256`` of both files.
+        Of an engine: ``product`` (``"rtx"`` or ``"tensorrt"``), its ``version``, ``gpus`` that it was built for,
+        ``model`` that it was built from, ``model_sha256`` and ``engine_sha256`` of both files, and ``options`` of
+        ``lrp-edge compile`` that build it again.
     provenance : dict
         Where the file comes from: checkpoint sha256, package versions, date.
     parity : dict
