@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.export.graph import ancestors
 from lrp_edge.export.reading import load_proto
 
 with needs_extra("export"):
@@ -81,9 +82,9 @@ def inspect(model: str | Path, size: tuple[int, int] | None = None) -> Inspectio
     chosen = size or card.input.size or (224, 224)
     tensors = [_describe(value) for value in (*proto.graph.input, *proto.graph.output)]
     shapes = _shapes(proto, (1, *chosen, card.input.channels))
-    classifier = _ancestors(proto.graph, "scores")
+    classifier = ancestors(proto.graph, "scores")
     forward, relevance = Part(), Part()
-    for index, node in enumerate(proto.graph.node):
+    for index, node in enumerate([*proto.graph.node, *_behind_gate(proto.graph)]):
         part = forward if index in classifier else relevance
         part.operators[node.op_type] += 1
         macs = _macs(node, shapes)
@@ -108,24 +109,19 @@ def _shapes(proto: onnx.ModelProto, image: tuple[int, ...]) -> Shapes:
     for output in fixed.graph.output:
         output.type.tensor_type.ClearField("shape")
     inferred = shape_inference.infer_shapes(fixed, data_prop=True)
+    graphs = [inferred.graph, *(attribute.g for node in inferred.graph.node for attribute in node.attribute)]
     shapes = {
         value.name: tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
-        for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
+        for graph in graphs
+        for value in (*graph.value_info, *graph.input, *graph.output)
     }
-    return shapes | {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    return shapes | {tensor.name: tuple(tensor.dims) for graph in graphs for tensor in graph.initializer}
 
 
-def _ancestors(graph: onnx.GraphProto, output: str) -> set[int]:
-    """Return the indices of the nodes that an output depends on."""
-    producers = {name: index for index, node in enumerate(graph.node) for name in node.output}
-    found: set[int] = set()
-    stack = [output]
-    while stack:
-        index = producers.get(stack.pop())
-        if index is not None and index not in found:
-            found.add(index)
-            stack.extend(graph.node[index].input)
-    return found
+def _behind_gate(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the nodes that are computed for defects only."""
+    branches = [attribute.g for node in graph.node for attribute in node.attribute if attribute.name == "then_branch"]
+    return [node for branch in branches for node in branch.node]
 
 
 def _macs(node: onnx.NodeProto, shapes: Shapes) -> int:

@@ -31,6 +31,8 @@ def load_proto(model: Path) -> tuple[onnx.ModelProto, ModelCard]:
         proto = onnx.load(model)
     except DecodeError as error:
         raise LrpEdgeError(f"{model} is not an ONNX file; expected one that lrp-edge export wrote") from error
+    except OSError as error:
+        raise LrpEdgeError(f"{model} cannot be read: {error.strerror}") from error
     cards = {entry.key: entry.value for entry in proto.metadata_props}
     if METADATA_KEY not in cards:
         raise LrpEdgeError(f"{model} has no model card; expected a file that lrp-edge export wrote")

@@ -142,7 +142,7 @@ def _compile(model: Path, say: Callable[[str], None]) -> Path | None:
     if find_spec("tensorrt_rtx") is None:
         say("no engine: TensorRT-RTX is not installed (it has wheels for x86-64 Linux and Windows); going on")
         return None
-    engine = to_engine(model)
+    engine = to_engine(model, say=say)
     say(f"compiled {engine} ({engine.stat().st_size / 1e6:.1f} MB)")
     return engine
 

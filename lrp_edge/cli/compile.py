@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,27 +56,30 @@ def compile_(
     ] = True,
 ) -> None:
     """Compile an exported model with TensorRT-RTX, which needs no GPU for it, or with TensorRT."""
+    compile_for(
+        target,
+        model,
+        output=output,
+        batch=_parse_batch(batch) if batch else None,
+        smallest=parse_size(smallest) if smallest else None,
+        usual=parse_size(usual) if usual else None,
+        largest=parse_size(largest) if largest else None,
+        workspace_mb=workspace,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible.lower().replace("-", "_") or None,
+        optimization_level=optimization_level,
+        cache=cache,
+    )
+
+
+def compile_for(target: str, model: Path, **options: Any) -> None:
+    """Compile for a target as ``--for`` takes it, e.g. ``"rtx:sm86,sm89"``, and say what was made."""
     from lrp_edge.export.tensorrt import to_engine
 
-    product, colon, gpus = target.partition(":")
+    product, colon, names = target.partition(":")
+    gpus = [name.strip().lower() for name in names.split(",")] if colon else None
     with _progress_bars() as progress:
-        engine = to_engine(
-            model,
-            output,
-            product=product,
-            gpus=[gpu.strip().lower() for gpu in gpus.split(",")] if colon else None,
-            batch=_parse_batch(batch) if batch else None,
-            smallest=parse_size(smallest) if smallest else None,
-            usual=parse_size(usual) if usual else None,
-            largest=parse_size(largest) if largest else None,
-            workspace_mb=workspace,
-            version_compatible=version_compatible,
-            hardware_compatible=hardware_compatible.lower().replace("-", "_") or None,
-            optimization_level=optimization_level,
-            cache=cache,
-            progress=progress,
-            say=typer.echo,
-        )
+        engine = to_engine(model, product=product, gpus=gpus, progress=progress, say=typer.echo, **options)
     typer.echo(f"{engine}  {engine.stat().st_size / 1e6:.1f} MB, its card beside it as .json")
     typer.echo(f"next: lrp-edge run {engine} --source FRAMES -o OUT")
 

@@ -49,14 +49,22 @@ def export(
     network_order: Annotated[str, typer.Option(help="Channel order that the network was trained with.")] = "",
     mean: Annotated[str, typer.Option(help="Mean by channel, by comma, of pixels from 0 to 1.")] = "",
     std: Annotated[str, typer.Option(help="Standard deviation by channel, by comma.")] = "",
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, bf16 or int8, which is calibrated on --frames [default: fp32].")
+    ] = "",
+    gate: Annotated[
+        bool | None, typer.Option("--gate/--no-gate", help="Compute relevance and mask for defects only.")
+    ] = None,
     frames: Annotated[
-        str, typer.Option(help="Real frames to prove the file on: file, folder or glob; at most 16 are used.")
+        str,
+        typer.Option(help="Real frames to prove the file on: file, folder or glob; at most 16 are used, for int8 48."),
     ] = "",
     ok_frames: Annotated[str, typer.Option(help="Defect-free frames, for --mask calibrated.")] = "",
     false_alarms: Annotated[
         float, typer.Option(min=0, max=1, help="Share of them that may exceed the threshold.")
     ] = 0.05,
     name: Annotated[str, typer.Option(help="Name of the files.")] = "model",
+    engine: Annotated[str, typer.Option(help="Compile it too, as lrp-edge compile --for: rtx, rtx:GPUS.")] = "",
 ) -> None:
     """Export a classifier as one ONNX file that answers with class, scores, mask and relevance."""
     from lrp_edge.export.onnx_file import read_frames, to_onnx
@@ -67,16 +75,21 @@ def export(
     card = _with_input(card, size, resize, max_batch, order, network_order, mean, std)
     card = _with_relevance(card, composite, composite_parameter or [], explain)
     card = _with_mask(card, mask, mask_parameter or [], smoothing, close, open_)
+    card = _with_arithmetic(card, precision, gate)
     file = to_onnx(
         network,
         output,
         card=card.replace(provenance=origin),
-        frames=read_frames(frames, card, 16) if frames else (),
+        frames=read_frames(frames, card, 48 if card.precision == "int8" else 16) if frames else (),
         calibration=read_frames(ok_frames, card) if ok_frames else (),
         false_alarms=false_alarms,
         name=name,
     )
     _report(file)
+    if engine:
+        from lrp_edge.cli.compile import compile_for
+
+        compile_for(engine, file)
 
 
 def _card(own: ModelCard | None, classes: str, ok_class: str) -> ModelCard:
@@ -149,6 +162,15 @@ def _with_mask(
         if side is not None:
             changes[key] = side
     return card.replace(mask=dataclasses.replace(card.mask, **changes))  # type: ignore[arg-type]
+
+
+def _with_arithmetic(card: ModelCard, precision: str, gate: bool | None) -> ModelCard:
+    from lrp_edge.card import PRECISIONS
+
+    if precision and precision not in PRECISIONS:
+        raise typer.BadParameter(f"{precision!r}; expected one of {', '.join(PRECISIONS)}", param_hint="--precision")
+    card = card.replace(precision=precision or card.precision)
+    return card if gate is None else card.replace(gate=gate)
 
 
 def _report(file: Path) -> None:

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from exported import CARD, CLASSES, RGB, tiny
 from oracles import PRESETS, random_cnn, torchvision_model
 
 from lrp_edge import ModelCard
@@ -20,29 +21,9 @@ from lrp_edge.export.deployable import Deployable, Preprocess
 from lrp_edge.relevance.masks import HEADS
 from lrp_edge.runtime import Segmenter
 
-CLASSES = ("ok", "crack", "scratch", "hole", "stain")
-RGB = InputSpec("BGR", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), size=(64, 64))
-CARD = ModelCard(CLASSES, CLASSES[1:], RGB)
-
 
 def card(**changes):
     return CARD.replace(**changes)
-
-
-def tiny(seed=0, channels=3, classes=5):
-    torch.manual_seed(seed)
-    nn = torch.nn
-    return nn.Sequential(
-        nn.Conv2d(channels, 8, 3, padding=1),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(16, classes),
-    ).eval()
 
 
 @pytest.mark.parametrize("composite", [*PRESETS, "Segmentation"])
@@ -148,11 +129,9 @@ def test_dynamic_sizes_and_batches(tmp_path):
 
 
 def test_a_frame_decided_ok_has_an_empty_mask(tmp_path):
-    model = tiny()
     frames = parity.random_frames((64, 64), 3, 1)
     for favoured in (0, 2):
-        model[-1].bias.data = torch.nn.functional.one_hot(torch.tensor(favoured), 5) * 100.0
-        result = Segmenter(to_onnx(model, tmp_path, card=card(mask=MaskSpec("fixed"))))(frames[0])
+        result = Segmenter(to_onnx(tiny(favour=favoured), tmp_path, card=card(mask=MaskSpec("fixed"))))(frames[0])
         assert (result.name, result.defect) == (CLASSES[favoured], favoured > 0)
         assert bool(result.mask.any()) == (favoured > 0)
         assert set(np.unique(result.mask)) <= {0, 255}
@@ -185,8 +164,7 @@ def test_resize_is_inside_and_outputs_have_the_frame_s_size(tmp_path):
 
 def test_calibration_keeps_defect_free_frames_empty(tmp_path):
     frames = parity.random_frames((64, 64), 3, 20)
-    model = tiny()
-    model[-1].bias.data = torch.nn.functional.one_hot(torch.tensor(2), 5) * 100.0
+    model = tiny(favour=2)
     chosen = card(mask=MaskSpec("calibrated", smoothing="gaussian:1.0"))
     file = to_onnx(model, tmp_path, card=chosen, calibration=frames, false_alarms=0.1)
     segmenter = Segmenter(file)
@@ -218,7 +196,7 @@ def test_what_cannot_be_exported_leaves_nothing(changes, message, tmp_path):
 
 
 def test_a_file_that_disagrees_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(parity, "SCORES_TOLERANCE", -1.0)
+    monkeypatch.setitem(parity.SOUND, "fp32", parity.Tolerance(0, -1, 1, 0))
     with pytest.raises(LrpEdgeError, match=r"not what PyTorch computes: scores differ by .* \(at most -1 expected\)"):
         to_onnx(tiny(), tmp_path, card=CARD)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,107 @@
+"""The gate: the same answers where they are wanted, none where not, and no work behind a closed one."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from exported import CARD, CLASSES, RGB, tiny
+from oracles import torchvision_model
+
+from lrp_edge.card import InputSpec, MaskSpec
+from lrp_edge.export import parity, to_onnx
+from lrp_edge.export.deployable import Preprocess
+from lrp_edge.export.gate import gate
+from lrp_edge.export.inspect import inspect
+from lrp_edge.export.reading import load_proto
+
+OUTPUTS = ("scores", "label", "mask", "relevance")
+
+
+def both(model, folder, **changes):
+    """Export a model flat and gated; return both as sessions."""
+    files = [
+        to_onnx(model, folder / name, card=CARD.replace(gate=name == "gated", **changes)) for name in ("flat", "gated")
+    ]
+    return [onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]) for file in files]
+
+
+@pytest.mark.parametrize("size", [(64, 64), None])
+@pytest.mark.parametrize("smoothing", ["none", "guided:5"])
+def test_answers_are_those_of_the_flat_graph(size, smoothing, tmp_path):
+    spec = dataclasses.replace(RGB, size=size, max_batch=4)
+    mask = MaskSpec("otsu", smoothing=smoothing)
+    flat, gated = both(tiny(favour=2), tmp_path, input=spec, mask=mask, explained="contrast")
+    for count, shape in ((1, (64, 64)), (3, (64, 64) if size else (41, 56))):
+        frames = np.stack(parity.random_frames(shape, 3, count))
+        expected, found = (session.run(None, {"image": frames}) for session in (flat, gated))
+        assert expected[2].any()
+        assert [np.array_equal(*pair) for pair in zip(expected, found, strict=True)] == [True] * 4
+
+
+def test_ok_frames_have_neither_mask_nor_relevance(tmp_path):
+    flat, gated = both(tiny(favour=0), tmp_path)
+    frames = np.stack(parity.random_frames((64, 64), 3, 2))
+    scores, label, mask, relevance = gated.run(None, {"image": frames})
+    expected = flat.run(None, {"image": frames})
+    assert np.array_equal(scores, expected[0])
+    assert not label.any()
+    assert expected[3].any()
+    assert not mask.any()
+    assert not relevance.any()
+    assert (mask.dtype, mask.shape) == (np.uint8, (2, 64, 64))
+    assert (relevance.dtype, relevance.shape) == (np.float32, (2, 64, 64))
+
+
+def test_one_defect_opens_the_gate_for_its_batch(tmp_path):
+    """Two frames that a model decides differently, its boundary between the two."""
+    model, frames = tiny(), np.stack(parity.random_frames((64, 64), 3, 2))
+    with torch.no_grad():
+        logits = model(Preprocess(RGB)(torch.from_numpy(frames)))
+        model[-1].bias[1] += (logits[:, 0] - logits[:, 1]).mean()
+        model[-1].bias[2:] -= 100
+    file = to_onnx(model, tmp_path, card=CARD.replace(input=dataclasses.replace(RGB, max_batch=2)))
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    labels = session.run(["label"], {"image": frames})[0]
+    assert labels[0] != labels[1]
+    card = CARD.replace(classes=CLASSES, defects=(CLASSES[labels[1]],))
+    proto, _ = load_proto(file)
+    gated = onnxruntime.InferenceSession(gate(proto, card).SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"image": frames})[3]
+    assert np.array_equal(gated.run(None, {"image": frames})[3], expected)
+    assert not gated.run(None, {"image": frames[:1]})[3].any()
+    assert np.array_equal(gated.run(None, {"image": frames[1:]})[3], expected[1:])
+
+
+@pytest.mark.parametrize("name", ["vgg11", "resnet18"])
+def test_only_what_decides_is_outside(name, tmp_path):
+    """The graph outside the If holds the classifier's convolutions, and its weights alone."""
+    file = to_onnx(torchvision_model(name).float(), tmp_path, card=CARD.replace(gate=True))
+    graph = onnx.load(file).graph
+    convolutions = {"vgg11": 8, "resnet18": 20}[name]
+    assert sum(node.op_type == "Conv" for node in graph.node) == convolutions
+    branch = next(a.g for node in graph.node for a in node.attribute if a.name == "then_branch")
+    read = {name for node in graph.node for name in node.input}
+    assert {tensor.name for tensor in graph.initializer} <= read | {n for node in branch.node for n in node.input}
+    assert sum(node.op_type == "Conv" for node in branch.node) >= convolutions
+    onnx.checker.check_model(onnx.load(file), full_check=True)
+
+
+def test_inspect_counts_behind_the_gate(tmp_path):
+    flat, gated = (
+        inspect(to_onnx(tiny(), tmp_path / str(closed), card=CARD.replace(gate=closed))) for closed in (False, True)
+    )
+    assert (gated.forward.macs, gated.relevance.macs) == (flat.forward.macs, flat.relevance.macs)
+    assert gated.relevance.macs > gated.forward.macs
+
+
+def test_dynamic_model_of_any_channel_order(tmp_path):
+    spec = InputSpec("GRAY", (0.4,), (0.2,), network_order="GRAY", max_batch=3)
+    flat, gated = both(tiny(channels=1, favour=1), tmp_path, input=spec)
+    frames = np.stack(parity.random_frames((37, 52), 1, 3))
+    assert all(
+        np.array_equal(*pair)
+        for pair in zip(flat.run(None, {"image": frames}), gated.run(None, {"image": frames}), strict=True)
+    )
