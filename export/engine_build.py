@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
 from collections import deque
@@ -57,6 +58,7 @@ def build(request: Request, progress: Progress, timing: bytes | None = None) -> 
     """
     trt = request.target.trt
     logger = _logger(trt)
+    request = _suited(request)
     try:
         builder = trt.Builder(logger)
     except (TypeError, RuntimeError) as error:
@@ -77,6 +79,17 @@ def build(request: Request, progress: Progress, timing: bytes | None = None) -> 
     if engine is None:
         raise _refusal(request, logger)
     return engine, None if cache is None else bytes(config.get_timing_cache().serialize())
+
+
+def _suited(request: Request) -> Request:
+    """Bring the graph to a form that the compiler takes for each of the GPUs."""
+    if not request.for_turing:
+        return request
+    # Not above: it needs onnx, and find_target names the extra that has it without torch.
+    from lrp_edge.export.turing import without_gemm
+
+    proto = without_gemm(request.proto)
+    return dataclasses.replace(request, proto=proto, data=proto.SerializeToString())
 
 
 def _logger(trt: Any) -> Any:

@@ -19,6 +19,10 @@ from lrp_edge.export.engine_target import PRODUCTS, Target, near
 if TYPE_CHECKING:
     import onnx
 
+TURING = "sm75"
+#: To be raised with each change of :mod:`lrp_edge.export.turing`, so that no engine of before is taken from the cache.
+_TURING_FORM = 1
+
 
 @dataclass(frozen=True)
 class Options:
@@ -111,6 +115,17 @@ class Request:
         return f"{self.model.stem}.{self.target.tag}.{self.card.precision}.engine"
 
     @property
+    def for_turing(self) -> bool:
+        """Whether the graph is to be brought to the form of :mod:`lrp_edge.export.turing`, for all its GPUs."""
+        return self.target.product == "rtx" and TURING in self.target.gpus
+
+    def check(self) -> None:
+        """Raise LrpEdgeError for a model whose types a GPU lacks."""
+        if self.for_turing and self.card.precision == "bf16":
+            leave_out = f", or leave out {TURING}" if len(self.target.gpus) > 1 else ""
+            raise LrpEdgeError(f"{self.model}: {TURING} has no bfloat16: export with --precision fp16{leave_out}")
+
+    @property
     def key(self) -> str:
         """SHA-256 of all that the engine depends on."""
         facts = {
@@ -118,6 +133,7 @@ class Request:
             "target": [self.target.tag, self.target.device, sys.platform, platform.machine()],
             "profile": self.profile.as_dict(),
             "options": dataclasses.asdict(self.options),
+            **({"turing": _TURING_FORM} if self.for_turing else {}),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -65,6 +65,28 @@ def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
     return result
 
 
+def ungate(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the flat graph of a gated one; a flat one comes back as it is."""
+    closed = next((node for node in proto.graph.node if node.op_type == "If" and node.input[0] == _WANTED), None)
+    if closed is None:
+        return proto
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    graph = result.graph
+    then = next(attribute.g for attribute in closed.attribute if attribute.name == "then_branch")
+    *later, mask, _ = then.node
+    _rename(later, "relevance_inside", "relevance")
+    kept = [node for node in graph.node if not node.output[0].startswith("gate_") and "mask_gated" not in node.output]
+    border = kept.pop()
+    border.input[0] = mask.input[0]
+    del graph.node[:]
+    graph.node.extend([*kept, *later, border])
+    constants = [tensor for tensor in graph.initializer if not tensor.name.startswith("gate_")]
+    del graph.initializer[:]
+    graph.initializer.extend([*constants, *then.initializer])
+    return result
+
+
 def _rename(nodes: list[onnx.NodeProto], old: str, new: str) -> None:
     for node in nodes:
         for names in (node.input, node.output):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.export.gate import ungate
 from lrp_edge.export.graph import ancestors
 from lrp_edge.export.reading import load_proto
 
@@ -77,6 +78,7 @@ def inspect(model: str | Path, size: tuple[int, int] | None = None) -> Inspectio
         If the file is none, or the model takes another size.
     """
     proto, card = load_proto(Path(model))
+    proto = ungate(proto)
     if size is not None and card.input.size not in (None, size):
         raise LrpEdgeError(f"{model} takes {card.input.size[0]}x{card.input.size[1]} only")
     chosen = size or card.input.size or (224, 224)
@@ -84,7 +86,7 @@ def inspect(model: str | Path, size: tuple[int, int] | None = None) -> Inspectio
     shapes = _shapes(proto, (1, *chosen, card.input.channels))
     classifier = ancestors(proto.graph, "scores")
     forward, relevance = Part(), Part()
-    for index, node in enumerate([*proto.graph.node, *_behind_gate(proto.graph)]):
+    for index, node in enumerate(proto.graph.node):
         part = forward if index in classifier else relevance
         part.operators[node.op_type] += 1
         macs = _macs(node, shapes)
@@ -109,19 +111,11 @@ def _shapes(proto: onnx.ModelProto, image: tuple[int, ...]) -> Shapes:
     for output in fixed.graph.output:
         output.type.tensor_type.ClearField("shape")
     inferred = shape_inference.infer_shapes(fixed, data_prop=True)
-    graphs = [inferred.graph, *(attribute.g for node in inferred.graph.node for attribute in node.attribute)]
     shapes = {
         value.name: tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
-        for graph in graphs
-        for value in (*graph.value_info, *graph.input, *graph.output)
+        for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
     }
-    return shapes | {tensor.name: tuple(tensor.dims) for graph in graphs for tensor in graph.initializer}
-
-
-def _behind_gate(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Return the nodes that are computed for defects only."""
-    branches = [attribute.g for node in graph.node for attribute in node.attribute if attribute.name == "then_branch"]
-    return [node for branch in branches for node in branch.node]
+    return shapes | {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
 
 
 def _macs(node: onnx.NodeProto, shapes: Shapes) -> int:

@@ -82,7 +82,9 @@ def find_products(graph: onnx.GraphProto) -> Products:
     relevance = ancestors(graph, "relevance") - classifier
     carried = descendants(graph, logits)
     products = [
-        i for i, node in enumerate(graph.node) if node.op_type in PRODUCTS and sizes.get(node.input[1], 0) >= _WORK
+        i
+        for i, node in enumerate(graph.node)
+        if node.op_type in PRODUCTS and sizes.get(node.input[1], 0) >= _WORK and node.input[0] not in sizes
     ]
     forward = [i for i in products if i in classifier]
     following = {i: descendants(graph, *graph.node[i].output) & set(forward) for i in forward}

@@ -19,7 +19,7 @@ from typing import Any
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.graph import Editor, cut, ranks_and_types
 from lrp_edge.export.names import describe
-from lrp_edge.export.parity import Frames, compare, run_frames
+from lrp_edge.export.parity import Frames, Parity, compare, run_frames
 from lrp_edge.export.precision import Products, find_products, scale_relevance
 
 with needs_extra("cpu"):
@@ -33,6 +33,8 @@ LEVELS = 127
 _LEAST_SCALE = 1e-6
 #: What the choice has to keep on the frames that it is made on; beyond what is promised, since other frames come.
 IOU_KEPT = 0.96
+#: Where no frame has a mask: by how much the relevance of any may differ (L2).
+RELEVANCE_KEPT = 0.1
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def quantise(proto: onnx.ModelProto, frames: Frames) -> Quantised:
     """Put as many products into int8 as the masks of some frames bear.
 
     The products are put in order by what quantisation alone does to each one's result. Then the most of them are taken,
-    found by bisection, with which labels stay the same and masks keep a mean IoU of :data:`IOU_KEPT`.
+    found by bisection, with which labels stay the same and masks keep a mean IoU of :data:`IOU_KEPT`; without masks,
+    relevance :data:`RELEVANCE_KEPT`.
 
     Parameters
     ----------
@@ -86,9 +89,13 @@ def quantise(proto: onnx.ModelProto, frames: Frames) -> Quantised:
     while low < high:
         middle = (low + high + 1) // 2
         figures = compare(run_frames(_session(insert(proto, order[:middle], ranges)), frames), reference)
-        bears = figures.label_agreement == 1 and figures.mask_iou_mean >= IOU_KEPT
-        low, high = (middle, high) if bears else (low, middle - 1)
+        low, high = (middle, high) if _bears(figures) else (low, middle - 1)
     return Quantised(insert(proto, order[:low], ranges), order[:low], order[low:])
+
+
+def _bears(figures: Parity) -> bool:
+    shape = figures.mask_iou_mean >= IOU_KEPT if figures.masks else figures.relevance_l2 <= RELEVANCE_KEPT
+    return figures.label_agreement == 1 and shape
 
 
 def insert(proto: onnx.ModelProto, names: Sequence[str], ranges: dict[str, float]) -> onnx.ModelProto:

@@ -50,7 +50,9 @@ def to_engine(
     product : {"rtx", "tensorrt"}
         TensorRT-RTX builds on any machine; TensorRT builds for the GPU that it runs on.
     gpus : sequence of str, optional
-        For TensorRT-RTX, compute capabilities that the engine is for; by default ``("sm86", "sm89", "sm120")``.
+        For TensorRT-RTX, compute capabilities that the engine is for; by default ``("sm86", "sm89", "sm120")``. With
+        ``"sm75"`` among them the whole engine is without matrix products in float32, which Turing lacks, so better
+        compile an engine of its own for it; bfloat16 it lacks too.
     batch : (least, usual, most), optional
         Frames in one call; by default one, one, and as many as the model takes.
     smallest, usual, largest : (height, width), optional
@@ -94,6 +96,7 @@ def to_engine(
     options.check(target)
     profile = profile_for(card.input, batch, smallest, usual, largest)
     request = Request(model, model.read_bytes(), proto, card, target, profile, options)
+    request.check()
     folder = claim_folder(model.parent if output is None else output)
     engine, card = _obtain(request, EngineCache(cache_folder(), cache_limit(), say) if cache else None, progress, say)
     return _publish(folder / request.name, engine, card)

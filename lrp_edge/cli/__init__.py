@@ -10,7 +10,20 @@ import typer
 
 from lrp_edge.errors import LrpEdgeError
 
-VERBS = ("train", "calibrate", "evaluate", "sweep", "data", "export", "compile", "inspect", "run", "bench", "demo")
+VERBS = (
+    "train",
+    "calibrate",
+    "evaluate",
+    "sweep",
+    "data",
+    "export",
+    "compile",
+    "verify",
+    "inspect",
+    "run",
+    "bench",
+    "demo",
+)
 
 app = typer.Typer(
     help="One engine that answers with class and pixel mask.",
