@@ -42,7 +42,7 @@ def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
     computed = {"mask_computed": border.input[0], "relevance_computed": "relevance_inside"}
     _rename(later, "relevance", "relevance_inside")
     then = helper.make_graph(
-        [*later, *(helper.make_node("Identity", [source], [name]) for name, source in computed.items())],
+        [*later, *(helper.make_node("Identity", [source], [name], name=name) for name, source in computed.items())],
         "computed",
         [],
         [_outcome(name) for name in computed],
@@ -101,7 +101,7 @@ def _outcome(name: str) -> onnx.ValueInfoProto:
 
 def _zeros(name: str) -> onnx.NodeProto:
     zero = helper.make_tensor("", TensorProto.FLOAT, [1], [0])
-    return helper.make_node("ConstantOfShape", ["gate_shape"], [name], value=zero)
+    return helper.make_node("ConstantOfShape", ["gate_shape"], [name], name=name, value=zero)
 
 
 def _own_initializers(graph: onnx.GraphProto, always: set[int], later: list[onnx.NodeProto]) -> list[onnx.TensorProto]:
@@ -124,8 +124,8 @@ def _decision(graph: onnx.GraphProto, card: ModelCard) -> list[onnx.NodeProto]:
     graph.initializer.append(numpy_helper.from_array(defects, "gate_defects"))
     graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "gate_half"))
     return [
-        helper.make_node("Gather", ["gate_defects", "label"], ["gate_each"], axis=0),
-        helper.make_node("ReduceMax", ["gate_each"], ["gate_any"], keepdims=0),
-        helper.make_node("Greater", ["gate_any", "gate_half"], [_WANTED]),
-        helper.make_node("Shape", ["image"], ["gate_shape"], start=0, end=3),
+        helper.make_node("Gather", ["gate_defects", "label"], ["gate_each"], name="gate_each", axis=0),
+        helper.make_node("ReduceMax", ["gate_each"], ["gate_any"], name="gate_any", keepdims=0),
+        helper.make_node("Greater", ["gate_any", "gate_half"], [_WANTED], name=_WANTED),
+        helper.make_node("Shape", ["image"], ["gate_shape"], name="gate_shape", start=0, end=3),
     ]

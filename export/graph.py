@@ -100,7 +100,9 @@ class Editor:
 
     def make(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add a new node with one output; returns the output's name."""
-        self._nodes.append(helper.make_node(operator, list(inputs), [output], name=f"node_{output}", **attributes))
+        self._nodes.append(
+            helper.make_node(operator, list(inputs), [output], name=f"{operator}_{output}", **attributes)
+        )
         self._made.add(output)
         return output
 

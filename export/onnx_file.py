@@ -36,6 +36,11 @@ with needs_extra("export"):
 
 #: Products in bfloat16 came with opset 22, Q/DQ pairs in half precision with 21.
 OPSETS = {"fp32": 18, "fp16": 18, "bf16": 22, "int8": 21}
+_ADVICE = {
+    "fp16": "float16 ends at 65504, try --precision bf16",
+    "bf16": "bfloat16 has eight bits, try --precision fp32",
+    "int8": "try other --frames, or --precision fp16",
+}
 _AXES = {"image": "NHW", "scores": "N", "label": "N", "mask": "NHW", "relevance": "NHW"}
 
 
@@ -294,7 +299,7 @@ def _write(
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=output) as scratch:
         draft = Path(scratch, f"{name}.onnx")
         parity = _measure(proto, deployable, card, frames)
-        parity.check(f"{name}.onnx", SOUND[card.precision])
+        parity.check(f"{name}.onnx", SOUND[card.precision], _ADVICE.get(card.precision, ""))
         card = card.replace(parity=parity.as_dict())
         onnx.save(_with_card(proto, card), draft)
         side = Path(scratch, f"{name}.json")

@@ -120,17 +120,18 @@ class Parity:
             if not (value >= limit if relation == "at least" else value <= limit)
         ]
 
-    def check(self, name: str, tolerance: Tolerance) -> None:
+    def check(self, name: str, tolerance: Tolerance, advice: str = "") -> None:
         """Raise an error if the file is beyond a tolerance.
 
         Raises
         ------
         LrpEdgeError
-            With each figure that is off and its tolerance.
+            With each figure that is off and its tolerance, and the advice.
         """
         off = self.beyond(tolerance)
         if off:
-            raise LrpEdgeError(f"{name} is not what PyTorch computes: {'; '.join(off)}")
+            hint = f"; {advice}" if advice else ""
+            raise LrpEdgeError(f"{name} is not what PyTorch computes: {'; '.join(off)}{hint}")
 
 
 class TorchSession:

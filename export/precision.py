@@ -52,18 +52,18 @@ class Products:
     ----------
     forward : list of int
         Those of the classifier.
-    last : list of int
-        Those of them that no other follows: the layer that decides.
     denominators : list of int
         Those of the relevance pass that compute from activations.
     adjoints : list of int
         Those that carry relevance.
+    deciding : list of int
+        Those of all kinds that are of the last layer: few, of any scale, and what all else hangs on.
     """
 
     forward: list[int]
-    last: list[int]
     denominators: list[int]
     adjoints: list[int]
+    deciding: list[int]
 
 
 def logits_of(graph: onnx.GraphProto) -> str:
@@ -87,13 +87,16 @@ def find_products(graph: onnx.GraphProto) -> Products:
         if node.op_type in PRODUCTS and sizes.get(node.input[1], 0) >= _WORK and node.input[0] not in sizes
     ]
     forward = [i for i in products if i in classifier]
-    following = {i: descendants(graph, *graph.node[i].output) & set(forward) for i in forward}
-    return Products(
-        forward,
-        [i for i in forward if not following[i]],
-        [i for i in products if i in relevance - carried],
-        [i for i in products if i in relevance & carried],
-    )
+    denominators = [i for i in products if i in relevance - carried]
+    adjoints = [i for i in products if i in relevance & carried]
+    last = [i for i in forward if not descendants(graph, *graph.node[i].output) & set(forward)]
+    read = {graph.node[i].input[0] for i in last}
+    deciding = [
+        *last,
+        *(i for i in denominators if graph.node[i].input[0] in read),
+        *(i for i in adjoints if not ancestors(graph, graph.node[i].input[0]) & set(adjoints)),
+    ]
+    return Products(forward, denominators, adjoints, deciding)
 
 
 def normalise_relevance(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -247,7 +250,7 @@ def _halves(proto: onnx.ModelProto, precision: str) -> set[int]:
     carried = descendants(graph, logits_of(graph))
     needed = ancestors(graph, "relevance")
     constants = {tensor.name for tensor in graph.initializer}
-    work = set(products.forward) - set(products.last) | set(products.denominators) | set(products.adjoints)
+    work = {*products.forward, *products.denominators, *products.adjoints} - {*products.deciding}
     if precision == "bf16":  # TensorRT has no transposed convolution in bfloat16
         work = {i for i in work if graph.node[i].op_type != "ConvTranspose"}
     work |= _pairs(graph, work)
@@ -257,7 +260,7 @@ def _halves(proto: onnx.ModelProto, precision: str) -> set[int]:
         floats = [name for name in node.input if types.get(name) == TensorProto.FLOAT and name not in constants]
         follows = bool(floats) and narrow.issuperset(floats)
         if index in classifier:
-            joins = follows and node.op_type in _MOVES | _TAME and index not in products.last
+            joins = follows and node.op_type in _MOVES | _TAME and index not in products.deciding
         else:
             joins = follows and node.op_type in _MOVES | {"Equal"} and index in needed - carried
         if index in work or joins:

@@ -182,16 +182,15 @@ def _channel_axis(node: onnx.NodeProto, ndim: int) -> int:
 
 
 def _candidates(proto: onnx.ModelProto, products: Products) -> list[str]:
-    """Return the products that int8 may do: the classifier's but for the last, and those of non-negative rules."""
+    """Return the products that int8 may do: the classifier's and non-negative rules', but for the last layer's."""
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
 
     def keeps_sign(index: int) -> bool:
         weight = onnx.numpy_helper.to_array(constants[proto.graph.node[index].input[1]])
         return bool((weight >= 0).all() or (weight <= 0).all())
 
-    forward = [i for i in products.forward if i not in products.last]
     backward = [i for i in (*products.denominators, *products.adjoints) if keeps_sign(i)]
-    nodes = [proto.graph.node[i] for i in (*forward, *backward)]
+    nodes = [proto.graph.node[i] for i in (*products.forward, *backward) if i not in products.deciding]
     # TensorRT's transposed convolutions in int8 know few shapes.
     return [node.name for node in nodes if node.op_type != "ConvTranspose"]
 

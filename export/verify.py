@@ -58,6 +58,7 @@ BACKENDS = {
     "rtx": "an engine file of TensorRT-RTX",
 }
 _FOR_ONNX = ("types", "cpu", "openvino", "cuda", "tensorrt", "nv_tensorrt_rtx")
+_WAYS = "a checkpoint, module:factory or an .onnx file in fp32"
 _NOISE = 8
 _USUAL = (224, 224)
 
@@ -303,8 +304,8 @@ def _choose(subject: _Subject, asked: Sequence[str] | None) -> list[str]:
     for name in asked:
         if name not in BACKENDS:
             near = difflib.get_close_matches(name.lower(), BACKENDS, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise LrpEdgeError(f"no backend {name!r}{hint} expected one of {', '.join(BACKENDS)}")
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise LrpEdgeError(f"no backend {name!r}; {hint}expected one of {', '.join(BACKENDS)}")
     fitting = [name for name in dict.fromkeys(asked) if name in subject.backends]
     if not fitting:
         raise LrpEdgeError(
@@ -359,7 +360,12 @@ class _References:
 
     def origin(self, subject: _Subject) -> str:
         """Return the source of a file's reference."""
-        return str(self._against) if self._against is not None else str(_recorded(subject))
+        if self._against is None:
+            return str(_recorded(subject))
+        source = str(self._against)
+        if ":" not in source and not Path(source).is_file():
+            raise LrpEdgeError(f"no file at {source} to compare with; expected {_WAYS}")
+        return source
 
     def cards(self, subjects: Sequence[_Subject]) -> list[tuple[Path, ModelCard]]:
         """Return the cards of all files that are run on the frames."""
@@ -410,7 +416,7 @@ class _References:
 def _recorded(subject: _Subject) -> Path:
     """Find the checkpoint that a file was exported from, by name and SHA-256."""
     path, known = subject.path, subject.card.provenance
-    ways = "--against CHECKPOINT, module:factory or an .onnx file in fp32"
+    ways = f"--against with {_WAYS}"
     if "model" in known or "checkpoint" not in known:
         made = f"was exported from {known['model']}" if "model" in known else "names no checkpoint"
         raise LrpEdgeError(f"{path} {made}, and no file can prove itself; say what to compare it with: {ways}")

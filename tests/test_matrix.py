@@ -37,6 +37,20 @@ def test_a_case_is_built_for_each_gpu(tmp_path: Path, monkeypatch: pytest.Monkey
     assert text.endswith("\n1. of\n")
 
 
+@pytest.mark.parametrize("gate", [False, True])
+def test_int8_is_calibrated_on_noise_and_builds(gate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix, "SIZE", (64, 64))
+    rows = matrix.measure(matrix.Case("surfaces", "int8", "fixed", gate), ["sm75", "sm86"], CHECKPOINT)
+    assert [row["error"] for row in rows] == ["", ""]
+    assert "calibrated on noise" in matrix.table(rows)
+
+
+def test_bfloat16_is_not_asked_of_turing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix, "SIZE", (64, 64))
+    first, second = matrix.measure(matrix.Case("surfaces", "bf16", "fixed", False), ["sm75", "sm86"], CHECKPOINT)
+    assert (first["error"], second["error"]) == ("no bfloat16 on sm75", "")
+
+
 def test_what_cannot_be_exported_is_in_the_table(tmp_path: Path) -> None:
     (tmp_path / "none.safetensors").write_bytes(b"nothing")
     (row,) = matrix.measure(matrix.Case("none", "fp32", "fixed", False), ["sm86"], tmp_path / "none.safetensors")

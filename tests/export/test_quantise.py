@@ -102,18 +102,21 @@ def test_what_int8_would_spoil_is_left(tmp_path):
         model[2].weight[0], model[2].bias[0] = 0, 1000.0
         model[4].weight[:, 0] = 0
     found = quantise(flat(model, tmp_path), FRAMES)
-    print(found.summary())
-    assert any("module 4" in name for name in found.left)
-    assert not any("module 0" in name and "relevance" not in name for name in found.left)
+    left = found.summary()["left"]
+    assert "module 4" in left
+    assert not {"module 0", "module 2"} & set(left)
 
 
-def test_relevance_of_signed_rules_is_never_in_int8(tmp_path):
+def test_relevance_by_weights_of_both_signs_is_never_in_int8(tmp_path):
     card = CARD.replace(composite="EpsilonGammaBox")
     proto, _ = load_proto(to_onnx(deep(), tmp_path, card=card, frames=FRAMES))
     found = quantise(proto, FRAMES)
     products = find_products(proto.graph)
-    forward = {proto.graph.node[i].name for i in products.forward if i not in products.last}
-    signed = {proto.graph.node[i].name for i in products.adjoints}
+    forward = {proto.graph.node[i].name for i in products.forward if i not in products.deciding}
+    weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    adjoints = [proto.graph.node[i] for i in products.adjoints]
+    signed = {node.name for node in adjoints if weights[node.input[1]].min() < 0 < weights[node.input[1]].max()}
+    assert signed
     assert set(found.chosen) | set(found.left) >= forward
     assert not (set(found.chosen) & signed)
 

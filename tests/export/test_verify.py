@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from exported import tiny
 from images import surface
 from numpy.typing import NDArray
 from onnx import numpy_helper
@@ -21,7 +23,7 @@ from scipy.stats import spearmanr
 
 from lrp_edge.card import METADATA_KEY, InputSpec, ModelCard
 from lrp_edge.checkpoint import save_checkpoint
-from lrp_edge.classifiers import build
+from lrp_edge.classifiers import FAMILIES
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_onnx
 from lrp_edge.export.parity import PROMISED, SOUND
@@ -33,7 +35,7 @@ CARD = ModelCard(
     ("ok", "dent"),
     ("dent",),
     InputSpec("GRAY", (0.5,), (0.2,), network_order="GRAY"),
-    architecture={"family": "vgg", "width": 0.05, "channels": 1, "classes": 2},
+    architecture={"family": "tiny", "channels": 1, "classes": 2},
 )
 
 
@@ -52,27 +54,28 @@ class Line:
 
 def undecided(images: list[NDArray[np.uint8]]) -> torch.nn.Module:
     """Return a random classifier whose boundary lies amid the frames."""
-    torch.manual_seed(0)
-    model = build(CARD.architecture).eval()
-    torch.nn.init.normal_(model.head.weight)
+    model = tiny(channels=1, classes=2)
     batch = torch.from_numpy(np.stack(images))[:, None] / 255
     with torch.no_grad():
         logits = model((batch - 0.5) / 0.2)
-        model.head.bias[1] -= (logits[:, 1] - logits[:, 0]).quantile(0.5)
+        model[-1].bias[1] -= (logits[:, 1] - logits[:, 0]).quantile(0.5)
     return model
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """Train nothing, but have checkpoints of so small a CNN that it exports in seconds."""
     folder = tmp_path_factory.mktemp("line")
     images = [surface(index % 2 == 1, index) for index in range(6)]
     (folder / "frames").mkdir()
     for index, image in enumerate(images):
         cv2.imwrite(str(folder / "frames" / f"{index}.png"), image)
     checkpoint = save_checkpoint(folder / "m.safetensors", undecided(images), CARD)
-    for name, changes in {"fp32": {}, "fp16": {"precision": "fp16"}, "gated": {"gate": True}}.items():
-        to_onnx(checkpoint, folder, card=CARD.replace(**changes), name=name)
-    return Line(folder, checkpoint, folder / "frames", images)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, "tiny", tiny)
+        for name, changes in {"fp32": {}, "fp16": {"precision": "fp16"}, "gated": {"gate": True}}.items():
+            to_onnx(checkpoint, folder, card=CARD.replace(**changes), name=name)
+        yield Line(folder, checkpoint, folder / "frames", images)
 
 
 def edit(source: Path, target: Path, change: Any, size: int = 100, **card: Any) -> Path:
@@ -235,8 +238,7 @@ def test_the_reference_is_the_checkpoint_of_the_card_and_no_other(line: Line, tm
     file = Path(shutil.copy(line.file("fp32"), tmp_path))
     with pytest.raises(LrpEdgeError, match=r"exported from m\.safetensors, which is not beside it.*--against"):
         verify([file])
-    other = build(CARD.architecture).eval()
-    save_checkpoint(tmp_path / "m.safetensors", other, CARD)
+    save_checkpoint(tmp_path / "m.safetensors", tiny(seed=1, channels=1, classes=2), CARD)
     with pytest.raises(LrpEdgeError, match=r"is not the checkpoint that .* was exported from: its SHA-256"):
         verify([file])
     found = verify([file], against=tmp_path / "m.safetensors", most=2, backends=["cpu"])
@@ -250,10 +252,8 @@ def test_a_file_of_a_factory_needs_against(line: Line, tmp_path: Path, monkeypat
     file = edit(line.file("fp32"), tmp_path / "m.onnx", np.asarray, provenance={"model": "mine:make"})
     with pytest.raises(LrpEdgeError, match=r"exported from mine:make, and no file can prove itself.*--against"):
         verify([file])
-    (tmp_path / "verified_factory.py").write_text(
-        f"from lrp_edge.classifiers import build\ndef make(channels=1, classes=2):\n"
-        f"    return build({CARD.architecture!r})\n"
-    )
+    code = "from exported import tiny\n\n\ndef make():\n    return tiny(channels=1, classes=2)\n"
+    (tmp_path / "verified_factory.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     found = verify([file], against="verified_factory:make", weights=line.checkpoint, most=2, backends=["cpu"])
     assert found.faults() == []
@@ -266,7 +266,7 @@ def test_a_file_of_a_factory_needs_against(line: Line, tmp_path: Path, monkeypat
     ("asked", "words"),
     [
         (["openvin"], r"no backend 'openvin'; did you mean openvino\? expected one of types, cpu"),
-        (["abc"], r"no backend 'abc'; expected one of"),
+        (["abc"], r"no backend 'abc'; expected one of types"),
         (["rtx"], r"is not for rtx; expected types or cpu"),
         (["cpu", "rtx"], r"backend rtx runs none of the files"),
     ],
@@ -304,7 +304,7 @@ def test_a_backend_that_fails_on_frames_is_a_fault(tmp_path: Path, line: Line) -
         verify([file], against=line.checkpoint, frames=str(tmp_path / "small.png"))
     claims = edit(file, tmp_path / "claims.onnx", np.asarray, input=CARD.input)
     found = verify([claims], against=line.checkpoint, frames=str(tmp_path / "small.png"))
-    assert [entry.backend for entry in found.unavailable if entry.started][0] == "cpu"
+    assert next(entry.backend for entry in found.unavailable if entry.started) == "cpu"
     assert any(f"{claims} on cpu: " in fault for fault in found.faults())
     with pytest.raises(LrpEdgeError, match="failed on frames"):
         verify([claims], against=line.checkpoint, frames=str(tmp_path / "small.png"), backends=["cpu"])
@@ -318,7 +318,7 @@ def test_files_must_take_the_same_frames(line: Line, tmp_path: Path) -> None:
     with pytest.raises(LrpEdgeError, match="expected files of one model"):
         verify([named], against=line.file("fp32"))
     many = edit(line.file("fp32"), tmp_path / "many.onnx", np.asarray, classes=("ok", "dent", "hole"))
-    with pytest.raises(LrpEdgeError, match="has 2 outputs, and .* the classes ok, dent, hole"):
+    with pytest.raises(LrpEdgeError, match=r"has 2 outputs, and .* the classes ok, dent, hole"):
         verify([many], against=line.checkpoint)
     with pytest.raises(LrpEdgeError, match=r"expected an \.onnx file"):
         verify([line.checkpoint])
@@ -342,5 +342,5 @@ def test_an_engine_without_a_gpu_is_listed_and_not_verified(line: Line, tmp_path
     assert found.unavailable[0].reason == reason
     assert {result.file for result in found.results} == {line.file("fp32")}
     assert found.faults() == [f"{engine} is not verified: nothing here ran it"]
-    with pytest.raises(LrpEdgeError, match="GPU|CUDA|NVIDIA"):
+    with pytest.raises(LrpEdgeError, match=r"GPU|CUDA|NVIDIA"):
         verify([engine], most=1, backends=["rtx"])
