@@ -1,6 +1,7 @@
-"""Two passes over a flat graph that keep OpenVINO's CPU plugin (seen in 2026.4.1) from computing something else.
+"""Two passes over a flat graph that keep backends from computing something else, or from crashing.
 
-Neither changes what the graph computes, and other backends lose nothing by them.
+What they avoid was seen in OpenVINO 2026.4.1, on the CPU, and in TensorRT-RTX 1.7.1. Neither changes what the graph
+computes, and other backends lose nothing by them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def fold_constants(proto: onnx.ModelProto, most: int = 1 << 22) -> onnx.ModelPro
 
     OpenVINO does not fold a convolution of constants, but computes it once for all streams of a compiled model. With
     more than one stream (``NUM_STREAMS``, ``PERFORMANCE_HINT: THROUGHPUT``) others read it before it is there, and
-    what is divided by it is wrong in some calls.
+    what is divided by it is wrong in some calls. TensorRT-RTX's builder crashes on convolutions of constants, such as
+    those of the bounds of ZBox.
 
     Sizes of tensors count as constants where they are fixed. Values are computed in the types of the graph, by ONNX's
     reference evaluator. Tensors keep their names; nodes that make an output of the graph stay.

@@ -17,6 +17,7 @@ from typing import Any
 
 from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.export.constants import fold_constants, separate_orientations
 from lrp_edge.export.deployable import OUTPUTS, Deployable
 from lrp_edge.export.gate import gate
 from lrp_edge.export.names import name_places
@@ -109,14 +110,35 @@ def to_onnx(
     card = card.replace(provenance={**card.provenance, **origin, **_environment()})
     deployable = Deployable(network, card, size, composite).eval()
     _check_classes(deployable, card)
-    proto, card = _with_precision(_export(deployable, card, size), card, frames)
+    proto, card = with_precision(_export(deployable, card, size), card, frames)
     if card.gate:
         proto = gate(proto, card)
     return _write(proto, deployable, card, output, name, [*_noise(card, size), *frames])
 
 
-def _with_precision(proto: onnx.ModelProto, card: ModelCard, frames: Frames) -> tuple[onnx.ModelProto, ModelCard]:
-    """Bring a flat graph in float32 to the card's precision."""
+def with_precision(proto: onnx.ModelProto, card: ModelCard, frames: Frames) -> tuple[onnx.ModelProto, ModelCard]:
+    """Bring a flat graph in float32 to the card's precision.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        A flat graph, of the opset that :data:`OPSETS` asks for.
+    card : ModelCard
+        Says the precision.
+    frames : sequence of uint8 arrays [H, W, C]
+        What int8 is calibrated on.
+
+    Returns
+    -------
+    proto : onnx.ModelProto
+    card : ModelCard
+        With what int8 was found to do.
+
+    Raises
+    ------
+    LrpEdgeError
+        If int8 is asked for without frames.
+    """
     if card.precision == "int8":
         quantised = quantise(proto, frames)
         card = card.replace(provenance={**card.provenance, "int8": quantised.summary()})
@@ -250,7 +272,7 @@ def _export(deployable: Deployable, card: ModelCard, size: tuple[int, int]) -> o
         hint = "; a model that fixes its input size needs --size HxW" if spec.size is None else ""
         raise LrpEdgeError(f"cannot export to ONNX: {reason}{hint}") from error
     assert program is not None
-    return _tidy(program.model_proto, deployable)
+    return separate_orientations(fold_constants(_tidy(program.model_proto, deployable)))
 
 
 @contextlib.contextmanager
@@ -281,7 +303,8 @@ def _tidy(proto: onnx.ModelProto, deployable: Deployable) -> onnx.ModelProto:
     return proto
 
 
-def _with_card(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
+def with_card(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
+    """Put the card into a graph's metadata; returns the graph."""
     proto.ClearField("metadata_props")
     onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
     return proto
@@ -301,7 +324,7 @@ def _write(
         parity = _measure(proto, deployable, card, frames)
         parity.check(f"{name}.onnx", SOUND[card.precision], _ADVICE.get(card.precision, ""))
         card = card.replace(parity=parity.as_dict())
-        onnx.save(_with_card(proto, card), draft)
+        onnx.save(with_card(proto, card), draft)
         side = Path(scratch, f"{name}.json")
         side.write_text(card.to_json(indent=2) + "\n")
         for file in (draft, side):

@@ -7,8 +7,11 @@ A run that was stopped goes on where it was: what has a line is not built again.
 from __future__ import annotations
 
 import argparse
+import atexit
+import functools
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,7 +44,7 @@ class Case:
 
 def cases(models: Sequence[str]) -> Iterator[Case]:
     """Yield every case."""
-    for model, precision, form, gate in itertools.product(models, PRECISIONS, FORMS, (False, True)):
+    for model, form, precision, gate in itertools.product(models, FORMS, PRECISIONS, (False, True)):
         yield Case(model, precision, form, gate)
 
 
@@ -83,27 +86,45 @@ def _text(error: Exception) -> str:
 
 
 def _export(case: Case, folder: Path, checkpoint: Path | None) -> Path:
-    from lrp_edge.export import to_onnx
+    import onnx
+
+    from lrp_edge.export.gate import gate
+    from lrp_edge.export.onnx_file import OPSETS, with_card, with_precision
     from lrp_edge.export.parity import random_frames
+    from lrp_edge.export.reading import load_proto
+
+    proto, card = load_proto(Path(_flat(case.model, case.form, checkpoint)))
+    proto.opset_import[0].version = OPSETS[case.precision]
+    card = card.replace(precision=case.precision, gate=case.gate)
+    proto, card = with_precision(proto, card, random_frames(SIZE, card.input.channels, 2))
+    file = folder / "model.onnx"
+    onnx.save(with_card(gate(proto, card) if case.gate else proto, card), file)
+    return file
+
+
+@functools.lru_cache(maxsize=1)
+def _flat(model: str, form: str, checkpoint: Path | None) -> str:
+    """Export a model in float32, which all precisions and gates of a form start from."""
+    from lrp_edge.export import to_onnx
     from lrp_edge.export.sources import load_model
 
-    if case.model in MODELS:
+    if model in MODELS:
         from oracles import torchvision_model
 
-        network, card = torchvision_model(MODELS[case.model]).float(), ModelCard(CLASSES, CLASSES[1:])
+        network, card = torchvision_model(MODELS[model]).float(), ModelCard(CLASSES, CLASSES[1:])
     else:
-        network, own, _ = load_model(checkpoint or case.model)
+        network, own, _ = load_model(checkpoint or model)
         assert own is not None
         card = own
-    spec = replace(card.input, **_shape(case))
-    card = card.replace(input=spec, precision=case.precision, gate=case.gate)
-    return to_onnx(network, folder, card=card, frames=random_frames(SIZE, spec.channels, 2))
+    folder = tempfile.mkdtemp(prefix="matrix-")
+    atexit.register(shutil.rmtree, folder)
+    return str(to_onnx(network, folder, card=card.replace(input=replace(card.input, **_shape(model, form)))))
 
 
-def _shape(case: Case) -> dict[str, Any]:
-    if case.form == "dynamic HxW":
-        return {"size": None, "resize": SIZE if case.model == "VGG-A" else None, "max_batch": 8}
-    return {"size": SIZE, "resize": None, "max_batch": 8 if case.form == "dynamic batch" else 1}
+def _shape(model: str, form: str) -> dict[str, Any]:
+    if form == "dynamic HxW":
+        return {"size": None, "resize": SIZE if model == "VGG-A" else None, "max_batch": 8}
+    return {"size": SIZE, "resize": None, "max_batch": 8 if form == "dynamic batch" else 1}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

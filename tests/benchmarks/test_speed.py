@@ -1,14 +1,22 @@
 """What class + mask costs beside the classifier alone, and beside zennit: ratios, in turns, in one process."""
 
+import contextlib
+import functools
+import io
+import json
 import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from oracles import torchvision_model
 from torch import nn
 from zennit.attribution import Gradient
@@ -18,6 +26,11 @@ from lrp_edge import ModelCard
 from lrp_edge.card import InputSpec, MaskSpec
 from lrp_edge.export import to_onnx
 from lrp_edge.export.deployable import Preprocess
+from lrp_edge.export.gate import gate
+from lrp_edge.export.graph import cut
+from lrp_edge.export.parity import random_frames
+from lrp_edge.export.precision import find_products
+from lrp_edge.export.reading import load_proto
 
 pytestmark = pytest.mark.benchmark
 
@@ -43,10 +56,10 @@ class Alone(nn.Module):
         return self.model(self.preprocess(frames)).softmax(1)
 
 
-def in_turns(**calls):
+def in_turns(*, rounds=ROUNDS, **calls):
     """Return the median seconds of each call, made in turns after two rounds of warm-up."""
     times = {name: [] for name in calls}
-    for _ in range(ROUNDS + 2):
+    for _ in range(rounds + 2):
         for name, call in calls.items():
             start = time.perf_counter()
             call()
@@ -96,6 +109,94 @@ def test_vgg_a_at_224(threads, tmp_path, capsys):
         print(
             f"  zennit           {times['zennit'] * 1e3:8.1f} ms  {times['zennit'] / times['both']:.2f} x class + mask"
         )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_vgg_a_gated_ok_frame(threads, tmp_path, capsys):
+    """What a frame costs that is decided OK, behind a gate."""
+    model = torchvision_model("vgg11").float()
+    with torch.no_grad():
+        model.classifier[-1].bias[0] += 100
+    flat = to_onnx(model, tmp_path, card=CARD)
+    proto, card = load_proto(flat)
+    graphs = {
+        "classifier": cut(proto, {"scores": TensorProto.FLOAT, "label": TensorProto.INT32}),
+        "gated": gate(proto, card),
+        "flat": proto,
+    }
+    sessions = {name: session(graph.SerializeToString(), threads) for name, graph in graphs.items()}
+    frame = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
+    assert not sessions["gated"].run(["label"], {"image": frame})[0].any()
+    times = in_turns(
+        **{name: functools.partial(each.run, None, {"image": frame}) for name, each in sessions.items()}, rounds=40
+    )
+    with capsys.disabled():
+        print(f"\nVGG-A 224x224, a frame decided OK, {threads} thread(s), median of 40 rounds")
+        for name, seconds in times.items():
+            print(f"  {name:12} {seconds * 1e3:8.1f} ms  {seconds / times['classifier']:.3f} x classifier")
+
+
+def test_vgg_a_int8(tmp_path, capsys):
+    """The exported int8 graph, and the most that this CPU could gain: every product an 8-bit kernel, masks be damned."""
+    model, frames = torchvision_model("vgg11").float(), random_frames((224, 224), 3, 2)
+    files = {
+        name: to_onnx(model, tmp_path / name, card=CARD.replace(precision=name), frames=frames)
+        for name in ("fp32", "int8")
+    }
+    files["all in u8s8"] = tmp_path / "everything.onnx"
+    everything_in_int8(files["fp32"], files["all in u8s8"], frames)
+    sessions = {name: session(file, 2) for name, file in files.items()}
+    feed = {"image": frames[0][None]}
+    times = in_turns(**{name: functools.partial(each.run, None, feed) for name, each in sessions.items()})
+    with capsys.disabled():
+        print(f"\nVGG-A 224x224, class + mask, ONNX Runtime {onnxruntime.__version__}, 2 threads")
+        for name, seconds in times.items():
+            print(f"  {name:12} {seconds * 1e3:8.1f} ms  {times['fp32'] / seconds:.2f} x as fast as fp32")
+        for name in ("fp32", "all in u8s8"):
+            print(f"  {name}: {profile(files[name], feed, tmp_path)}")
+
+
+def everything_in_int8(file, output, frames):
+    """Let ONNX Runtime's own tool put all convolutions and matrix products into the kernels that its CPU has."""
+    proto, _ = load_proto(file)
+    products = find_products(proto.graph)
+    nodes = [proto.graph.node[i].name for i in (*products.forward, *products.denominators, *products.adjoints)]
+
+    class Reader(CalibrationDataReader):
+        feeds = iter([{"image": frame[None]} for frame in frames])
+
+        def get_next(self):
+            return next(self.feeds, None)
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        quantize_static(
+            file,
+            output,
+            Reader(),
+            QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=nodes,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+
+
+def profile(file, feed, folder):
+    """Return the share of each operator in the time of ten runs, greatest first."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.enable_profiling = 2, True
+    options.profile_file_prefix = str(folder / "profile")
+    running = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    for _ in range(10):
+        running.run(None, feed)
+    spent = Counter()
+    for event in json.loads(Path(running.end_profiling()).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            spent[event["args"]["op_name"]] += event["dur"]
+    total = sum(spent.values())
+    return ", ".join(f"{name} {time / total:.1%}" for name, time in spent.most_common(8))
 
 
 def test_start_up(capsys):

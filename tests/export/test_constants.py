@@ -149,6 +149,23 @@ def test_a_convolution_of_constants() -> None:
         pytest.skip("this OpenVINO needs no guard, or was lucky")
 
 
+def test_bounds_of_a_box_build(tmp_path: Path) -> None:
+    """TensorRT-RTX 1.7.1 crashes, and with it the process, if convolutions of constants are left."""
+    pytest.importorskip("tensorrt_rtx")
+    from lrp_edge.export import to_engine
+
+    network = nn.Sequential(
+        *(nn.Conv2d(3, 16, 7, 2, padding=3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3))
+    )
+    card = ModelCard(CLASSES, CLASSES[1:], InputSpec(size=(64, 64)), composite="EpsilonGammaBox")
+    path = to_onnx(network.eval(), tmp_path, card=card)
+    proto = fold_constants(load_proto(path)[0])
+    constants: set[str] = {tensor.name for tensor in proto.graph.initializer}
+    assert not any(constants.issuperset(made.input) for made in proto.graph.node)
+    onnx.save(proto, path)
+    assert to_engine(path, gpus=["sm86"], cache=False).is_file()
+
+
 def test_what_is_too_large_stays_and_what_reads_it() -> None:
     assert operators(fold_constants(window_counts(), most=63)) == ["Conv", "Mul", "Add", "Div"]
     assert operators(fold_constants(window_counts(), most=64)) == ["Div"]
