@@ -165,12 +165,13 @@ def _weights(editor: Editor, node: onnx.NodeProto) -> str:
     scale = _scale(np.abs(values).max(others))
     shape = [-1 if place == axis else 1 for place in range(values.ndim)]
     levels = np.clip(np.rint(values / scale.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
+    by_axis = f"{name}_by_{axis}"
     constants = [
-        editor.new_constant(f"{name}_int8", levels),
-        editor.new_constant(f"{name}_scale", scale),
-        editor.new_constant(f"{name}_zero", np.zeros(len(scale), np.int8)),
+        editor.new_constant(f"{by_axis}_int8", levels),
+        editor.new_constant(f"{by_axis}_scale", scale),
+        editor.new_constant(f"{by_axis}_zero", np.zeros(len(scale), np.int8)),
     ]
-    return editor.make_once("DequantizeLinear", constants, f"{name}_rounded", axis=axis)
+    return editor.make_once("DequantizeLinear", constants, f"{by_axis}_rounded", axis=axis)
 
 
 def _channel_axis(node: onnx.NodeProto, ndim: int) -> int:

@@ -24,7 +24,7 @@ def compile_(
         typer.Option(
             "--for",
             help="rtx, or rtx:GPUS with compute capabilities by comma, e.g. rtx:sm86,sm89: builds on any machine. "
-            "tensorrt: builds on the device itself.",
+            "tensorrt: builds on the device itself. Compile sm75 (Turing) by itself: its engine has a form of its own.",
         ),
     ] = "rtx",
     output: Annotated[
