@@ -156,39 +156,6 @@ def _noise(card: ModelCard, size: tuple[int, int]) -> list[Any]:
     return frames
 
 
-def read_frames(source: str, card: ModelCard, most: int | None = None) -> list[Any]:
-    """Read frames for a proof or a calibration, uint8 [H, W, C] in the card's channel order.
-
-    Parameters
-    ----------
-    source : str
-        Image, folder, glob or video.
-    card : ModelCard
-        Says channel order and size.
-    most : int, optional
-        Take so many, evenly from the whole source.
-
-    Raises
-    ------
-    LrpEdgeError
-        If the source cannot be opened, a frame cannot be read, or has not the card's size.
-    """
-    from lrp_edge.runtime.sources import open_source
-
-    opened = open_source(source, card.input.order)
-    step = max(1, (opened.length or 1) // most) if most else 1
-    frames = []
-    for frame in opened:
-        if frame.image is None:
-            raise LrpEdgeError(frame.error)
-        if card.input.size is not None and frame.image.shape[:2] != card.input.size:
-            height, width = frame.image.shape[:2]
-            raise LrpEdgeError(f"{frame.source} is {height}x{width}; this export takes {card.input.size} only")
-        if frame.index % step == 0:
-            frames.append(frame.image)
-    return frames[:most]
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

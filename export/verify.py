@@ -20,6 +20,7 @@ from typing import Any
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.deployable import Deployable
+from lrp_edge.export.frames import Picture, read_pictures
 from lrp_edge.export.parity import (
     PROMISED,
     SOUND,
@@ -34,8 +35,9 @@ from lrp_edge.export.parity import (
 )
 from lrp_edge.export.reading import card_of, load_proto
 from lrp_edge.export.reference import open_reference
+from lrp_edge.export.sides import draw_sides, write_png
 from lrp_edge.export.sources import load_model, sha256
-from lrp_edge.files import claim_folder, whole
+from lrp_edge.files import claim_folder
 from lrp_edge.runtime.engines import Engine, open_engine
 from lrp_edge.runtime.engines.engine_file import EngineFile
 
@@ -288,14 +290,6 @@ class _Subject:
         return _FOR_ONNX if self.path.suffix == ".onnx" else (str(self.card.engine["product"]),)
 
 
-@dataclass(frozen=True)
-class _Picture:
-    """A frame, uint8 [H, W, C], and where it is from."""
-
-    source: str
-    image: UInt8
-
-
 def _choose(subject: _Subject, asked: Sequence[str] | None) -> list[str]:
     """Return the backends to run a file on."""
     if asked is None:
@@ -383,7 +377,7 @@ class _References:
                 )
         return [*cards, (self._file, card)]
 
-    def open(self, subject: _Subject, origin: str, pictures: Sequence[_Picture]) -> _Reference:
+    def open(self, subject: _Subject, origin: str, pictures: Sequence[Picture]) -> _Reference:
         """Return the reference's answers to all frames."""
         if self._file is not None:
             return self._once((origin, ""), lambda: self._of_file(Path(origin), pictures))
@@ -395,13 +389,13 @@ class _References:
             self._kept[key] = make()
         return self._kept[key]
 
-    def _of_file(self, file: Path, pictures: Sequence[_Picture]) -> _Reference:
+    def _of_file(self, file: Path, pictures: Sequence[Picture]) -> _Reference:
         name = f"ONNX Runtime float32, {file.name}"
         with open_engine(file, "cpu") as engine:
             answers = _answers(_EngineSession(engine), pictures, name, self._progress)
             return _Reference(name, answers, engine.card.gate, sha256(file))
 
-    def _of_model(self, path: Path, card: ModelCard, origin: str, pictures: Sequence[_Picture]) -> _Reference:
+    def _of_model(self, path: Path, card: ModelCard, origin: str, pictures: Sequence[Picture]) -> _Reference:
         network, _, known = load_model(origin, self._weights)
         deployable = Deployable(network, card, card.input.size or card.input.resize or _USUAL).eval()
         if deployable.unrolled.classes != len(card.classes):
@@ -444,7 +438,7 @@ class _EngineSession:
         return list(self._engine.run(feeds["image"].repeat(self._least, 0)))
 
 
-def _answers(session: Session, pictures: Sequence[_Picture], what: str, progress: Progress) -> list[Answer]:
+def _answers(session: Session, pictures: Sequence[Picture], what: str, progress: Progress) -> list[Answer]:
     answers: list[Answer] = []
     progress(what, 0, len(pictures))
     for picture in pictures:
@@ -459,7 +453,7 @@ class _Case:
 
     subject: _Subject
     reference: _Reference
-    pictures: Sequence[_Picture]
+    pictures: Sequence[Picture]
     tolerance: Tolerance
 
     def run(self, backend: str, target: Path | None, progress: Progress) -> Result:
@@ -513,35 +507,13 @@ class _Case:
         picture, card = self.pictures[parity.worst], self.subject.card
         sides = {self.reference.name.partition(",")[0]: self.reference.answers[parity.worst], backend: found}
         caption = f"{self.subject.path.name} on {backend}: {picture.source}, IoU {parity.mask_iou_worst:.4f}"
-        _write_png(target, draw_sides(picture.image, sides, card, caption))
+        write_png(target, draw_sides(picture.image, sides, card, caption))
 
 
-def _read_frames(source: str | None, cards: Sequence[tuple[Path, ModelCard]], most: int) -> list[_Picture]:
+def _read_frames(source: str | None, cards: Sequence[tuple[Path, ModelCard]], most: int) -> list[Picture]:
     """Read frames, or make some of noise, that all files take."""
     order, size = _common_input(cards)
-    if source is None:
-        return _noise(cards, size, min(most, _NOISE))
-    from lrp_edge.runtime.sources import Images, open_source
-
-    opened = open_source(source, order)
-    count = opened.length or most
-    wanted = [index * count // min(count, most) for index in range(min(count, most))]
-    if isinstance(opened, Images):  # so that no other is decoded
-        opened, wanted = Images([opened.files[index] for index in wanted], order), list(range(len(wanted)))
-    pictures = []
-    for frame in opened:
-        if frame.index > wanted[-1]:
-            break
-        if frame.image is None:
-            raise LrpEdgeError(f"{frame.error}; mend it, or leave it out")
-        if size is not None and frame.image.shape[:2] != size:
-            found, taken = ("x".join(map(str, pair)) for pair in (frame.image.shape[:2], size))
-            raise LrpEdgeError(f"{frame.source} is {found}; this model takes {taken} only: give frames of that size")
-        if frame.index in wanted:
-            pictures.append(_Picture(frame.source, frame.image))
-    if not pictures:
-        raise LrpEdgeError(f"{source} has no frames; give another image, folder, glob or video")
-    return pictures
+    return _noise(cards, size, min(most, _NOISE)) if source is None else read_pictures(source, order, size, most)
 
 
 def _common_input(cards: Sequence[tuple[Path, ModelCard]]) -> tuple[str, tuple[int, int] | None]:
@@ -557,12 +529,12 @@ def _common_input(cards: Sequence[tuple[Path, ModelCard]]) -> tuple[str, tuple[i
     return order, next(iter(sizes.values()), None)
 
 
-def _noise(cards: Sequence[tuple[Path, ModelCard]], size: tuple[int, int] | None, count: int) -> list[_Picture]:
+def _noise(cards: Sequence[tuple[Path, ModelCard]], size: tuple[int, int] | None, count: int) -> list[Picture]:
     spec = cards[0][1].input
     profiles = [card.profile["opt"][1:] for _, card in cards if card.profile]
     height, width = size or (profiles[0] if profiles else spec.resize or _USUAL)
     frames = random_frames((int(height), int(width)), spec.channels, count)
-    return [_Picture(f"noise#{index}", frame) for index, frame in enumerate(frames)]
+    return [Picture(f"noise#{index}", frame) for index, frame in enumerate(frames)]
 
 
 def _notes(
@@ -599,64 +571,3 @@ def _finite(figures: dict[str, Any]) -> dict[str, Any]:
     """Put None in place of NaN and infinity, which JSON does not have."""
     odd = {key for key, value in figures.items() if isinstance(value, float) and not math.isfinite(value)}
     return {key: None if key in odd else value for key, value in figures.items()}
-
-
-_STRIP, _LEAST_SIDE = 28, 320
-
-
-def draw_sides(frame: UInt8, sides: Mapping[str, Answer], card: ModelCard, caption: str) -> UInt8:
-    """Draw a frame, and each side's overlay and relevance beside it.
-
-    Parameters
-    ----------
-    frame : uint8 [H, W, C]
-        In the card's channel order.
-    sides : mapping of str to Answer
-        What each side says of it, by its name.
-    card : ModelCard
-        Classes and channel order.
-    caption : str
-        A line below.
-
-    Returns
-    -------
-    uint8 [H', W', 3]
-        BGR. Small frames are enlarged by a whole factor; each panel has two strips on top of it.
-    """
-    from lrp_edge.runtime.overlay import draw_overlay, draw_relevance, to_bgr
-    from lrp_edge.runtime.segmentation import Segmentation
-
-    factor = max(1, -(-_LEAST_SIDE // max(frame.shape[:2])))
-    width = frame.shape[1] * factor
-
-    def panel(title: str, image: UInt8) -> UInt8:
-        grown = image.repeat(factor, 0).repeat(factor, 1)
-        return np.vstack([_strip(title, width), _strip("", width), grown])
-
-    overlays, maps = [], []
-    for name, (scores, label, mask, relevance) in sides.items():
-        index, shown = int(label), np.nan_to_num(np.asarray(relevance, np.float32))
-        defect = index in card.defect_indices
-        found = Segmentation(index, card.classes[index], defect, np.nan_to_num(scores), mask, shown, 0.0)
-        overlays.append(np.vstack([_strip(name, width), draw_overlay(frame, found, card.input.order)]))
-        maps.append(panel(f"relevance, {name}", draw_relevance(found)))
-    row = np.hstack([panel("frame", to_bgr(frame, card.input.order)), *overlays, *maps])
-    return np.vstack([row, _strip(caption, row.shape[1])])
-
-
-def _strip(text: str, width: int) -> UInt8:
-    """Return a white strip with a line of text, made small enough to fit."""
-    import cv2
-
-    strip = np.full((_STRIP, width, 3), 255, np.uint8)
-    length = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
-    scale = min(0.5, 0.5 * max(1, width - 16) / max(1, length))
-    cv2.putText(strip, text, (8, 19), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
-    return strip
-
-
-def _write_png(path: Path, image: UInt8) -> None:
-    import cv2
-
-    with whole(path) as partial:
-        partial.write_bytes(cv2.imencode(".png", image)[1].tobytes())

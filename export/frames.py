@@ -1,0 +1,75 @@
+"""Real frames for a proof or a calibration, spread evenly over where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lrp_edge.card import ModelCard
+from lrp_edge.errors import LrpEdgeError, needs_extra
+
+with needs_extra("cpu"):
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lrp_edge.runtime.sources import Images, open_source
+
+UInt8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A frame, uint8 [H, W, C], and where it is from."""
+
+    source: str
+    image: UInt8
+
+
+def read_frames(source: str, card: ModelCard, most: int | None = None) -> list[UInt8]:
+    """Read frames in a card's channel order; parameters and errors as :func:`read_pictures`."""
+    return [picture.image for picture in read_pictures(source, card.input.order, card.input.size, most)]
+
+
+def read_pictures(
+    source: str, order: str, size: tuple[int, int] | None = None, most: int | None = None
+) -> list[Picture]:
+    """Read frames of an image, folder, glob or video.
+
+    Parameters
+    ----------
+    source : str
+        Where they are.
+    order : {"BGR", "RGB", "GRAY"}
+        Channel order that they are to have.
+    size : (height, width), optional
+        Size that they have to have.
+    most : int, optional
+        Take so many, evenly from the whole source.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the source cannot be opened, a frame cannot be read, or has another size.
+    """
+    opened = open_source(source, order)
+    length = opened.length
+    if most is not None and length is not None and length > most:
+        wanted = [index * length // most for index in range(most)]
+        if isinstance(opened, Images):  # so that no other is decoded
+            opened = Images([opened.files[index] for index in wanted], order)
+            wanted = list(range(most))
+    else:
+        wanted = list(range(most if length is None and most else length or 0))
+    pictures = []
+    for frame in opened:
+        if wanted and frame.index > wanted[-1]:
+            break
+        if frame.image is None:
+            raise LrpEdgeError(f"{frame.error}; mend it, or leave it out")
+        if size is not None and frame.image.shape[:2] != size:
+            found, taken = ("x".join(map(str, pair)) for pair in (frame.image.shape[:2], size))
+            raise LrpEdgeError(f"{frame.source} is {found}; this model takes {taken} only: give frames of that size")
+        if not wanted or frame.index in wanted:
+            pictures.append(Picture(frame.source, frame.image))
+    if not pictures:
+        raise LrpEdgeError(f"{source} has no frames; give another image, folder, glob or video")
+    return pictures
