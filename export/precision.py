@@ -262,7 +262,7 @@ def _halves(proto: onnx.ModelProto, precision: str) -> set[int]:
         if index in classifier:
             joins = follows and node.op_type in _MOVES | _TAME and index not in products.deciding
         else:
-            joins = follows and node.op_type in _MOVES | {"Equal"} and index in needed - carried
+            joins = follows and node.op_type in _MOVES | {"Equal", "Max"} and index in needed - carried
         if index in work or joins:
             found.add(index)
             narrow.update(name for name in node.output if types.get(name) == TensorProto.FLOAT)

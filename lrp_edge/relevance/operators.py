@@ -322,7 +322,7 @@ def max_pool(layer: Layer, rule: Rule) -> Step:
     def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
         if isinstance(rule, Proportional):
             return [proportional(inputs[0], relevance, windows, rule.stabilizer)]
-        return [winner_takes_all(inputs[0], output, relevance, windows, layer.sums_channels)]
+        return [winner_takes_all(inputs[0], relevance, windows, layer.sums_channels)]
 
     return step
 

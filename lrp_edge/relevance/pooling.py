@@ -43,17 +43,20 @@ def _windows_along(size: int, windows: Windows, axis: int, ceil_mode: bool) -> i
     return count - 1 if ceil_mode and (count - 1) * stride >= size + padding else count
 
 
-def winner_takes_all(x: Tensor, y: Tensor, relevance: Tensor, windows: Windows, sum_channels: bool = False) -> Tensor:
+def winner_takes_all(x: Tensor, relevance: Tensor, windows: Windows, sum_channels: bool = False) -> Tensor:
     """Give each maximum's relevance to the first element of its window, by rows, that attains it.
+
+    The maximum is taken anew from the elements that it is compared with: a backend may keep the pooling's own output at
+    another precision than its input, and then no element would attain it.
 
     Parameters
     ----------
     x : Tensor, float [N, C, H, W]
         Input of the pooling.
-    y, relevance : Tensor, float [N, C, h, w]
-        Its output, and the relevance of that.
+    relevance : Tensor, float [N, C, h, w]
+        Relevance of its output.
     windows : Windows
-        Geometry; ceil mode shows in the size of `y`.
+        Geometry; ceil mode shows in the size of `relevance`.
     sum_channels : bool
         Return the sum over channels, which is far cheaper to assemble.
 
@@ -64,8 +67,10 @@ def winner_takes_all(x: Tensor, y: Tensor, relevance: Tensor, windows: Windows, 
     """
     shares = []
     taken: Tensor | None = None
-    for element in _elements(x, y.shape[-2:], windows):
-        attains = element == y
+    elements = _elements(x, relevance.shape[-2:], windows)
+    greatest = functools.reduce(torch.maximum, elements)
+    for element in elements:
+        attains = element == greatest
         wins = attains if taken is None else attains & ~taken
         taken = attains if taken is None else taken | attains
         share = wins.to(relevance.dtype) * relevance
