@@ -96,7 +96,7 @@ def test_a_fixed_size_is_not_to_be_had_otherwise(tmp_path: Path) -> None:
 def test_a_terminal_shows_progress_and_ctrl_c_ends_it(model: Path) -> None:
     import pty
 
-    save(contract_graph(small_card(), depth=200), model)
+    save(contract_graph(small_card(), depth=800), model)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "lrp_edge", "compile", str(model), "--no-cache"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"})
