@@ -317,7 +317,7 @@ def scale(layer: Layer, rule: Rule) -> Step:
 @register(aten.max_pool2d.default, kind=Kind.MAX_POOL, nonnegative=inherited)
 def max_pool(layer: Layer, rule: Rule) -> Step:
     expect(layer, rule, WinnerTakesAll, Proportional)
-    windows = _windows(*layer.node.args[1:5])
+    windows = _windows(*layer.node.args[1:5])._replace(ceil=bool(layer.argument(5, False)))
 
     def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
         if isinstance(rule, Proportional):

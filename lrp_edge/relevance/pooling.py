@@ -16,16 +16,17 @@ from lrp_edge.relevance.affine import Pair, scatter_windows, spread_kernel
 
 
 class Windows(NamedTuple):
-    """Geometry of a 2-D pooling layer, each as (rows, columns)."""
+    """Geometry of a 2-D pooling layer, each as (rows, columns); in ceil mode the last windows may reach outside."""
 
     kernel: Pair
     stride: Pair
     padding: Pair
     dilation: Pair = (1, 1)
+    ceil: bool = False
 
     @property
     def tiles(self) -> bool:
-        """Whether windows neither overlap nor reach outside."""
+        """Whether windows do not overlap, and start at the border."""
         return self.kernel == self.stride and self.padding == (0, 0) and self.dilation == (1, 1)
 
 
@@ -99,13 +100,13 @@ def spread_windows(s: Tensor, like: Tensor, windows: Windows) -> Tensor:
 
 def _elements(x: Tensor, size: Sequence[int], windows: Windows) -> list[Tensor]:
     """Return for each place in a window, by rows, the tensor [N, C, h, w] of all windows' elements there."""
-    kernel, stride, padding, dilation = windows
+    kernel, stride, padding, dilation, _ = windows
     height, width = size
     last_row, last_column = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1
     # What lies outside must lose to every element, and win nothing where all are at the least value.
     bottom = last_row + dilation[0] * (kernel[0] - 1) - x.shape[-2] - padding[0]
     right = last_column + dilation[1] * (kernel[1] - 1) - x.shape[-1] - padding[1]
-    if not windows.tiles:
+    if not windows.tiles or windows.ceil:
         x = F.pad(x, (padding[1], right, padding[0], bottom), value=torch.finfo(x.dtype).min)
     places = itertools.product(range(kernel[0]), range(kernel[1]))
     return [
@@ -132,7 +133,7 @@ def _assemble(shares: list[Tensor], x: Tensor, windows: Windows) -> Tensor:
 
 def _by_channel(s: Tensor, weight: Tensor, like: Tensor, windows: Windows) -> Tensor:
     """Scatter s [N, C, places, h, w] with weight [places, 1, kh, kw], each channel for itself."""
-    _, stride, padding, dilation = windows
+    _, stride, padding, dilation, _ = windows
     scattered = scatter_windows(s.flatten(0, 1), spread_kernel(weight, dilation), stride, padding, 1, like)
     return scattered.reshape(-1, s.shape[1], *like.shape[2:])
 

@@ -183,12 +183,20 @@ def test_segmentation_relevance_is_nonnegative_for_a_positive_logit():
     assert set(COMPOSITES) >= {"Segmentation", "EpsilonGammaBox"}
 
 
-@pytest.mark.parametrize("windows", [Windows((2, 2), (2, 2), (0, 0)), Windows((3, 3), (2, 2), (1, 1))])
+@pytest.mark.parametrize(
+    "windows",
+    [
+        Windows((2, 2), (2, 2), (0, 0)),
+        Windows((2, 2), (2, 2), (0, 0), ceil=True),
+        Windows((5, 3), (5, 3), (0, 0), ceil=True),
+        Windows((3, 3), (2, 2), (1, 1)),
+    ],
+)
 def test_max_pooling_against_autograd_and_a_loop(windows):
     torch.manual_seed(0)
     # Few distinct values make many ties.
     x = torch.randint(0, 4, (2, 3, 9, 8)).double().requires_grad_()
-    y = F.max_pool2d(x, windows.kernel, windows.stride, windows.padding)
+    y = F.max_pool2d(x, windows.kernel, windows.stride, windows.padding, ceil_mode=windows.ceil)
     relevance = torch.rand_like(y)
     (expected,) = torch.autograd.grad(y, x, relevance)
     x = x.detach()
