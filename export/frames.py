@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.export.parity import random_frames
 
 with needs_extra("cpu"):
     import numpy as np
@@ -14,6 +17,9 @@ with needs_extra("cpu"):
     from lrp_edge.runtime.sources import Images, open_source
 
 UInt8 = NDArray[np.uint8]
+#: Height and width of a frame where nothing says another.
+USUAL = (224, 224)
+_NOISE = 8
 
 
 @dataclass(frozen=True)
@@ -73,3 +79,45 @@ def read_pictures(
     if not pictures:
         raise LrpEdgeError(f"{source} has no frames; give another image, folder, glob or video")
     return pictures
+
+
+def common_pictures(source: str | None, cards: Sequence[tuple[Path, ModelCard]], most: int) -> list[Picture]:
+    """Read frames that several files take, or make some of noise where there is no source.
+
+    Parameters
+    ----------
+    source : str or None
+        As for :func:`read_pictures`.
+    cards : sequence of (path, card)
+        The files and their cards.
+    most : int
+        As for :func:`read_pictures`.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the files do not take the same frames, or as :func:`read_pictures`.
+    """
+    order, size = _common_input(cards)
+    return _noise(cards, size, min(most, _NOISE)) if source is None else read_pictures(source, order, size, most)
+
+
+def _common_input(cards: Sequence[tuple[Path, ModelCard]]) -> tuple[str, tuple[int, int] | None]:
+    """Return channel order and size of the frames; None is any size."""
+    first, card = cards[0]
+    order, sizes = card.input.order, {path: other.input.size for path, other in cards if other.input.size}
+    for path, other in cards:
+        if other.input.order != order:
+            raise LrpEdgeError(f"{first} takes {order} frames, and {path} {other.input.order}; verify them one by one")
+    if len(set(sizes.values())) > 1:
+        said = ", ".join(f"{path} {size[0]}x{size[1]}" for path, size in sizes.items())
+        raise LrpEdgeError(f"the files take frames of several sizes ({said}); verify them one by one")
+    return order, next(iter(sizes.values()), None)
+
+
+def _noise(cards: Sequence[tuple[Path, ModelCard]], size: tuple[int, int] | None, count: int) -> list[Picture]:
+    spec = cards[0][1].input
+    profiles = [card.profile["opt"][1:] for _, card in cards if card.profile]
+    height, width = size or (profiles[0] if profiles else spec.resize or USUAL)
+    frames = random_frames((int(height), int(width)), spec.channels, count)
+    return [Picture(f"noise#{index}", frame) for index, frame in enumerate(frames)]

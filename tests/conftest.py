@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -21,3 +22,10 @@ with contextlib.redirect_stderr(sys.__stderr__), contextlib.suppress(ModuleNotFo
 def _engine_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep engines out of the user's own cache; subprocesses inherit it."""
     os.environ["LRP_EDGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder in which this test alone keeps engines."""
+    monkeypatch.setenv("LRP_EDGE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lrp_edge.card import METADATA_KEY, InputSpec, ModelCard
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime.engines import open_engine
 
 Node = onnx.NodeProto
 
@@ -103,3 +106,12 @@ def save(model: onnx.ModelProto, path: Path) -> Path:
     """Write a graph."""
     onnx.save(model, path)
     return path
+
+
+def why_it_cannot_run(engine: Path) -> str:
+    """Return why an engine cannot be opened on a machine without a GPU; skips the test where there is one."""
+    try:
+        open_engine(engine).close()
+    except LrpEdgeError as error:
+        return str(error)
+    pytest.skip("a GPU runs it")

@@ -1,28 +1,13 @@
 """What a user gets wrong: one line on stderr, exit status 1, nothing written."""
 
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
+from command import assert_refused, lrp_edge
 
 CARD_OPTIONS = ("--classes", "ok,scratch", "--order", "GRAY", "--network-order", "GRAY")
-
-
-def lrp_edge(*arguments, cwd):
-    command = [sys.executable, "-c", "from lrp_edge.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-
-
-def assert_refused(result, *words):
-    assert result.returncode == 1, result.stderr
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert result.stderr.startswith("lrp-edge: ")
-    for word in words:
-        assert word in result.stderr
 
 
 @pytest.fixture

@@ -10,20 +10,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import assert_refused, lrp_edge
 from engine_graphs import contract_graph, save, small_card
 from typer.testing import CliRunner, Result
 
 from lrp_edge.cli import app
 
 trt = pytest.importorskip("tensorrt_rtx")
+pytestmark = pytest.mark.usefixtures("cache")
 
 SIZES = ("--smallest", "32x32", "--usual", "48x64", "--largest", "64x96")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LRP_EDGE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -33,11 +29,6 @@ def model(tmp_path: Path) -> Path:
 
 def compiled(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["compile", *map(str, arguments)])
-
-
-def lrp_edge(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lrp_edge", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_it_prints_file_size_time_and_the_next_command(model: Path, tmp_path: Path) -> None:
@@ -69,12 +60,7 @@ def test_it_prints_file_size_time_and_the_next_command(model: Path, tmp_path: Pa
     ],
 )
 def test_a_mistake_is_one_line(arguments: tuple[str, ...], words: tuple[str, ...], model: Path) -> None:
-    done = lrp_edge("compile", model, *arguments)
-    assert done.returncode == 1
-    assert done.stderr.startswith("lrp-edge: ")
-    assert done.stderr.count("\n") == 1, done.stderr
-    for word in words:
-        assert word in done.stderr
+    assert_refused(lrp_edge("compile", model, *arguments), *words)
     assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
 
 

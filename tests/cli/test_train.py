@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command import assert_refused, lrp_edge
 from images import write_folder
 from typer import Typer
 from typer.testing import CliRunner
@@ -89,10 +88,4 @@ def test_a_truncated_file_is_one_line_on_stderr_and_exit_status_1(tmp_path: Path
     write_folder(tmp_path / "data", {"ok": 3, "hole": 3})
     bad = tmp_path / "data" / "hole" / "001.png"
     bad.write_bytes(bad.read_bytes()[:100])
-    command = [sys.executable, "-c", "from lrp_edge.cli import main; main()", "train", str(tmp_path / "data")]
-    done = subprocess.run(
-        [*command, "-o", str(tmp_path / "run"), *OPTIONS], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert str(bad) in done.stderr
+    assert_refused(lrp_edge("train", tmp_path / "data", "-o", tmp_path / "run", *OPTIONS), str(bad))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
 import pytest
+from command import assert_refused, lrp_edge
+from engine_graphs import contract_graph, save, small_card, why_it_cannot_run
 from onnx import numpy_helper
 from runtime_graphs import LIMIT, brightness_card, brightness_graph, expected
 from typer.testing import CliRunner, Result
 
 from lrp_edge.cli import app
-from lrp_edge.errors import LrpEdgeError
 
 
 def write(path: Path, limit: float = LIMIT, shift: float = 0.0) -> Path:
@@ -133,19 +132,11 @@ def test_without_frames_noise_is_warned_of(model: Path, tmp_path: Path) -> None:
 
 def test_what_nothing_could_run_is_not_verified(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
-    from engine_graphs import contract_graph, save, small_card
-
     from lrp_edge.export import to_engine
-    from lrp_edge.runtime.engines import open_engine
 
     source = save(contract_graph(small_card((48, 64))), tmp_path / "small.onnx")
     engine = to_engine(source, gpus=("sm86",), batch=(1, 1, 1))
-    try:
-        open_engine(engine).close()
-    except LrpEdgeError as error:
-        reason = str(error)
-    else:
-        pytest.skip("a GPU runs it")
+    reason = why_it_cannot_run(engine)
     done = verify(engine, "--against", source, "--most", 1, "--json", tmp_path / "out.json")
     assert done.exit_code == 1
     assert f"not run on rtx: {engine}: {reason}" in done.stdout
@@ -168,11 +159,5 @@ def test_what_nothing_could_run_is_not_verified(model: Path, tmp_path: Path) -> 
     ],
 )
 def test_a_mistake_is_one_line(model: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "lrp_edge", "verify", model.name, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=model.parent)
-    assert done.returncode == 1
-    assert done.stderr.startswith("lrp-edge: ")
-    assert done.stderr.count("\n") == 1, done.stderr
-    for word in words:
-        assert word in done.stderr
+    assert_refused(lrp_edge("verify", model.name, *arguments, cwd=model.parent), *words)
     assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]

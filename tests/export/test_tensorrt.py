@@ -25,15 +25,10 @@ from lrp_edge.export.engine_cache import EngineCache, cache_limit
 from lrp_edge.export.engine_profile import profile_for
 
 trt = pytest.importorskip("tensorrt_rtx")
+pytestmark = pytest.mark.usefixtures("cache")
 
 ANY_SIZE, FIXED = small_card(), small_card((48, 64), 1)
 SHAPES = {"smallest": (32, 32), "usual": (48, 64), "largest": (64, 96)}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LRP_EDGE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

@@ -1,0 +1,175 @@
+"""What files are compared with: their origin in float64, or another file, with its answers to the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lrp_edge.card import ModelCard
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.export.deployable import Deployable
+from lrp_edge.export.frames import USUAL, Picture
+from lrp_edge.export.parity import Answer, Session, TorchSession, run_frames
+from lrp_edge.export.reading import card_of
+from lrp_edge.export.sources import load_model, sha256
+from lrp_edge.runtime.engines import Engine, open_engine
+from lrp_edge.runtime.engines.engine_file import EngineFile
+
+#: Called with what is run, the frames done and all of them.
+Progress = Callable[[str, int, int], None]
+
+_FOR_ONNX = ("types", "cpu", "openvino", "cuda", "tensorrt", "nv_tensorrt_rtx")
+_WAYS = "a checkpoint, module:factory or an .onnx file in fp32"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A file that is to be verified."""
+
+    path: Path
+    card: ModelCard
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path) -> Subject:
+        if path.suffix not in (".onnx", ".engine"):
+            raise LrpEdgeError(f"{path}: expected an .onnx file of lrp-edge export or an .engine of lrp-edge compile")
+        card = card_of(path) if path.suffix == ".onnx" else EngineFile.read(path).card
+        return cls(path, card, sha256(path))
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        return _FOR_ONNX if self.path.suffix == ".onnx" else (str(self.card.engine["product"]),)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a file must answer.
+
+    Attributes
+    ----------
+    name : str
+        What computed it.
+    answers : list of Answer
+        Of each frame.
+    gate : bool
+        Whether it leaves relevance out where no defect is decided.
+    sha256 : str
+        Of the file, where it is one that ONNX Runtime ran.
+    """
+
+    name: str
+    answers: list[Answer]
+    gate: bool = False
+    sha256: str = ""
+
+
+class References:
+    """References by what they depend on: files of one model and card, whatever their precision, share one."""
+
+    def __init__(self, against: str | Path | None, weights: str | Path | None, progress: Progress) -> None:
+        if weights is not None and against is None:
+            raise LrpEdgeError("weights are for a module:factory; give that with --against")
+        self._against, self._weights, self._progress = against, weights, progress
+        self._kept: dict[tuple[str, str], Reference] = {}
+
+    @property
+    def _file(self) -> Path | None:
+        """The exported file to compare with, if it is one."""
+        return Path(self._against) if self._against is not None and Path(self._against).suffix == ".onnx" else None
+
+    def origin(self, subject: Subject) -> str:
+        """Return the source of a file's reference."""
+        if self._against is None:
+            return str(_recorded(subject))
+        source = str(self._against)
+        if ":" not in source and not Path(source).is_file():
+            raise LrpEdgeError(f"no file at {source} to compare with; expected {_WAYS}")
+        return source
+
+    def cards(self, subjects: Sequence[Subject]) -> list[tuple[Path, ModelCard]]:
+        """Return the cards of all files that are run on the frames."""
+        cards = [(subject.path, subject.card) for subject in subjects]
+        if self._file is None:
+            return cards
+        card = card_of(self._file)
+        if card.precision != "fp32":
+            raise LrpEdgeError(f"{self._file} is {card.precision}; expected a file in fp32 to compare with")
+        for path, other in cards:
+            if other.classes != card.classes:
+                raise LrpEdgeError(
+                    f"{path} has the classes {', '.join(other.classes)}, and {self._file} {', '.join(card.classes)}; "
+                    "expected files of one model"
+                )
+        return [*cards, (self._file, card)]
+
+    def open(self, subject: Subject, origin: str, pictures: Sequence[Picture]) -> Reference:
+        """Return the reference's answers to all frames."""
+        if self._file is not None:
+            return self._once((origin, ""), lambda: self._of_file(Path(origin), pictures))
+        card = subject.card.replace(precision="fp32", gate=False, profile={}, engine={}, provenance={}, parity={})
+        return self._once((origin, card.to_json()), lambda: self._of_model(subject.path, card, origin, pictures))
+
+    def _once(self, key: tuple[str, str], make: Callable[[], Reference]) -> Reference:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def _of_file(self, file: Path, pictures: Sequence[Picture]) -> Reference:
+        name = f"ONNX Runtime float32, {file.name}"
+        with open_engine(file, "cpu") as engine:
+            answers = answers_of(EngineSession(engine), pictures, name, self._progress)
+            return Reference(name, answers, engine.card.gate, sha256(file))
+
+    def _of_model(self, path: Path, card: ModelCard, origin: str, pictures: Sequence[Picture]) -> Reference:
+        network, _, known = load_model(origin, self._weights)
+        deployable = Deployable(network, card, card.input.size or card.input.resize or USUAL).eval()
+        if deployable.unrolled.classes != len(card.classes):
+            raise LrpEdgeError(
+                f"{origin} has {deployable.unrolled.classes} outputs, and {path} the classes "
+                f"{', '.join(card.classes)}; expected what the file was exported from"
+            )
+        name = f"PyTorch float64, {' '.join(str(known[key]) for key in ('model', 'checkpoint') if key in known)}"
+        return Reference(name, answers_of(TorchSession(deployable), pictures, name, self._progress))
+
+
+def _recorded(subject: Subject) -> Path:
+    """Find the checkpoint that a file was exported from, by name and SHA-256."""
+    path, known = subject.path, subject.card.provenance
+    ways = f"--against with {_WAYS}"
+    if "model" in known or "checkpoint" not in known:
+        made = f"was exported from {known['model']}" if "model" in known else "names no checkpoint"
+        raise LrpEdgeError(f"{path} {made}, and no file can prove itself; say what to compare it with: {ways}")
+    name = Path(str(known["checkpoint"]))
+    found = [place for place in (path.parent / name.name, name) if place.is_file()]
+    if not found:
+        raise LrpEdgeError(f"{path} was exported from {name}, which is not beside it; say where it is: {ways}")
+    same = [place for place in found if sha256(place) == known.get("sha256")]
+    if not same:
+        raise LrpEdgeError(
+            f"{found[0]} is not the checkpoint that {path} was exported from: its SHA-256 is {sha256(found[0])[:12]}…, "
+            f"the card's {str(known.get('sha256'))[:12]}…; say what to compare it with: {ways}"
+        )
+    return same[0]
+
+
+class EngineSession:
+    """An engine behind the call of ONNX Runtime's sessions; a frame is repeated where fewer are not taken."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._least = int(engine.card.profile["min"][0]) if engine.card.profile else 1
+
+    def run(self, names: list[str] | None, feeds: dict[str, Any]) -> list[Any]:
+        return list(self._engine.run(feeds["image"].repeat(self._least, 0)))
+
+
+def answers_of(session: Session, pictures: Sequence[Picture], what: str, progress: Progress) -> list[Answer]:
+    answers: list[Answer] = []
+    progress(what, 0, len(pictures))
+    for picture in pictures:
+        answers += run_frames(session, [picture.image])
+        progress(what, len(answers), len(pictures))
+    return answers
