@@ -91,11 +91,12 @@ def _print(result: Evaluation) -> None:
         classes.add_row(name, f"{result.recall[name]:.2f}", *map(str, row))
     console.print(classes)
     if result.pixels:
-        head = [name.replace("_", " ") for name in asdict(next(iter(result.pixels.values())))]
-        pixels = Table("", *head, title="masks against pixel truth")
-        for name, part in result.pixels.items():
-            images, *values = asdict(part).values()
-            pixels.add_row(name, str(images), *(f"{value:.3f}" for value in values))
+        parts = {name: asdict(part) for name, part in result.pixels.items()}
+        pixels = Table("", *parts, title="masks against pixel truth")
+        for figure in next(iter(parts.values())):
+            values = [part[figure] for part in parts.values()]
+            said = [str(value) if isinstance(value, int) else f"{value:.3f}" for value in values]
+            pixels.add_row(figure.replace("_", " "), *said)
         console.print(pixels)
         console.print(
             "severity, rank correlation of truth and mask: "
