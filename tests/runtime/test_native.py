@@ -1,23 +1,15 @@
-"""Engines of TensorRT and TensorRT-RTX on a GPU that is none: memory, streams and graphs in NumPy, run late.
-
-Work that is put on a stream is done when the stream is waited for, as on a GPU, so an engine that reads too early or
-gives a buffer away too soon answers wrongly here too. Everything allocated is counted.
-"""
+"""Engines of TensorRT and TensorRT-RTX on a simulated GPU: right answers, order of work, nothing leaked."""
 
 from __future__ import annotations
 
-import ctypes
-import enum
-import hashlib
-import itertools
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from runtime_graphs import brightness_card, expected
+from runtime_graphs import expected
+from simulated_cuda import CAPTURE_FAILED, NO_DEVICE, OUT_OF_MEMORY, Gpu, SimulatedCudart
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime import Segmenter
@@ -26,254 +18,10 @@ from lrp_edge.runtime.engines import native
 from lrp_edge.runtime.engines.cuda import Cuda, CudaError
 from lrp_edge.runtime.engines.native import NativeEngine
 
-TYPES = {"image": np.uint8, "scores": np.float32, "label": np.int32, "mask": np.uint8, "relevance": np.float32}
-OK, OUT_OF_MEMORY, CAPTURE_FAILED, NO_DEVICE = 0, 2, 901, 100
-NAMES = {2: b"cudaErrorMemoryAllocation", 901: b"cudaErrorStreamCaptureInvalidated", 100: b"cudaErrorNoDevice"}
-
-
-class FakeCudart:
-    """As much of CUDA's runtime as is used, one call after the other on the CPU."""
-
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="in", cudaMemcpyDeviceToHost="out")  # noqa: N815
-    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal="local")  # noqa: N815
-    cudaDeviceAttr = SimpleNamespace(  # noqa: N815
-        cudaDevAttrComputeCapabilityMajor=0, cudaDevAttrComputeCapabilityMinor=1
-    )
-
-    def __init__(self) -> None:
-        self.live: dict[int, Any] = {}
-        self.queues: dict[int, list[Callable[[], None]]] = {}
-        self.recording: dict[int, list[Callable[[], None]] | None] = {}
-        self.handles = itertools.count(1)
-        self.calls: list[str] = []
-        self.fail: dict[str, tuple[int, int]] = {}  # call: (how many go well before, code)
-        self.devices, self.capability = 1, (8, 6)
-
-    def __getattribute__(self, name: str) -> Any:
-        value = object.__getattribute__(self, name)
-        if not name.startswith("cuda") or not callable(value) or name.startswith("cudaGetError"):
-            return value
-        self.calls.append(name)
-        left, code = self.fail.get(name, (0, OK))
-        if name in self.fail:
-            self.fail[name] = (left - 1, code)
-        return value if left > 0 or code == OK else lambda *arguments: (code, None)
-
-    def new(self, thing: Any) -> tuple[int, int]:
-        handle = next(self.handles)
-        self.live[handle] = thing
-        return OK, handle
-
-    def allocate(self, size: int) -> tuple[int, int]:
-        block = (ctypes.c_uint8 * size)(*itertools.repeat(0xAA, size))
-        self.live[ctypes.addressof(block)] = block
-        return OK, ctypes.addressof(block)
-
-    def release(self, handle: int) -> tuple[int]:
-        del self.live[handle]
-        return (OK,)
-
-    cudaMalloc = cudaMallocHost = allocate  # noqa: N815
-    cudaFree = cudaFreeHost = cudaEventDestroy = cudaGraphDestroy = cudaGraphExecDestroy = release  # noqa: N815
-
-    def put(self, stream: int, work: Callable[[], None]) -> None:
-        recorded = self.recording.get(stream)
-        (self.queues[stream] if recorded is None else recorded).append(work)
-
-    def cudaGetErrorName(self, code: int) -> tuple[int, bytes]:  # noqa: N802
-        return OK, NAMES[code]
-
-    def cudaGetErrorString(self, code: int) -> tuple[int, bytes]:  # noqa: N802
-        return OK, b"in words"
-
-    def cudaGetLastError(self) -> tuple[int]:  # noqa: N802
-        return (OK,)
-
-    def cudaGetDeviceCount(self) -> tuple[int, int]:  # noqa: N802
-        return OK, self.devices
-
-    def cudaDeviceGetAttribute(self, attribute: int, device: int) -> tuple[int, int]:  # noqa: N802
-        return OK, self.capability[attribute]
-
-    def cudaMemGetInfo(self) -> tuple[int, int, int]:  # noqa: N802
-        return OK, 2**30 - sum(ctypes.sizeof(block) for block in self.live.values() if block is not None), 2**31
-
-    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[int, int]:  # noqa: N802
-        assert flags == 1
-        code, handle = self.new(None)
-        self.queues[handle] = []
-        return code, handle
-
-    def cudaStreamDestroy(self, stream: int) -> tuple[int]:  # noqa: N802
-        assert not self.queues.pop(stream) or "cudaStreamSynchronize" in self.fail
-        return self.release(stream)
-
-    def cudaStreamSynchronize(self, stream: int) -> tuple[int]:  # noqa: N802
-        for work in self.queues[stream]:
-            work()
-        self.queues[stream].clear()
-        return (OK,)
-
-    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: str, stream: int) -> tuple[int]:  # noqa: N802
-        assert {target, source} <= set(self.live)
-        assert size <= min(ctypes.sizeof(self.live[target]), ctypes.sizeof(self.live[source]))
-        self.put(stream, lambda: ctypes.memmove(target, source, size) and None)
-        return (OK,)
-
-    def cudaEventCreate(self) -> tuple[int, int]:  # noqa: N802
-        return self.new(None)
-
-    def cudaEventRecord(self, event: int, stream: int) -> tuple[int]:  # noqa: N802
-        assert event in self.live
-        assert stream in self.live
-        return (OK,)
-
-    def cudaEventElapsedTime(self, first: int, last: int) -> tuple[int, float]:  # noqa: N802
-        assert first < last
-        return OK, 0.25 * (last - first)
-
-    def cudaStreamBeginCapture(self, stream: int, mode: str) -> tuple[int]:  # noqa: N802
-        self.recording[stream] = []
-        return (OK,)
-
-    def cudaStreamEndCapture(self, stream: int) -> tuple[int, int | None]:  # noqa: N802
-        works = self.recording.pop(stream)
-        return (CAPTURE_FAILED, None) if works is None else self.new(self.play(works))
-
-    def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[int, int]:  # noqa: N802
-        return self.new(self.play(self.live[graph].works))
-
-    def cudaGraphLaunch(self, graph: int, stream: int) -> tuple[int]:  # noqa: N802
-        self.queues[stream].extend(self.live[graph].works)
-        return (OK,)
-
-    @staticmethod
-    def play(works: list[Callable[[], None]]) -> Any:
-        block = (ctypes.c_uint8 * 0)()
-        block.works = list(works)
-        return block
-
-
-class FakeContext:
-    """Runs the brightness graph on addresses."""
-
-    def __init__(self, cuda: FakeCudart, config: Any, capturable: bool) -> None:
-        self.cuda, self.config, self.capturable = cuda, config, capturable
-        self.addresses: dict[str, int] = {}
-        self.shape: tuple[int, ...] = ()
-
-    def set_tensor_address(self, name: str, address: int) -> bool:
-        self.addresses[name] = address
-        return name in TYPES
-
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self.shape = tuple(shape)
-        return name == "image"
-
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return {"scores": (self.shape[0], 2), "label": self.shape[:1]}.get(name, self.shape[:3])
-
-    def execute_async_v3(self, stream: int) -> bool:
-        if stream in self.cuda.recording and not self.capturable:
-            self.cuda.recording[stream] = None
-            return False
-        self.cuda.put(stream, lambda shape=self.shape: self.infer(shape))  # type: ignore[misc]
-        return True
-
-    def infer(self, shape: tuple[int, ...]) -> None:
-        frames = self.array("image", shape)
-        for index, frame in enumerate(frames):
-            answer = dict(zip(("scores", "label", "mask", "relevance"), expected(frame), strict=True))
-            for name in self.addresses.keys() & answer.keys():
-                self.array(name, self.get_tensor_shape(name))[index] = answer[name]
-
-    def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        count = int(np.prod(shape)) * np.dtype(TYPES[name]).itemsize
-        block = (ctypes.c_uint8 * count).from_address(self.addresses[name])
-        return np.frombuffer(block, TYPES[name]).reshape(shape)
-
-
-class FakeTrt:
-    """The module ``tensorrt`` or ``tensorrt_rtx``."""
-
-    class TensorIOMode(enum.Enum):
-        INPUT, OUTPUT = 1, 2
-
-    class CudaGraphStrategy(enum.Enum):
-        DISABLED, WHOLE_GRAPH_CAPTURE = 0, 1
-
-    class DynamicShapesKernelSpecializationStrategy(enum.Enum):
-        LAZY, EAGER, NONE = 0, 1, 2
-
-    class ILogger:
-        Severity = SimpleNamespace(ERROR=1)
-
-    def __init__(self, cuda: FakeCudart) -> None:
-        self.cuda, self.contexts, self.memory = cuda, [], 3 * 2**20
-        self.capturable, self.most_contexts, self.loads, self.types = True, 9, True, dict(TYPES)
-
-    @staticmethod
-    def nptype(kind: Any) -> Any:
-        return kind
-
-    def Runtime(self, logger: Any) -> Any:  # noqa: N802
-        def load(data: bytes) -> Any:
-            logger.log(1, "it is\nno engine")
-            return self.engine() if self.loads else None
-
-        return SimpleNamespace(deserialize_cuda_engine=load)
-
-    def engine(self) -> Any:
-        names = list(self.types)
-        modes = self.TensorIOMode
-        return SimpleNamespace(
-            num_io_tensors=len(names),
-            get_tensor_name=names.__getitem__,
-            get_tensor_mode=lambda name: modes.INPUT if name == "image" else modes.OUTPUT,
-            get_tensor_dtype=self.types.__getitem__,
-            device_memory_size_v2=self.memory,
-            create_runtime_config=SimpleNamespace,
-            create_execution_context=self.context,
-        )
-
-    def context(self, config: Any = None) -> Any:
-        if len(self.contexts) == self.most_contexts:
-            return None
-        self.contexts.append(FakeContext(self.cuda, config, self.capturable))
-        return self.contexts[-1]
-
-
-LARGEST = (3, 12, 10)
-
-
-class Bench:
-    """A fake GPU, and engines on it."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self.api = folder, FakeCudart()
-        self.trt = FakeTrt(self.api)
-        monkeypatch.setattr(native, "load_product", lambda file: self.trt)
-        monkeypatch.setattr(native, "load_cuda", lambda extra: Cuda(self.api))
-
-    def write(self, product: str = "tensorrt", gate: bool = False, smallest: tuple[int, ...] = (1, 2, 2)) -> Path:
-        path = self.folder / f"model.{product}.engine"
-        path.write_bytes(b"engine")
-        facts = {"product": product, "version": "1", "gpus": ["sm86"], "model": "model.onnx", "options": []}
-        card = brightness_card(max_batch=8).replace(
-            gate=gate,
-            engine={**facts, "engine_sha256": hashlib.sha256(b"engine").hexdigest()},
-            profile={"min": smallest, "opt": smallest, "max": LARGEST},
-        )
-        path.with_suffix(".json").write_text(card.to_json())
-        return path
-
-    def open(self, product: str = "tensorrt", in_flight: int = 2, gate: bool = False) -> NativeEngine:
-        return NativeEngine(self.write(product, gate), in_flight=in_flight)
-
 
 @pytest.fixture
-def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return Bench(tmp_path, monkeypatch)
+def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    return Gpu(tmp_path, monkeypatch)
 
 
 def frames_of(*shape: int, seed: int = 0) -> np.ndarray:
@@ -291,7 +39,7 @@ def assert_as_expected(found: Any, frames: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("product", ["rtx", "tensorrt"])
-def test_answers_are_numpys_for_any_shape_in_the_profile(gpu: Bench, product: str) -> None:
+def test_answers_are_numpys_for_any_shape_in_the_profile(gpu: Gpu, product: str) -> None:
     with gpu.open(product) as engine:
         assert (engine.name, engine.provider, engine.in_flight) == (product, product, 2)
         kept = []
@@ -304,7 +52,7 @@ def test_answers_are_numpys_for_any_shape_in_the_profile(gpu: Bench, product: st
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 3])
-def test_calls_in_flight_are_answered_in_any_order(gpu: Bench, in_flight: int) -> None:
+def test_calls_in_flight_are_answered_in_any_order(gpu: Gpu, in_flight: int) -> None:
     with gpu.open(in_flight=in_flight) as engine:
         batches = [frames_of(2, 4, 4, seed=seed) for seed in range(7)]
         reused = np.empty_like(batches[0])
@@ -317,7 +65,7 @@ def test_calls_in_flight_are_answered_in_any_order(gpu: Bench, in_flight: int) -
             assert_as_expected(wait(), batch)
 
 
-def test_work_overlaps(gpu: Bench) -> None:
+def test_work_overlaps(gpu: Gpu) -> None:
     """Nothing is waited for until the slots are taken."""
     with gpu.open(in_flight=2) as engine:
         gpu.api.calls.clear()
@@ -328,7 +76,7 @@ def test_work_overlaps(gpu: Bench) -> None:
         assert gpu.api.calls.count("cudaStreamSynchronize") == 1
 
 
-def test_buffers_are_allocated_once(gpu: Bench) -> None:
+def test_buffers_are_allocated_once(gpu: Gpu) -> None:
     with gpu.open() as engine:
         gpu.api.calls.clear()
         for shape in ((1, 2, 2), (3, 12, 10), (2, 7, 3)):
@@ -337,14 +85,14 @@ def test_buffers_are_allocated_once(gpu: Bench) -> None:
         assert engine.device_bytes > 0
 
 
-def counts(gpu: Bench, *names: str) -> list[int]:
+def counts(gpu: Gpu, *names: str) -> list[int]:
     return [gpu.api.calls.count(name) for name in names]
 
 
 GRAPHS = ("cudaStreamBeginCapture", "cudaGraphInstantiate", "cudaGraphLaunch", "cudaGraphExecDestroy")
 
 
-def test_tensorrt_replays_a_graph_while_the_shape_stays(gpu: Bench) -> None:
+def test_tensorrt_replays_a_graph_while_the_shape_stays(gpu: Gpu) -> None:
     with gpu.open(in_flight=1) as engine:
         for seed in range(5):
             assert_as_expected(engine.run(frames_of(2, 4, 4, seed=seed)), frames_of(2, 4, 4, seed=seed))
@@ -359,7 +107,7 @@ def test_tensorrt_replays_a_graph_while_the_shape_stays(gpu: Bench) -> None:
 
 
 @pytest.mark.parametrize(("product", "gate"), [("tensorrt", True), ("rtx", False), ("rtx", True)])
-def test_no_graph_of_a_gate_nor_by_hand_for_rtx(gpu: Bench, product: str, gate: bool) -> None:
+def test_no_graph_of_a_gate_nor_by_hand_for_rtx(gpu: Gpu, product: str, gate: bool) -> None:
     with gpu.open(product, 1, gate) as engine:
         for seed in range(4):
             assert_as_expected(engine.run(frames_of(2, 4, 4, seed=seed)), frames_of(2, 4, 4, seed=seed))
@@ -367,7 +115,7 @@ def test_no_graph_of_a_gate_nor_by_hand_for_rtx(gpu: Bench, product: str, gate: 
 
 
 @pytest.mark.parametrize("failing", ["context", "cudaStreamBeginCapture", "cudaGraphInstantiate"])
-def test_graph_that_cannot_be_recorded_is_not_tried_again(gpu: Bench, failing: str) -> None:
+def test_graph_that_cannot_be_recorded_is_not_tried_again(gpu: Gpu, failing: str) -> None:
     gpu.trt.capturable = failing != "context"
     if failing != "context":
         gpu.api.fail[failing] = (0, CAPTURE_FAILED)
@@ -387,7 +135,7 @@ def test_graph_that_cannot_be_recorded_is_not_tried_again(gpu: Bench, failing: s
     ],
 )
 def test_rtx_changes_no_kernel_while_it_answers(
-    gpu: Bench, smallest: tuple[int, ...], gate: bool, kernels: str, graphs: str
+    gpu: Gpu, smallest: tuple[int, ...], gate: bool, kernels: str, graphs: str
 ) -> None:
     with NativeEngine(gpu.write("rtx", gate, smallest)):
         for context in gpu.trt.contexts:
@@ -395,7 +143,7 @@ def test_rtx_changes_no_kernel_while_it_answers(
             assert context.config.cuda_graph_strategy.name == graphs
 
 
-def test_close_keeps_what_is_under_way_and_releases_all(gpu: Bench) -> None:
+def test_close_keeps_what_is_under_way_and_releases_all(gpu: Gpu) -> None:
     engine = gpu.open()
     frames = frames_of(2, 4, 4)
     wait = engine.submit(frames)
@@ -411,7 +159,7 @@ ALLOCATIONS = [("cudaMalloc", n) for n in range(10)] + [("cudaMallocHost", n) fo
 
 
 @pytest.mark.parametrize(("call", "nth"), ALLOCATIONS)
-def test_too_little_memory_is_said_and_leaks_nothing(gpu: Bench, call: str, nth: int) -> None:
+def test_too_little_memory_is_said_and_leaks_nothing(gpu: Gpu, call: str, nth: int) -> None:
     gpu.api.fail[call] = (nth, OUT_OF_MEMORY)
     with pytest.raises(
         LrpEdgeError, match=r"wants 6 MiB .* 2 calls .*\[3, 12, 10, 3\].* of 2048 MiB are free.*--batch"
@@ -421,7 +169,7 @@ def test_too_little_memory_is_said_and_leaks_nothing(gpu: Bench, call: str, nth:
 
 
 @pytest.mark.parametrize("contexts", [0, 1])
-def test_no_memory_for_a_context(gpu: Bench, contexts: int) -> None:
+def test_no_memory_for_a_context(gpu: Gpu, contexts: int) -> None:
     gpu.trt.most_contexts = contexts
     with pytest.raises(LrpEdgeError, match=r"wants 6 MiB"):
         gpu.open()
@@ -431,7 +179,7 @@ def test_no_memory_for_a_context(gpu: Bench, contexts: int) -> None:
 @pytest.mark.parametrize(
     "call", ["cudaStreamCreateWithFlags", "cudaEventCreate", "cudaMemcpyAsync", "cudaStreamSynchronize"]
 )
-def test_error_of_cuda_names_the_call_and_leaks_nothing(gpu: Bench, call: str) -> None:
+def test_error_of_cuda_names_the_call_and_leaks_nothing(gpu: Gpu, call: str) -> None:
     gpu.api.fail[call] = (0, NO_DEVICE)
     with pytest.raises(LrpEdgeError, match=f"{call}: cudaErrorNoDevice") as error, gpu.open() as engine:
         engine.run(frames_of(1, 4, 4))
@@ -440,7 +188,7 @@ def test_error_of_cuda_names_the_call_and_leaks_nothing(gpu: Bench, call: str) -
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 4), (1, 1, 4), (1, 13, 10), (1, 12, 11)])
-def test_frames_outside_the_profile(gpu: Bench, shape: tuple[int, ...]) -> None:
+def test_frames_outside_the_profile(gpu: Gpu, shape: tuple[int, ...]) -> None:
     asked = ", ".join(map(str, shape))
     with gpu.open() as engine:
         with pytest.raises(LrpEdgeError, match=rf"\[{asked}, 3\].*1 to 3 frames of 2x2 to 12x10.*--batch.*--largest"):
@@ -448,19 +196,19 @@ def test_frames_outside_the_profile(gpu: Bench, shape: tuple[int, ...]) -> None:
         assert_as_expected(engine.run(frames_of(1, 2, 2)), frames_of(1, 2, 2))
 
 
-def test_engine_that_cannot_be_loaded(gpu: Bench) -> None:
+def test_engine_that_cannot_be_loaded(gpu: Gpu) -> None:
     gpu.trt.loads = False
     with pytest.raises(LrpEdgeError, match="cannot be loaded: it is no engine; compile again: lrp-edge compile"):
         gpu.open()
 
 
-def test_engine_with_other_tensors(gpu: Bench) -> None:
+def test_engine_with_other_tensors(gpu: Gpu) -> None:
     gpu.trt.types["mask"] = np.int32
     with pytest.raises(LrpEdgeError, match="output 'mask' is int32; expected uint8"):
         gpu.open()
 
 
-def test_scores_alone(gpu: Bench) -> None:
+def test_scores_alone(gpu: Gpu) -> None:
     gpu.trt.types = {"image": np.uint8, "scores": np.float32}
     with pytest.raises(LrpEdgeError, match="output 'label' is missing"):
         gpu.open()
@@ -470,13 +218,13 @@ def test_scores_alone(gpu: Bench) -> None:
     np.testing.assert_allclose(scores, [expected(frame)[0] for frame in frames], rtol=1e-6)
 
 
-def test_gpu_that_it_was_not_built_for(gpu: Bench) -> None:
+def test_gpu_that_it_was_not_built_for(gpu: Gpu) -> None:
     gpu.api.capability = (12, 0)
     with pytest.raises(LrpEdgeError, match=r"built for sm86, and this GPU is sm120.*--for rtx:sm86,sm120"):
         gpu.open("rtx")
 
 
-def test_no_gpu_at_all(gpu: Bench) -> None:
+def test_no_gpu_at_all(gpu: Gpu) -> None:
     gpu.api.devices = 0
     with pytest.raises(LrpEdgeError, match=r"no NVIDIA GPU answers \(cudaGetDeviceCount: 0\)"):
         gpu.open()
@@ -485,7 +233,7 @@ def test_no_gpu_at_all(gpu: Bench) -> None:
         gpu.open()
 
 
-def test_each_diagnosis_has_words(gpu: Bench) -> None:
+def test_each_diagnosis_has_words(gpu: Gpu) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     from lrp_edge.runtime.engines.engine_file import EngineFile
 
@@ -502,7 +250,7 @@ def test_each_diagnosis_has_words(gpu: Bench) -> None:
         native.check_validity(trt, runtime, file)
 
 
-def test_segmenter_splits_at_the_profile_and_streams(gpu: Bench) -> None:
+def test_segmenter_splits_at_the_profile_and_streams(gpu: Gpu) -> None:
     frames = frames_of(8, 4, 5)
     with Segmenter(gpu.write()) as segmenter:
         assert segmenter.provider == "tensorrt"
@@ -522,7 +270,7 @@ def test_segmenter_splits_at_the_profile_and_streams(gpu: Bench) -> None:
             next(stream)
 
 
-def test_bench_states_the_stages_apart(gpu: Bench) -> None:
+def test_bench_states_the_stages_apart(gpu: Gpu) -> None:
     with gpu.open() as engine:
         found = bench(engine, frames_of(4, 4, 5), (1, 2), Duration(iterations=6, warm_up=1))
     assert found["deviceMiB"] == pytest.approx(engine.device_bytes / 2**20)
@@ -532,7 +280,7 @@ def test_bench_states_the_stages_apart(gpu: Bench) -> None:
 
 
 def test_every_failure_is_an_error() -> None:
-    api = FakeCudart()
+    api = SimulatedCudart()
     api.fail["cudaMalloc"] = (1, OUT_OF_MEMORY)
     cuda = Cuda(api)
     address = cuda("cudaMalloc", 8)
