@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,22 @@ def open_scores(path: Path, threads: int | None = None) -> Callable[[UInt8], Flo
     return scores
 
 
+@functools.cache
+def core() -> openvino.Core:
+    """Return the one core of this process, which is never given up.
+
+    Each core's CPU plugin puts a signal stack of its own in place of the one before, and frees it when the core goes.
+    If an older core goes first, the younger one puts the freed stack back, and the next signal, be it a Ctrl-C, is a
+    segmentation fault.
+    """
+    return openvino.Core()
+
+
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise LrpEdgeError(f"no model at {path}")
     try:
-        return openvino.Core().read_model(path)
+        return core().read_model(path)
     except Exception as error:  # OpenVINO raises RuntimeError for all
         raise LrpEdgeError(f"{path} is no ONNX file that can be run: {first_line(error)}") from error
 
@@ -80,7 +92,7 @@ def _read(path: Path) -> Any:
 def _compile(model: Any, path: Path, threads: int | None) -> Any:
     config = {**_CONFIG, **({} if threads is None else {"INFERENCE_NUM_THREADS": threads})}
     try:
-        return openvino.Core().compile_model(model, "CPU", config)
+        return core().compile_model(model, "CPU", config)
     except Exception as error:
         raise LrpEdgeError(f"{path} cannot be compiled by OpenVINO: {first_line(error)}") from error
 

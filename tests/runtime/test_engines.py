@@ -85,6 +85,27 @@ def test_frames_that_the_graph_does_not_take(engine: Engine) -> None:
     assert "\n" not in str(error.value)
 
 
+OPEN_AND_CLOSE = """
+import signal, sys
+from pathlib import Path
+from lrp_edge.runtime.engines import open_engine
+
+signal.signal(signal.SIGINT, lambda number, frame: print("handled"))
+engines = [open_engine(Path(sys.argv[1]), "openvino") for _ in range(2)]
+while engines:
+    engines.pop(0).close()
+for _ in range(50):
+    open_engine(Path(sys.argv[1]), "openvino").close()
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_signal_after_openvino_engines_were_closed_is_handled(model: Path) -> None:
+    command = [sys.executable, "-c", OPEN_AND_CLOSE, str(model)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 def test_openvino_keeps_the_precision_of_the_graph(model: Path) -> None:
     compiled = open_engine(model, "openvino")._model  # type: ignore[attr-defined]
     assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
