@@ -41,8 +41,12 @@ def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
     later = [node for i, node in enumerate(nodes) if i not in always and node is not border]
     computed = {"mask_computed": border.input[0], "relevance_computed": "relevance_inside"}
     _rename(later, "relevance", "relevance_inside")
+    # Both branches have to have their shape from one tensor: TensorRT-RTX 1.7 fails on two that are equal by arithmetic.
+    shaped = [
+        helper.make_node("Reshape", [source, "gate_shape"], [name], name=name) for name, source in computed.items()
+    ]
     then = helper.make_graph(
-        [*later, *(helper.make_node("Identity", [source], [name], name=name) for name, source in computed.items())],
+        [*later, *shaped],
         "computed",
         [],
         [_outcome(name) for name in computed],
