@@ -56,9 +56,21 @@ def build(request: Request, progress: Progress, timing: bytes | None = None) -> 
     KeyboardInterrupt
         If the user stops the build, once the builder has stopped.
     """
+    for form in _forms(_suited(request)):
+        logger = _logger(request.target.trt)
+        engine, measured = _attempt(form, logger, progress, timing)
+        if engine is not None:
+            return engine, measured
+        if _NO_MEMORY.search(logger.reason()):
+            break
+    raise _refusal(request, logger)
+
+
+def _attempt(
+    request: Request, logger: Any, progress: Progress, timing: bytes | None
+) -> tuple[bytes | None, bytes | None]:
+    """Build one form of a graph; None if the builder refuses it, with the reason in the logger."""
     trt = request.target.trt
-    logger = _logger(trt)
-    request = _suited(request)
     try:
         builder = trt.Builder(logger)
     except (TypeError, RuntimeError) as error:
@@ -72,13 +84,21 @@ def build(request: Request, progress: Progress, timing: bytes | None = None) -> 
     config.progress_monitor = monitor
     try:
         built = _run(builder, network, config, monitor)
-        engine = None if built is None else bytes(built)
     except MemoryError:
         logger.errors.append("out of memory")
-        engine = None
-    if engine is None:
-        raise _refusal(request, logger)
-    return engine, None if cache is None else bytes(config.get_timing_cache().serialize())
+        built = None
+    if built is None:
+        return None, None
+    return bytes(built), None if cache is None else bytes(config.get_timing_cache().serialize())
+
+
+def _forms(request: Request) -> Iterator[Request]:
+    """Yield the graph, and then another form of it that computes the same, for the case that the first is refused."""
+    yield request
+    if request.card.gate and request.card.precision != "fp32":
+        from lrp_edge.export.gate import casts_before_branch
+
+        yield _with_proto(request, casts_before_branch(request.proto))
 
 
 def _suited(request: Request) -> Request:
@@ -88,7 +108,10 @@ def _suited(request: Request) -> Request:
     # Not above: it needs onnx, and find_target names the extra that has it without torch.
     from lrp_edge.export.turing import without_gemm
 
-    proto = without_gemm(request.proto)
+    return _with_proto(request, without_gemm(request.proto))
+
+
+def _with_proto(request: Request, proto: onnx.ModelProto) -> Request:
     return dataclasses.replace(request, proto=proto, data=proto.SerializeToString())
 
 

@@ -41,7 +41,7 @@ def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
     later = [node for i, node in enumerate(nodes) if i not in always and node is not border]
     computed = {"mask_computed": border.input[0], "relevance_computed": "relevance_inside"}
     _rename(later, "relevance", "relevance_inside")
-    # Both branches have to have their shape from one tensor: TensorRT-RTX 1.7 fails on two that are equal by arithmetic.
+    # Both branches have their shape from one tensor: TensorRT-RTX 1.7 fails on two shapes that are equal by arithmetic.
     shaped = [
         helper.make_node("Reshape", [source, "gate_shape"], [name], name=name) for name, source in computed.items()
     ]
@@ -88,6 +88,25 @@ def ungate(proto: onnx.ModelProto) -> onnx.ModelProto:
     constants = [tensor for tensor in graph.initializer if not tensor.name.startswith("gate_")]
     del graph.initializer[:]
     graph.initializer.extend([*constants, *then.initializer])
+    return result
+
+
+def casts_before_branch(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a gated graph that casts the classifier's activations before its branch and not inside it.
+
+    TensorRT-RTX 1.7 fails on some large graphs otherwise ("bb.cpp: CHECK(op->parent() == this"). Calls without a defect
+    make the casts too then, so this is for what does not build as it is.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    graph = result.graph
+    place, closed = next((i, node) for i, node in enumerate(graph.node) if node.input[:1] == [_WANTED])
+    then = next(attribute.g for attribute in closed.attribute if attribute.name == "then_branch")
+    before = {name for node in graph.node[:place] for name in node.output}
+    casts = [node for node in then.node if node.op_type == "Cast" and node.input[0] in before]
+    for cast in casts:
+        graph.node.insert(place, cast)
+        then.node.remove(cast)
     return result
 
 

@@ -55,3 +55,15 @@ def test_what_cannot_be_exported_is_in_the_table(tmp_path: Path) -> None:
     (tmp_path / "none.safetensors").write_bytes(b"nothing")
     (row,) = matrix.measure(matrix.Case("none", "fp32", "fixed", False), ["sm86"], tmp_path / "none.safetensors")
     assert row["error"].startswith("export: ")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        matrix.Case("ResNet-18", "fp32", "dynamic HxW", True),  # shapes of the branches
+        matrix.Case("ResNet-50", "fp16", "fixed", True),  # casts inside the branch
+    ],
+)
+def test_gated_residual_networks_that_the_compiler_refused(case: matrix.Case) -> None:
+    (row,) = matrix.measure(case, ["sm86"])
+    assert row["error"] == ""

@@ -13,7 +13,7 @@ from oracles import torchvision_model
 from lrp_edge.card import InputSpec, MaskSpec
 from lrp_edge.export import parity, to_onnx
 from lrp_edge.export.deployable import Preprocess
-from lrp_edge.export.gate import gate, ungate
+from lrp_edge.export.gate import casts_before_branch, gate, ungate
 from lrp_edge.export.inspect import inspect
 from lrp_edge.export.reading import load_proto
 
@@ -101,6 +101,28 @@ def test_ungating_gives_the_flat_graph_back(tmp_path):
     ]
     assert all(np.array_equal(*pair) for pair in zip(*answers, strict=True))
     assert ungate(flat) is flat
+
+
+def casts_of_activations(proto):
+    """Count the casts inside the branch of what is computed outside."""
+    outside = {name for node in proto.graph.node for name in node.output}
+    branch = next(a.g for node in proto.graph.node for a in node.attribute if a.name == "then_branch")
+    return sum(node.op_type == "Cast" and node.input[0] in outside for node in branch.node)
+
+
+def test_casts_before_the_branch_change_nothing(tmp_path):
+    proto, _ = load_proto(to_onnx(tiny(favour=2), tmp_path, card=CARD.replace(gate=True, precision="fp16")))
+    moved = casts_before_branch(proto)
+    onnx.checker.check_model(moved, full_check=True)
+    before, after = (casts_of_activations(graph) for graph in (proto, moved))
+    assert before > 5
+    assert after == 0
+    frames = np.stack(parity.random_frames((64, 64), 3, 2))
+    expected, found = (
+        onnxruntime.InferenceSession(graph.SerializeToString()).run(None, {"image": frames}) for graph in (proto, moved)
+    )
+    assert expected[2].any()
+    assert all(np.array_equal(*pair) for pair in zip(expected, found, strict=True))
 
 
 def test_inspect_counts_behind_the_gate(tmp_path):
