@@ -115,7 +115,7 @@ def test_casts_before_the_branch_change_nothing(tmp_path):
     moved = casts_before_branch(proto)
     onnx.checker.check_model(moved, full_check=True)
     before, after = (casts_of_activations(graph) for graph in (proto, moved))
-    assert before > 5
+    assert before > 0
     assert after == 0
     frames = np.stack(parity.random_frames((64, 64), 3, 2))
     expected, found = (
