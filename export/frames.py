@@ -61,7 +61,7 @@ def read_pictures(
     if most is not None and length is not None and length > most:
         wanted = [index * length // most for index in range(most)]
         if isinstance(opened, Images):  # so that no other is decoded
-            opened = Images([opened.files[index] for index in wanted], order)
+            opened = Images([opened.files[index] for index in wanted], order, source)
             wanted = list(range(most))
     else:
         wanted = list(range(most if length is None and most else length or 0))

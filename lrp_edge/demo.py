@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from numpy.typing import NDArray
 from lrp_edge.card import MaskSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.overlay import draw_relevance
-from lrp_edge.runtime.run import Summary
+from lrp_edge.runtime.pipeline import Pipeline
+from lrp_edge.runtime.result import Result
 from lrp_edge.runtime.segmentation import Segmentation
 from lrp_edge.runtime.segmenter import Segmenter
-from lrp_edge.runtime.sinks import FolderSink
-from lrp_edge.runtime.sources import Frame
+from lrp_edge.runtime.sinks.base import Sink
+from lrp_edge.runtime.sinks.images import Images
+from lrp_edge.runtime.sinks.results import Results
+from lrp_edge.runtime.sources import Frame, Source
 from lrp_edge.synthetic import KINDS, SIZE, draw
 
 with needs_extra("export"):
@@ -112,11 +116,16 @@ def demo(
         f"{parity['scores_max']:.1e}, relevance within {parity['relevance_max']:.1e} of its maximum"
     )
     engine = _compile(model, say)
-    parts, summary = _run_line(segmenter, output, frames, seed)
-    for line in summary.lines():
-        say(line)
+    line = _Drawn(frames, seed)
+    album = _Album(output, line.truths)
+    results = Results(output, existing="overwrite")
+    pipeline = Pipeline(segmenter.batch, line, [Images(output, "GRAY"), album, results])
+    pipeline.run()
+    parts = album.parts
+    for text in pipeline.summary():
+        say(text)
     _write_table(output / "results.csv", parts)
-    page = _write_page(output, parts, summary, segmenter.card, model, engine)
+    page = _write_page(output, parts, pipeline.latencies.engine.percentiles(), segmenter.card, model, engine)
     say(f"open {page}")
     return page
 
@@ -147,28 +156,49 @@ def _compile(model: Path, say: Callable[[str], None]) -> Path | None:
     return engine
 
 
-def _run_line(segmenter: Segmenter, output: Path, count: int, seed: int) -> tuple[list[Part], Summary]:
-    from time import perf_counter, time
+class _Drawn(Source):
+    """Parts that are drawn as they are asked for; every second one has a defect.
 
-    parts, summary, start = [], Summary(), perf_counter()
-    for folder in ("frames", "truth", "relevance"):
-        (output / folder).mkdir(parents=True, exist_ok=True)
-    with FolderSink(output, "GRAY", overwrite=True) as sink:
-        for index in range(count):
-            kind = KINDS[(index * 5 + seed) % 8 // 2] if index % 2 else "ok"
-            image, truth = draw(kind, _FIRST_PART + 1_000_003 * seed + index)
-            result = segmenter(image)
-            sink.write(Frame(index, f"{kind}.png", image[..., None], time()), result)
-            name = f"{index:06d}_{kind}.png"
-            _pictures(output, name, image, truth, result)
-            score = float(result.scores[result.label])
-            parts.append(Part(index, kind, result.name, score, result.defect, _iou(result.mask, truth), name))
-            summary.frames += 1
-            summary.milliseconds.append(result.milliseconds)
-            summary.names[result.name] += 1
-            summary.defects += result.defect
-    summary.seconds = perf_counter() - start
-    return parts, summary
+    Attributes
+    ----------
+    truths : dict of int to uint8 [H, W]
+        The drawn masks of the parts that nobody has taken out yet.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        super().__init__()
+        self.name, self.length, self._seed = "drawn line", count, seed
+        self.truths: dict[int, UInt8] = {}
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(self.length or 0):
+            kind = KINDS[(index * 5 + self._seed) % 8 // 2] if index % 2 else "ok"
+            image, self.truths[index] = draw(kind, _FIRST_PART + 1_000_003 * self._seed + index)
+            yield Frame(index, f"{kind}.png", image[..., None], time.time(), time.perf_counter())
+
+
+class _Album(Sink):
+    """Keeps each part beside what was drawn, and writes the pictures of it."""
+
+    name, recording = "album", True
+
+    def __init__(self, output: Path, truths: dict[int, UInt8]) -> None:
+        self.parts: list[Part] = []
+        self._output, self._truths = output, truths
+
+    def open(self) -> None:
+        for folder in ("frames", "truth", "relevance"):
+            (self._output / folder).mkdir(parents=True, exist_ok=True)
+
+    def write(self, result: Result) -> None:
+        frame, found = result.frame, result.segmentation
+        assert found is not None
+        assert frame.image is not None
+        truth, kind = self._truths.pop(frame.index), Path(frame.source).stem
+        name = f"{frame.index:06d}_{kind}.png"
+        _pictures(self._output, name, frame.image, truth, found)
+        score = float(found.scores[found.label])
+        self.parts.append(Part(frame.index, kind, found.name, score, found.defect, _iou(found.mask, truth), name))
 
 
 def _pictures(output: Path, name: str, image: UInt8, truth: UInt8, result: Segmentation) -> None:
@@ -205,15 +235,14 @@ def figures(parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def _write_page(
-    output: Path, parts: Sequence[Part], summary: Summary, card: ModelCard, model: Path, engine: Path | None
+    output: Path, parts: Sequence[Part], times: dict[str, float], card: ModelCard, model: Path, engine: Path | None
 ) -> Path:
-    p50, p99 = np.percentile(summary.milliseconds, (50, 99))
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(_TEMPLATE.read_text()).render(
         parts=sorted(parts, key=lambda part: (part.right, part.iou)),
         figures=figures(parts),
-        p50=p50,
-        p99=p99,
+        p50=times["p50"],
+        p99=times["p99"],
         card=card,
         model=(model.name, model.stat().st_size / 1e6),
         engine=(engine.name, engine.stat().st_size / 1e6) if engine else None,

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Any
 from lrp_edge.runtime.segmentation import Segmentation
 
 if TYPE_CHECKING:
+    from lrp_edge.runtime.frame import Frame
+    from lrp_edge.runtime.line import Line
+    from lrp_edge.runtime.pipeline import Pipeline
     from lrp_edge.runtime.segmenter import Segmenter
-    from lrp_edge.runtime.sources import Frame, open_source
+    from lrp_edge.runtime.sources import open_source
+    from lrp_edge.runtime.tiles import Tiler
 
-__all__ = ["Frame", "Segmentation", "Segmenter", "open_source"]
+__all__ = ["Frame", "Line", "Pipeline", "Segmentation", "Segmenter", "Tiler", "open_source"]
 
-_HOMES = {"Segmenter": "segmenter", "Frame": "sources", "open_source": "sources"}
+_HOMES = {
+    "Frame": "frame",
+    "Line": "line",
+    "Pipeline": "pipeline",
+    "Segmenter": "segmenter",
+    "Tiler": "tiles",
+    "open_source": "sources",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,168 @@
+"""The thread and the bounded queue in front of each sink."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime.engines.base import first_line
+from lrp_edge.runtime.result import Event, Result
+from lrp_edge.runtime.sinks.base import Sink
+
+_EVENTS = 256
+
+
+class Delivery(threading.Thread):
+    """Hands results to one sink, so that a slow or failing one never holds up the line.
+
+    Parameters
+    ----------
+    sink : Sink
+        What takes them.
+    lossless : bool
+        Whether a recording sink is waited for, and ends the run when it fails.
+    report : callable
+        Takes kind, message and frame id of an event.
+    fail : callable
+        Takes the error that ends the run.
+
+    Attributes
+    ----------
+    delivered, dropped, failed : int
+        Results that the sink took, that found its queue full, and that it could not take; each result
+        that it wants is in one of them at the end.
+    events_dropped : int
+        Events that found its queue full.
+    busy_since : float, or None
+        Since when the sink is at work on one item, by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        lossless: bool,
+        report: Callable[[str, str, int | None], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(name=f"sink {sink.name}", daemon=True)
+        self.sink, self.waits = sink, lossless and sink.recording
+        self._report, self._fail = report, fail
+        self._items: deque[Result | Event] = deque()
+        self._results = self._pending_events = 0
+        self._at_work: Result | Event | None = None
+        self._changed = threading.Condition()
+        self._closing = self._broken = False
+        self.delivered = self.dropped = self.failed = self.events_dropped = 0
+        self.busy_since: float | None = None
+
+    def offer(self, result: Result) -> None:
+        """Queue a result if the sink wants it; wait for room where nothing may be lost."""
+        if not self.sink.wants(result):
+            return
+        with self._changed:
+            if self.waits:
+                self._changed.wait_for(lambda: self._results < self.sink.depth or self._closing)
+            elif self._results >= self.sink.depth:
+                self.dropped += 1
+                if not self.sink.newest:
+                    return
+                self._items.remove(next(item for item in self._items if isinstance(item, Result)))
+                self._results -= 1
+            self.sink.accept(result)
+            self._items.append(result)
+            self._results += 1
+            self._changed.notify_all()
+
+    def tell(self, event: Event) -> None:
+        """Queue an event; never waits."""
+        with self._changed:
+            if self._pending_events >= _EVENTS:
+                self.events_dropped += 1
+                return
+            self._items.append(event)
+            self._pending_events += 1
+            self._changed.notify_all()
+
+    def counts(self) -> dict[str, int]:
+        """Return the counters, and the sink's own."""
+        return {
+            "delivered": self.delivered,
+            "dropped": self.dropped,
+            "failed": self.failed,
+            "waiting": self._results,
+        } | self.sink.counts()
+
+    def run(self) -> None:
+        try:
+            while (item := self._take()) is not None:
+                self.busy_since = time.monotonic()
+                self._hand_over(item)
+                self._at_work = None
+                self.busy_since = None
+        finally:
+            self.busy_since = time.monotonic()
+            try:
+                self.sink.close()
+            except Exception as error:
+                self._lose(error, None)
+            self.busy_since = None
+
+    def _take(self) -> Result | Event | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closing)
+            if not self._items:
+                return None
+            item = self._items.popleft()
+            if isinstance(item, Result):
+                self._results -= 1
+            else:
+                self._pending_events -= 1
+            self._at_work = item
+            self._changed.notify_all()
+            return item
+
+    def _hand_over(self, item: Result | Event) -> None:
+        try:
+            if not isinstance(item, Result):
+                self.sink.event(item)
+            elif self.waits and self._broken:
+                # What follows a hole would look whole: the record ends before it.
+                self.failed += 1
+            else:
+                self.sink.write(item)
+                self._delivered(item)
+        except Exception as error:
+            self._lose(error, item if isinstance(item, Result) else None)
+
+    def _delivered(self, result: Result) -> None:
+        self.delivered += 1
+        if self._broken:
+            self._broken = False
+            self._report("recovered", f"{self.sink.name} takes results again", result.frame.index)
+
+    def _lose(self, error: Exception, result: Result | None) -> None:
+        if result is not None:
+            self.failed += 1
+        was_broken, self._broken = self._broken, True
+        if self.waits:
+            self._fail(error if isinstance(error, LrpEdgeError) else LrpEdgeError(f"{self.sink.name}: {error}"))
+        elif not was_broken:
+            self._report("failed", first_line(error), None if result is None else result.frame.index)
+
+    def finish(self) -> None:
+        """Let it end once nothing waits any more."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def abandon(self) -> int:
+        """Give up on what waits and is at work, for a sink that does not end; return how many results that are."""
+        with self._changed:
+            left = self._results + isinstance(self._at_work, Result)
+            self._results = self._pending_events = 0
+            self._items.clear()
+            self.dropped += left
+            return left

@@ -1,0 +1,370 @@
+"""An inspection line: a model, a source and sinks, described in one value and run."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime.pipeline import Judgement, Pipeline, PipelineOptions, Segment
+from lrp_edge.runtime.regions import Rule
+from lrp_edge.runtime.segmenter import Segmenter
+from lrp_edge.runtime.service import ServiceManager
+from lrp_edge.runtime.sinks.base import Sink
+from lrp_edge.runtime.sinks.results import Results
+from lrp_edge.runtime.sources import Source, SourceOptions, open_source
+
+if TYPE_CHECKING:
+    from lrp_edge.runtime.viewer import Viewer
+
+Which = Literal["all", "defects"]
+_VIDEO_FPS = 25.0
+
+
+@dataclass(frozen=True)
+class SourceTable(SourceOptions):
+    """Where frames come from; see :func:`~lrp_edge.runtime.sources.open_source` for the address."""
+
+    uri: str = ""
+
+
+@dataclass(frozen=True)
+class TilesTable:
+    """Frames in tiles; see :class:`~lrp_edge.runtime.tiles.Tiler`.
+
+    Attributes
+    ----------
+    size : (height, width), optional
+        Of a tile in pixels; without it frames go through whole.
+    overlap : float
+        Of neighbouring tiles, as a share of their size.
+    vote : {"any", "majority", "mean"}
+        How the tiles' classes become the frame's.
+    """
+
+    size: tuple[int, int] | None = None
+    overlap: float = 0.25
+    vote: Literal["any", "majority", "mean"] = "any"
+
+
+@dataclass(frozen=True)
+class VerdictTable:
+    """How masks become verdicts; see :class:`~lrp_edge.runtime.pipeline.Judgement`.
+
+    Attributes
+    ----------
+    reject_if : str, optional
+        A rule, e.g. ``any region > 2.5 mm2``; by default a frame that is decided to be a defect is rejected.
+    min_area : int
+        Smaller regions do not count, in pixels.
+    mm_per_px : float, optional
+        Millimetres of a pixel's side.
+    """
+
+    reject_if: str | None = None
+    min_area: int = 1
+    mm_per_px: float | None = None
+
+
+@dataclass(frozen=True)
+class OutputTable:
+    """Files that are written.
+
+    Attributes
+    ----------
+    folder : path, optional
+        For ``results.jsonl``, ``events.jsonl``, ``masks/`` and ``overlays/``.
+    images : {"all", "defects", "none"}
+        Of which frames images are written.
+    overlays : bool
+        Whether overlays are among them.
+    budget_mb : float, optional
+        Most megabytes of images; the oldest are removed for new ones.
+    video : path, optional
+        A video of the overlays.
+    existing : {"refuse", "append", "overwrite"}
+        What to do with results that are there.
+    """
+
+    folder: Path | None = None
+    images: Literal["all", "defects", "none"] = "all"
+    overlays: bool = True
+    budget_mb: float | None = None
+    video: Path | None = None
+    existing: Literal["refuse", "append", "overwrite"] = "refuse"
+
+
+@dataclass(frozen=True)
+class MqttTable:
+    """A broker that gets results; see :class:`~lrp_edge.runtime.sinks.mqtt.Mqtt`."""
+
+    url: str | None = None
+    topic: str = "lrp-edge"
+    only: Which = "all"
+    outbox: int = 1000
+    client_id: str | None = None
+    credentials: Path | None = None
+    ca: Path | None = None
+
+
+@dataclass(frozen=True)
+class WebhookTable:
+    """A web address that gets results; see :class:`~lrp_edge.runtime.sinks.webhook.Webhook`."""
+
+    url: str | None = None
+    only: Which = "defects"
+    timeout: float = 5.0
+    retries: int = 3
+    image: bool = False
+
+
+@dataclass(frozen=True)
+class ViewerTable:
+    """The page to look at the line; see :class:`~lrp_edge.runtime.viewer.Viewer`.
+
+    Attributes
+    ----------
+    listen : str, optional
+        ``PORT`` or ``HOST:PORT``; loopback unless a host is given.
+    token_file : path, optional
+        File with the token that visitors need; otherwise ``LRP_EDGE_VIEW_TOKEN`` of the environment.
+    thumbnails : int
+        Defects that the page keeps.
+    """
+
+    listen: str | None = None
+    token_file: Path | None = None
+    thumbnails: int = 24
+
+
+@dataclass(frozen=True)
+class Line:
+    """An inspection line; the tables of a configuration file have the names and fields of this.
+
+    Attributes
+    ----------
+    model : path
+        A file of ``lrp-edge export`` or ``lrp-edge compile``.
+    provider : str, optional
+        What runs an ONNX file, see :func:`~lrp_edge.runtime.engines.open_engine`.
+    threads : int, optional
+        Threads of one call on the CPU.
+    show : bool
+        Open a window.
+    source, pipeline, tiles, verdict, output, mqtt, webhook, viewer
+        See each.
+    """
+
+    model: Path
+    provider: str | None = None
+    threads: int | None = None
+    show: bool = False
+    source: SourceTable = field(default_factory=SourceTable)
+    pipeline: PipelineOptions = field(default_factory=PipelineOptions)
+    tiles: TilesTable = field(default_factory=TilesTable)
+    verdict: VerdictTable = field(default_factory=VerdictTable)
+    output: OutputTable = field(default_factory=OutputTable)
+    mqtt: MqttTable = field(default_factory=MqttTable)
+    webhook: WebhookTable = field(default_factory=WebhookTable)
+    viewer: ViewerTable = field(default_factory=ViewerTable)
+
+
+def build(values: Mapping[str, Any]) -> Line:
+    """Make a line of values by table and key.
+
+    Raises
+    ------
+    LrpEdgeError
+        If model or source is missing, or a value is out of range.
+    """
+    if not values.get("model"):
+        raise LrpEdgeError("no model is given; name a file of lrp-edge export or lrp-edge compile")
+    if not values.get("source", {}).get("uri"):
+        raise LrpEdgeError("no source is given; name one with --source, or uri in [source]")
+    hints = get_type_hints(Line)
+    line = Line(**{key: hints[key](**value) if isinstance(value, Mapping) else value for key, value in values.items()})
+    for key, value in values.items():
+        for name, chosen in value.items() if isinstance(value, Mapping) else ():
+            _check_choice(name, chosen, get_type_hints(hints[key])[name])
+    output = line.output
+    if not (output.folder or output.video or line.mqtt.url or line.webhook.url or line.viewer.listen or line.show):
+        raise LrpEdgeError("nothing takes the results; give -o FOLDER, --view, --mqtt, --webhook, --video or --show")
+    return line
+
+
+def _check_choice(name: str, chosen: Any, hint: Any) -> None:
+    # A choice that may be left out is a union of the choices and None.
+    for kind in (hint, *get_args(hint)):
+        choices = get_args(kind)
+        if get_origin(kind) is Literal and chosen not in choices:
+            raise LrpEdgeError(f"{name} is {chosen!r}; expected {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def run(
+    line: Line,
+    *,
+    stopped: threading.Event | None = None,
+    begun: Callable[[Source, Pipeline], None] = lambda source, pipeline: None,
+    progress: Callable[[int], None] = lambda done: None,
+    tick: Callable[[Pipeline], None] = lambda pipeline: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Pipeline:
+    """Run a line until its source ends or it is stopped.
+
+    Parameters
+    ----------
+    line : Line
+        What to run.
+    stopped : threading.Event, optional
+        Set from elsewhere to stop.
+    begun : callable
+        Called with source and pipeline before the first frame.
+    progress : callable
+        Called with the number of results since the last call.
+    tick : callable
+        Called several times a second with the pipeline.
+    say : callable
+        Called with what the user should know at the start, such as the viewer's address.
+
+    Returns
+    -------
+    Pipeline
+        Ended, with its counters.
+
+    Raises
+    ------
+    LrpEdgeError
+        If something of the line is wrong or missing, before the first frame; or as :meth:`Pipeline.run`.
+    """
+    stopped = stopped or threading.Event()
+    with ExitStack() as stack:
+        segmenter = stack.enter_context(Segmenter(line.model, provider=line.provider, threads=line.threads))
+        order = segmenter.card.input.order
+        judgement = _judgement(line.verdict)
+        source = open_source(line.source.uri, order, line.source)
+        _check_files(source, line.pipeline.skip_bad)
+        results = Results(line.output.folder, line.output.existing) if line.output.folder else None
+        state: dict[str, Any] = {"model": line.model.name, "classes": list(segmenter.card.classes)}
+        viewer = _viewer(line.viewer, order, lambda: state | pipeline.status())
+        sinks = [*_files(line, order), *_network(line, order), *_window(line, order, stopped)]
+        pipeline = Pipeline(
+            _segment(segmenter, line.tiles),
+            source,
+            [*sinks, *([viewer] if viewer else []), *([results] if results else [])],
+            line.pipeline,
+            judgement,
+            first=results.first if results else 0,
+            progress=progress,
+        )
+        begun(source, pipeline)
+        if viewer:
+            say(f"viewer at {viewer.url}")
+        manager = ServiceManager()
+        manager.ready()
+
+        def every_tenth() -> None:
+            tick(pipeline)
+            if manager.due:
+                manager.alive(pipeline.status())
+
+        pipeline.run(stopped, every_tenth)
+        manager.stopping()
+        return pipeline
+
+
+def _check_files(source: Source, skip_bad: bool | None) -> None:
+    faults = [] if skip_bad else source.faults()
+    if faults:
+        raise LrpEdgeError(
+            f"{len(faults)} of {source.length} frames cannot be read, first {faults[0]}; mend them, or --skip-bad"
+        )
+
+
+def _judgement(table: VerdictTable) -> Judgement:
+    rule = Rule.parse(table.reject_if) if table.reject_if else None
+    return Judgement(rule, table.min_area, table.mm_per_px)
+
+
+def _segment(segmenter: Segmenter, tiles: TilesTable) -> Segment:
+    if tiles.size is None:
+        return segmenter.batch
+    from lrp_edge.runtime.tiles import Tiler
+
+    height, width = tiles.size
+    overlap = (round(height * tiles.overlap), round(width * tiles.overlap))
+    tiler = Tiler(segmenter, tiles.size, overlap, vote=tiles.vote)
+    return lambda frames: [tiler(frame) for frame in frames]
+
+
+def _files(line: Line, order: str) -> list[Sink]:
+    output, sinks = line.output, list[Sink]()
+    if output.folder and output.images != "none":
+        from lrp_edge.runtime.sinks.images import Images
+
+        budget = None if output.budget_mb is None else int(output.budget_mb * 1e6)
+        sinks.append(Images(output.folder, order, overlays=output.overlays, only=output.images, budget=budget))
+    if output.video:
+        from lrp_edge.runtime.sinks.video import VideoFile
+
+        sinks.append(VideoFile(output.video, order, fps=line.source.fps or _VIDEO_FPS))
+    return sinks
+
+
+def _network(line: Line, order: str) -> list[Sink]:
+    sinks = list[Sink]()
+    if line.mqtt.url:
+        from lrp_edge.runtime.sinks.mqtt import Mqtt
+
+        sinks.append(
+            Mqtt(
+                line.mqtt.url,
+                topic=line.mqtt.topic,
+                only=line.mqtt.only,
+                outbox=line.mqtt.outbox,
+                client_id=line.mqtt.client_id,
+                credentials=line.mqtt.credentials,
+                ca=line.mqtt.ca,
+            )
+        )
+    if line.webhook.url:
+        from lrp_edge.runtime.sinks.webhook import Webhook
+
+        sinks.append(
+            Webhook(
+                line.webhook.url,
+                order,
+                only=line.webhook.only,
+                timeout=line.webhook.timeout,
+                retries=line.webhook.retries,
+                image=line.webhook.image,
+                secret=os.environ.get("LRP_EDGE_WEBHOOK_SECRET"),
+            )
+        )
+    return sinks
+
+
+def _window(line: Line, order: str, stopped: threading.Event) -> list[Sink]:
+    if not line.show:
+        return []
+    from lrp_edge.runtime.sinks.window import Window
+
+    return [Window(order, stopped.set)]
+
+
+def _viewer(table: ViewerTable, order: str, status: Callable[[], dict[str, Any]]) -> Viewer | None:
+    if not table.listen:
+        return None
+    from lrp_edge.runtime.viewer import Viewer
+
+    token = os.environ.get("LRP_EDGE_VIEW_TOKEN")
+    if table.token_file:
+        try:
+            token = table.token_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise LrpEdgeError(f"{table.token_file}: the token cannot be read ({error.strerror})") from error
+    return Viewer(table.listen, status=status, order=order, token=token or None, thumbnails=table.thumbnails)

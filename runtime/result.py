@@ -1,0 +1,143 @@
+"""What a pipeline says of a frame, and of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from lrp_edge.errors import needs_extra
+from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.regions import Region
+from lrp_edge.runtime.segmentation import Segmentation
+
+with needs_extra("cpu"):
+    import cv2
+
+#: Version of the lines of results.jsonl and events.jsonl, and of the payloads of MQTT and of webhooks.
+SCHEMA = 1
+
+
+@dataclass(slots=True)
+class Result:
+    """A frame with what the model and the verdict rule say of it.
+
+    Attributes
+    ----------
+    frame : Frame
+        The frame.
+    segmentation : Segmentation, or None
+        What the model says; None for a frame without pixels or one on which the engine failed.
+    regions : tuple of Region
+        Regions of the mask, largest first.
+    reject : bool
+        The verdict.
+    reason : str
+        Why it is rejected.
+    error : str
+        Why there is no segmentation.
+    queue_ms, engine_ms, latency_ms : float
+        Time from capture to the engine's call, of the call (divided by its frames), and from capture to this result.
+    mm_per_px : float, or None
+        Millimetres of a pixel's side.
+    files : dict of str to str
+        Images of it, ``"mask"`` and ``"overlay"``, relative to the output folder.
+    """
+
+    frame: Frame
+    segmentation: Segmentation | None = None
+    regions: tuple[Region, ...] = ()
+    reject: bool = False
+    reason: str = ""
+    error: str = ""
+    queue_ms: float = 0.0
+    engine_ms: float = 0.0
+    latency_ms: float = 0.0
+    mm_per_px: float | None = None
+    files: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the line of ``results.jsonl``; its fields are in ``docs/realtime.md``."""
+        line: dict[str, Any] = {
+            "schema": SCHEMA,
+            "frame": self.frame.index,
+            "source": self.frame.source,
+            "time": iso(self.frame.timestamp),
+            "captured": round(self.frame.captured, 6),
+        }
+        found = self.segmentation
+        if found is None:
+            return line | {"error": self.error}
+        return (
+            line
+            | {
+                "label": found.label,
+                "name": found.name,
+                "defect": found.defect,
+                "reject": self.reject,
+                "reason": self.reason,
+                "scores": [round(float(score), 6) for score in found.scores],
+                "mask_fraction": round(cv2.countNonZero(found.mask) / found.mask.size, 6),
+                "regions": [region_dict(region, self.mm_per_px) for region in self.regions],
+                "queue_ms": round(self.queue_ms, 3),
+                "engine_ms": round(self.engine_ms, 3),
+                "latency_ms": round(self.latency_ms, 3),
+            }
+            | self.files
+        )
+
+
+def region_dict(region: Region, mm_per_px: float | None) -> dict[str, Any]:
+    """Return a region as JSON takes it, in millimetres too where the scale is known."""
+    line: dict[str, Any] = {
+        "box": [region.x, region.y, region.width, region.height],
+        "area_px": region.area,
+        "extent_px": round(region.extent, 2),
+        "relevance": float(f"{region.relevance:.4g}"),
+    }
+    if mm_per_px is not None:
+        line["area_mm2"] = float(f"{region.area * mm_per_px**2:.6g}")
+        line["extent_mm"] = float(f"{region.extent * mm_per_px:.6g}")
+    return line
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to the pipeline itself.
+
+    Attributes
+    ----------
+    kind : str
+        One of ``started stopped lost reconnected changed stalled recovered unreadable failed dropped``.
+    stage : str
+        ``source``, ``engine``, or a sink's name.
+    message : str
+        What happened, in a line without credentials.
+    timestamp : float
+        When, in seconds since the epoch.
+    frame : int, or None
+        Id of the frame that it is about.
+    """
+
+    kind: str
+    stage: str
+    message: str
+    timestamp: float
+    frame: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the line of ``events.jsonl``."""
+        line: dict[str, Any] = {
+            "schema": SCHEMA,
+            "time": iso(self.timestamp),
+            "kind": self.kind,
+            "stage": self.stage,
+            "message": self.message,
+        }
+        return line if self.frame is None else line | {"frame": self.frame}
+
+
+def iso(timestamp: float) -> str:
+    """Return seconds since the epoch as UTC in ISO 8601 with milliseconds."""
+    moment = datetime.fromtimestamp(timestamp, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

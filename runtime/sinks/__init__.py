@@ -1,0 +1,1 @@
+"""Where results go: files, a window, a broker, a web address."""

@@ -1,0 +1,63 @@
+"""What takes results: each sink in a thread of its own, behind a bounded queue."""
+
+from __future__ import annotations
+
+from lrp_edge.runtime.result import Event, Result
+
+
+class Sink:
+    """Takes results and events. All but :meth:`accept` and :meth:`counts` are called in the sink's own thread.
+
+    Attributes
+    ----------
+    name : str
+        How counters, events and logs call it.
+    recording : bool
+        Whether ``lossless`` holds for it: the line waits for it, and a failure of it ends the run.
+    newest : bool
+        What is dropped when its queue is full: what waits longest, for a display that wants the newest; else the
+        result that comes last.
+    depth : int
+        Results that may wait for it.
+    """
+
+    name = "sink"
+    recording = False
+    newest = False
+    depth = 32
+
+    def open(self) -> None:
+        """Make ready, before the first frame.
+
+        Raises
+        ------
+        LrpEdgeError
+            If it cannot work at all: then the run does not start. What may come back later, e.g. a broker that
+            cannot be reached, is no error here.
+        """
+
+    def wants(self, result: Result) -> bool:
+        """Say whether it takes this result."""
+        return True
+
+    def accept(self, result: Result) -> None:
+        """Note in ``result.files`` what will be written of it; called where the result is made, so it must be quick."""
+
+    def write(self, result: Result) -> None:
+        """Take a result.
+
+        Raises
+        ------
+        LrpEdgeError
+            If this one is lost; it is counted, and the next is tried all the same.
+        """
+
+    def event(self, event: Event) -> None:
+        """Take an event; errors as for :meth:`write`."""
+
+    def counts(self) -> dict[str, int]:
+        """Return counters of its own, such as what its outbox dropped; any thread may ask."""
+        return {}
+
+    def close(self) -> None:
+        """Finish files and connections; called once, also after errors."""

@@ -1,0 +1,173 @@
+"""Masks and overlays as files, within a budget of disk space."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.overlay import draw_result
+from lrp_edge.runtime.result import Result
+from lrp_edge.runtime.sinks.chosen import ChosenSink, Which
+
+with needs_extra("cpu"):
+    import cv2
+
+_NAME = re.compile(r"\d{6,}_.+\.png")
+# A file system takes names of 255 bytes, and a character may have four.
+_LONGEST_STEM = 60
+
+
+class Images(ChosenSink):
+    """Writes ``masks/`` and ``overlays/``, each file whole or not at all.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there.
+    order : {"BGR", "RGB", "GRAY"}
+        Channel order of the frames.
+    overlays, masks : bool
+        What is written of each frame.
+    only : {"all", "defects"}
+        Of which frames.
+    budget : int, optional
+        Most bytes of images in the folder, those of earlier runs among them; the oldest are removed for new ones.
+
+    Raises
+    ------
+    LrpEdgeError
+        If `only` is not known or the budget not positive.
+    """
+
+    name, recording = "images", True
+
+    def __init__(
+        self,
+        folder: str | Path,
+        order: str,
+        *,
+        overlays: bool = True,
+        masks: bool = True,
+        only: Which = "all",
+        budget: int | None = None,
+    ) -> None:
+        super().__init__(only)
+        if budget is not None and budget <= 0:
+            raise LrpEdgeError(f"the budget for images is {budget} bytes; expected more than 0")
+        self._folder, self._order = Path(folder), order
+        self._parts = [part for part, wanted in (("mask", masks), ("overlay", overlays)) if wanted]
+        self._room = _Room(self._folder, budget) if budget is not None else None
+
+    def open(self) -> None:
+        try:
+            for part in self._parts:
+                (self._folder / f"{part}s").mkdir(parents=True, exist_ok=True)
+                _partial(self._folder / f"{part}s").touch()
+                _partial(self._folder / f"{part}s").unlink()
+            if self._room:
+                self._room.scan()
+        except OSError as error:
+            raise LrpEdgeError(f"cannot write to {self._folder}: {error.strerror}; choose another folder") from error
+
+    def wants(self, result: Result) -> bool:
+        return result.segmentation is not None and super().wants(result)
+
+    def accept(self, result: Result) -> None:
+        result.files.update(self._names(result.frame))
+
+    def write(self, result: Result) -> None:
+        files = {self._names(result.frame)[part]: self._encoded(part, result) for part in self._parts}
+        if self._room:
+            self._room.make(sum(len(data) for data in files.values()))
+        for name, data in files.items():
+            self._write(name, data)
+
+    def counts(self) -> dict[str, int]:
+        return {"rotated": self._room.removed} if self._room else {}
+
+    def _names(self, frame: Frame) -> dict[str, str]:
+        name = file_name(frame)
+        return {part: f"{part}s/{name}" for part in self._parts}
+
+    def _encoded(self, part: str, result: Result) -> Any:
+        assert result.segmentation is not None
+        image = result.segmentation.mask if part == "mask" else draw_result(result, self._order)
+        encoded, data = cv2.imencode(".png", image)
+        if not encoded:
+            raise LrpEdgeError(f"frame {result.frame.index}: its {part} of {image.shape} cannot be made a PNG")
+        return data
+
+    def _write(self, name: str, data: Any) -> None:
+        path = self._folder / name
+        partial = _partial(path.parent)
+        try:
+            partial.write_bytes(data)
+            os.replace(partial, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise LrpEdgeError(
+                f"cannot write {path}: {error.strerror}; free space, set --budget-mb, or choose another folder"
+            ) from error
+        if self._room:
+            self._room.add(name, len(data))
+
+
+def file_name(frame: Frame) -> str:
+    """Return the name of a frame's images: its id, and what its source is called."""
+    place = frame.source.partition("#")[0]
+    if "://" in place:
+        place = place.partition("?")[0]
+    stem = re.sub(r"[^\w.-]+", "_", Path(place).stem)[:_LONGEST_STEM]
+    return f"{frame.index:06d}_{stem or 'frame'}.png"
+
+
+def _partial(folder: Path) -> Path:
+    # One name for all: what a killed run left behind is used again.
+    return folder / ".partial"
+
+
+class _Room:
+    """Keeps the images of a folder within a budget of bytes."""
+
+    def __init__(self, folder: Path, budget: int) -> None:
+        self._folder, self._budget = folder, budget
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._total = 0
+        self.removed = 0
+
+    def scan(self) -> None:
+        """Take account of what earlier runs left, the oldest first."""
+        found = []
+        for part in ("masks", "overlays"):
+            for path in (self._folder / part).glob("*.png"):
+                if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                    status = path.stat()
+                    found.append((status.st_mtime_ns, path.name, f"{part}/{path.name}", status.st_size))
+        for _, _, name, size in sorted(found):
+            self.add(name, size)
+        self.make(0)
+
+    def make(self, size: int) -> None:
+        """Remove the oldest until there is room for so many bytes."""
+        if size > self._budget:
+            raise LrpEdgeError(f"images of one frame take {size} bytes, the budget is {self._budget}; set a larger one")
+        while self._total + size > self._budget:
+            name = next(iter(self._sizes))
+            try:
+                (self._folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise LrpEdgeError(f"cannot remove {self._folder / name}: {error.strerror}; free space") from error
+            self._total -= self._sizes.pop(name)
+            self.removed += 1
+
+    def add(self, name: str, size: int) -> None:
+        """Take account of a file that was written, perhaps in the place of another."""
+        self._total += size - self._sizes.pop(name, 0)
+        self._sizes[name] = size

@@ -1,0 +1,152 @@
+"""Results posted to a web address."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import threading
+import time
+import uuid
+
+from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.runtime.backoff import Backoff
+from lrp_edge.runtime.overlay import draw_result
+from lrp_edge.runtime.result import Result
+from lrp_edge.runtime.sinks.chosen import ChosenSink, Which
+
+with needs_extra("webhook"):
+    import httpx
+
+with needs_extra("cpu"):
+    import cv2
+
+_FIRST_DELAY, _LONGEST_DELAY = 0.5, 5.0
+
+
+class Webhook(ChosenSink):
+    """Posts each result as JSON, and tries again for a while where the receiver cannot take it.
+
+    Tried again are connections that fail, answers that do not come in time, and the statuses 429 and 5xx. All requests
+    of one result have the same ``Idempotency-Key``, so that a receiver which got it already can tell.
+
+    Parameters
+    ----------
+    url : str
+        ``http://`` or ``https://``; no message shows more of it than the host.
+    order : {"BGR", "RGB", "GRAY"}
+        Channel order of the frames.
+    only : {"all", "defects"}
+        Which results are sent.
+    timeout : float
+        Seconds that the receiver has for each step of a request.
+    retries : int
+        Further requests for one result.
+    secret : str, optional
+        Key of the signature ``X-Lrp-Edge-Signature: sha256=…``, the HMAC of the body.
+    image : bool
+        Send the overlay too, as a JPEG in base64 under ``image``.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the address is none, or a figure is out of range.
+    """
+
+    name = "webhook"
+
+    def __init__(
+        self,
+        url: str,
+        order: str = "BGR",
+        *,
+        only: Which = "defects",
+        timeout: float = 5.0,
+        retries: int = 3,
+        secret: str | None = None,
+        image: bool = False,
+    ) -> None:
+        super().__init__(only)
+        if timeout <= 0 or retries < 0:
+            raise LrpEdgeError(
+                f"webhook: timeout {timeout:g} and retries {retries}; expected more than 0, and 0 or more"
+            )
+        self._url, self._login = _address(url)
+        self._label = f"webhook {self._url.scheme}://{self._url.netloc.decode()}"
+        self._order, self._timeout, self._retries, self._image = order, timeout, retries, image
+        self._secret = secret.encode() if secret else None
+        self._run = uuid.uuid4().hex
+        self._ended = threading.Event()
+        self._client: httpx.Client | None = None
+        self._retried = 0
+
+    def open(self) -> None:
+        # httpx logs whole addresses, and of many services the address is the secret.
+        log = logging.getLogger("httpx")
+        if log.level == logging.NOTSET:
+            log.setLevel(logging.WARNING)
+        self._client = httpx.Client(auth=self._login, timeout=self._timeout)
+
+    def write(self, result: Result) -> None:
+        body = self._body(result)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": f"{self._run}-{result.frame.index}"}
+        if self._secret:
+            headers["X-Lrp-Edge-Signature"] = f"sha256={hmac.new(self._secret, body, hashlib.sha256).hexdigest()}"
+        backoff = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
+        for left in range(self._retries, -1, -1):
+            trouble, again = self._post(body, headers)
+            if not trouble:
+                return
+            if not again or not left or self._ended.wait(backoff.next()):
+                tries = self._retries + 1 - left
+                raise LrpEdgeError(
+                    f"{self._label} {trouble}; frame {result.frame.index} is lost after {tries} requests"
+                )
+            self._retried += 1
+
+    def counts(self) -> dict[str, int]:
+        return {"retries": self._retried}
+
+    def close(self) -> None:
+        """Close connections; called from another thread, it also ends the waiting between two requests."""
+        self._ended.set()
+        if self._client is not None:
+            self._client.close()
+
+    def _body(self, result: Result) -> bytes:
+        line = result.as_dict()
+        if self._image and result.segmentation is not None:
+            jpeg = cv2.imencode(".jpg", draw_result(result, self._order))[1].tobytes()
+            line["image"] = base64.b64encode(jpeg).decode()
+        return json.dumps(line, ensure_ascii=False).encode()
+
+    def _post(self, body: bytes, headers: dict[str, str]) -> tuple[str, bool]:
+        """Return what went wrong, empty if nothing, and whether another request may help."""
+        assert self._client is not None
+        deadline = time.monotonic() + self._timeout
+        try:
+            with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
+                # A connection whose answer was read can be used again; nobody needs the text, however long.
+                for _ in answer.iter_raw():
+                    if time.monotonic() > deadline:
+                        break
+        except httpx.TimeoutException:
+            return f"did not answer in {self._timeout:g} s", True
+        except httpx.TransportError as error:
+            return f"cannot be reached ({error})", True
+        status = answer.status_code
+        return ("" if answer.is_success else f"answered {status}"), status == 429 or status >= 500
+
+
+def _address(url: str) -> tuple[httpx.URL, tuple[str, str] | None]:
+    """Return an address without user and password, and these."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise LrpEdgeError("the webhook's address is not understood; expected http://… or https://…")
+    login = (parsed.username, parsed.password) if parsed.username else None
+    return parsed.copy_with(username=None, password=None), login

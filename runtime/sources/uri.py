@@ -1,0 +1,139 @@
+"""Where a source is: its scheme, place and parameters, and the secrets that no log may show."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+
+from lrp_edge.errors import LrpEdgeError
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+_SECRET = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]*@")
+_SECRET_PARAMETER = re.compile(r"(?i)([?&\s](?:password|passwd|pwd|token|secret|user-pw|user-id)=)[^&\s]*")
+
+
+def redact(text: str) -> str:
+    """Return a text in which user, password and tokens of each address are ``***``."""
+    return _SECRET_PARAMETER.sub(r"\1***", _SECRET.sub(r"\1***@", text))
+
+
+@dataclass(frozen=True)
+class Address:
+    """A source's address.
+
+    Attributes
+    ----------
+    scheme : str
+        In lower case; empty for a path.
+    place : str
+        What is behind ``://``, without parameters.
+    parameters : dict of str to str
+        What is behind ``?``.
+    text : str
+        All of it, as given, with whatever secrets it has.
+    """
+
+    scheme: str
+    place: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+    @property
+    def name(self) -> str:
+        """The address as logs may show it."""
+        return redact(self.text)
+
+    @property
+    def has_password(self) -> bool:
+        """Whether a password stands in the address."""
+        return bool(self.scheme and urlsplit(self.text).password)
+
+
+def parse(text: str, schemes: Collection[str]) -> Address:
+    """Split an address; ``0`` is the first camera of the system.
+
+    Parameters
+    ----------
+    text : str
+        A path, or ``SCHEME://PLACE?PARAMETER=VALUE``.
+    schemes : collection of str
+        Those that are known.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the scheme is not known; the nearest one is suggested.
+    """
+    if text.isdecimal():
+        return Address("v4l2", f"/dev/video{text}", {}, f"v4l2:///dev/video{text}")
+    match = _SCHEME.fullmatch(text)
+    if not match:
+        return Address("", text, {}, text)
+    scheme, rest = match[1].lower(), match[2]
+    if scheme not in schemes:
+        near = get_close_matches(scheme, schemes, 1)
+        hint = f"did you mean {near[0]}://?" if near else f"expected a path or one of {', '.join(sorted(schemes))}"
+        raise LrpEdgeError(f"source {redact(text)}: scheme {scheme}:// is not known; {hint}")
+    if scheme == "gst":
+        return Address(scheme, rest, {}, text)
+    place, _, query = rest.partition("?")
+    return Address(scheme, place, dict(parse_qsl(query, keep_blank_values=True)), text)
+
+
+def check_parameters(address: Address, known: Collection[str]) -> None:
+    """Refuse parameters that a source does not have.
+
+    Raises
+    ------
+    LrpEdgeError
+        If there is one; the nearest is suggested.
+    """
+    for name in address.parameters:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            raise LrpEdgeError(f"source {address.name}: parameter {name!r} is not known; {hint}")
+
+
+def with_credentials(address: Address, file: Path | None) -> str:
+    """Return the address with user and password from a file or the environment, for whoever opens it.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the file cannot be read or has no ``user:password``.
+    """
+    parts = urlsplit(address.text)
+    found = _credentials(file)
+    if found is None or parts.password:
+        return address.text
+    user, password = (quote(part, safe="") for part in found)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))
+
+
+def credentials(address: Address, file: Path | None) -> tuple[str, str] | None:
+    """Return user and password of an address, else of a file or the environment; errors as for the address."""
+    parts = urlsplit(address.text)
+    if parts.password:
+        return unquote(parts.username or ""), unquote(parts.password)
+    return _credentials(file)
+
+
+def _credentials(file: Path | None) -> tuple[str, str] | None:
+    if file is None:
+        user = os.environ.get("LRP_EDGE_SOURCE_USER")
+        return (user, os.environ.get("LRP_EDGE_SOURCE_PASSWORD", "")) if user else None
+    try:
+        line = (file.read_text(encoding="utf-8").splitlines() or [""])[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise LrpEdgeError(f"{file}: credentials cannot be read ({error}); expected a line user:password") from error
+    user, colon, password = line.strip().partition(":")
+    if not colon or not user:
+        raise LrpEdgeError(f"{file}: its first line is no user:password; write user and password there")
+    return user, password

@@ -1,0 +1,305 @@
+"""What a pipeline promises: every frame accounted for, whatever source, engine and sinks do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted import Collect, Engine, Script, until
+
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime.backoff import Backoff
+from lrp_edge.runtime.pipeline import Judgement, Pipeline, PipelineOptions
+from lrp_edge.runtime.regions import Rule
+from lrp_edge.runtime.sinks.base import Sink
+from lrp_edge.runtime.sources import Source
+
+QUICK = {"backoff": Backoff(0.001, 0.01)}
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    until(lambda: set(threading.enumerate()) <= before)
+
+
+def run(source: Source, engine: Engine, *sinks: Sink, **options: object) -> Pipeline:
+    pipeline = Pipeline(engine, source, sinks, PipelineOptions(**options), **QUICK)
+    pipeline.run()
+    return pipeline
+
+
+def assert_accounted_for(pipeline: Pipeline) -> None:
+    c = pipeline.counters
+    assert c.captured == c.segmented + c.failed + c.unreadable + c.dropped
+
+
+def background(pipeline: Pipeline, stopped: threading.Event) -> tuple[threading.Thread, list[BaseException]]:
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            pipeline.run(stopped)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread, errors
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_lossless_keeps_every_frame_in_order_behind_a_slow_engine_and_a_slow_record(batch: int) -> None:
+    record = Collect("record", recording=True, depth=2, seconds=0.002)
+    pipeline = run(Script(["frame"] * 150), Engine(0.001), record, batch=batch, queue=batch)
+    assert record.ids == list(range(150))
+    assert [int(result.frame.image.flat[0]) for result in record.results] == list(range(150))
+    assert [result.segmentation.label for result in record.results] == [i % 2 for i in range(150)]
+    assert pipeline.counters.as_dict() | {"defects": 75, "rejected": 75} == pipeline.counters.as_dict()
+    assert pipeline.counters.dropped == 0
+    assert record.closed == 1
+
+
+def test_latest_runs_the_newest_frame_and_counts_what_it_leaves_out() -> None:
+    gate, record = threading.Event(), Collect(recording=True)
+    engine = Engine(gate=gate)
+    source = Script(["frame", engine.begun.wait, *["frame"] * 39, gate.set])
+    pipeline = run(source, engine, record, policy="latest")
+    # The first went to the engine, which was held until all the others had come: of those the last one is left.
+    assert record.ids == [0, 39]
+    assert pipeline.counters.dropped == 38
+    assert_accounted_for(pipeline)
+
+
+def test_a_batch_is_of_one_size_and_waits_no_longer_than_told() -> None:
+    engine, record = Engine(), Collect(recording=True)
+    steps = ["frame"] * 3 + ["large"] * 2 + ["bad"] + ["frame"] * 5
+    run(Script(steps), engine, record, batch=4, batch_wait_ms=200, skip_bad=True)
+    assert record.ids == list(range(11))
+    assert engine.calls == [[0, 1, 2], [3, 4], [6, 7, 8, 9], [10]]
+    assert [result.error for result in record.results if result.segmentation is None] == ["cut short"]
+
+
+def test_a_source_that_is_lost_comes_back_with_new_ids() -> None:
+    record, stopped = Collect(recording=True), threading.Event()
+    steps = ["frame", "frame", "lost", "lost", "frame", "lost", "large", "bad"]
+    source = Script(steps, live=True)
+    pipeline = Pipeline(Engine(), source, [record], PipelineOptions(policy="lossless"), **QUICK)
+    thread, errors = background(pipeline, stopped)
+    until(lambda: len(record.results) == 5)
+    stopped.set()
+    thread.join()
+    assert not errors
+    assert record.ids == list(range(5))
+    assert (pipeline.counters.reconnects, pipeline.counters.unreadable) == (2, 1)
+    assert record.kinds == [
+        ("lost", "source"),
+        ("lost", "source"),
+        ("reconnected", "source"),
+        ("lost", "source"),
+        ("reconnected", "source"),
+        ("changed", "source"),
+        ("unreadable", "source"),
+    ]
+    assert_accounted_for(pipeline)
+
+
+def test_a_camera_that_was_never_there_is_an_error_unless_it_is_waited_for() -> None:
+    with pytest.raises(LrpEdgeError, match="script lost; --wait"):
+        run(Script(["lost", "frame"], live=True), Engine(), Collect())
+    record, stopped = Collect(), threading.Event()
+    pipeline = Pipeline(Engine(), Script(["lost", "frame"], live=True), [record], PipelineOptions(wait=True), **QUICK)
+    thread, errors = background(pipeline, stopped)
+    until(lambda: record.ids == [0])
+    stopped.set()
+    thread.join()
+    assert not errors
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_frame_on_which_the_engine_fails_takes_no_other_with_it(batch: int) -> None:
+    record = Collect(recording=True)
+    pipeline = run(Script(["frame"] * 7), Engine(fails_on=[4]), record, batch=batch, skip_bad=True, batch_wait_ms=100)
+    assert record.ids == list(range(7))
+    assert [result.frame.index for result in record.results if result.error] == [4]
+    assert (pipeline.counters.failed, pipeline.counters.segmented) == (1, 6)
+    assert record.kinds == [("failed", "engine")]
+    assert_accounted_for(pipeline)
+
+
+@pytest.mark.parametrize("step", ["bad", "frame"])
+def test_a_bad_frame_of_a_file_ends_the_run_after_those_before_it(step: str) -> None:
+    record = Collect(recording=True)
+    pipeline = Pipeline(
+        Engine(fails_on=[3] if step == "frame" else []),
+        Script(["frame"] * 3 + [step] + ["frame"] * 5),
+        [record],
+        PipelineOptions(batch=2),
+    )
+    with pytest.raises(LrpEdgeError, match="--skip-bad"):
+        pipeline.run()
+    assert record.ids == [0, 1, 2]
+    assert_accounted_for(pipeline)
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_a_sink_that_hangs_holds_up_nobody(newest: bool) -> None:
+    gate = threading.Event()
+    slow, record = Collect("slow", depth=4, newest=newest, gate=gate), Collect("record", recording=True)
+    pipeline = Pipeline(Engine(), Script(["frame"] * 50), [slow, record], PipelineOptions())
+    thread, errors = background(pipeline, threading.Event())
+    until(lambda: len(record.results) == 50)
+    gate.set()
+    thread.join()
+    assert not errors
+    counts = pipeline.counts["slow"]
+    assert counts["delivered"] == len(slow.results)
+    assert counts["delivered"] + counts["dropped"] == 50
+    # One was at work, four waited: the newest or those that came first.
+    assert slow.ids[1:] == ([46, 47, 48, 49] if newest else [1, 2, 3, 4][: len(slow.ids) - 1])
+
+
+def test_a_sink_that_never_ends_is_given_up() -> None:
+    gate = threading.Event()
+    stuck, record = Collect("stuck", depth=4, gate=gate), Collect("record", recording=True)
+    pipeline = run(Script(["frame"] * 20), Engine(), stuck, record, drain=0.2)
+    assert record.ids == list(range(20))
+    assert pipeline.counts["stuck"] | {"delivered": 0, "dropped": 20, "waiting": 0} == pipeline.counts["stuck"]
+    gate.set()
+
+
+def test_a_sink_that_fails_is_counted_and_reported_once_until_it_recovers() -> None:
+    flaky = Collect("flaky", fails_on=[2, 3, 4, 8], depth=100)
+    record = Collect("record", recording=True)
+    pipeline = run(Script(["frame"] * 12), Engine(), flaky, record)
+    assert pipeline.counts["flaky"] == {"delivered": 8, "dropped": 0, "failed": 4, "waiting": 0}
+    assert record.kinds == [("failed", "flaky"), ("recovered", "flaky")] * 2
+    assert record.ids == list(range(12))
+
+
+def test_lossless_ends_where_its_record_fails_and_the_record_has_no_hole() -> None:
+    record = Collect("record", recording=True, fails_on=[5])
+    pipeline = Pipeline(Engine(), Script(["frame"] * 500), [record], PipelineOptions())
+    with pytest.raises(LrpEdgeError, match="no room"):
+        pipeline.run()
+    assert record.ids == [0, 1, 2, 3, 4]
+    assert pipeline.counters.captured < 500
+    assert_accounted_for(pipeline)
+    counts = pipeline.counts["record"]
+    assert counts["delivered"] + counts["failed"] == pipeline.counters.segmented
+
+
+def test_latest_goes_on_where_its_record_fails() -> None:
+    record = Collect("record", recording=True, fails_on=[0])
+    pipeline = run(Script(["frame"] * 30, period=0.001), Engine(), record, policy="latest")
+    assert pipeline.counts["record"]["failed"] == 1
+    assert pipeline.counts["record"]["delivered"] == pipeline.counters.segmented - 1 > 0
+
+
+@pytest.mark.parametrize("stage", ["engine", "source", "slow"])
+def test_a_stage_that_stands_still_is_reported_and_so_is_its_going_on(stage: str) -> None:
+    gate, stopped = threading.Event(), threading.Event()
+    record, slow = Collect("record", recording=True), Collect("slow", gate=gate if stage == "slow" else None)
+    source = Script(["frame", *([gate.wait] if stage == "source" else []), "frame"], live=True)
+    engine = Engine(gate=gate if stage == "engine" else None)
+    pipeline = Pipeline(engine, source, [slow, record], PipelineOptions(stall=0.1), **QUICK)
+    thread, errors = background(pipeline, stopped)
+    until(lambda: stage in pipeline.status()["stalled"])
+    gate.set()
+    until(lambda: stage not in pipeline.status()["stalled"])
+    stopped.set()
+    thread.join()
+    assert not errors
+    about = [kind for kind, where in record.kinds if where == stage and kind in ("stalled", "recovered")]
+    assert about[:2] == ["stalled", "recovered"]
+    assert pipeline.counters.stalls >= 1
+
+
+def test_what_was_captured_is_finished_when_it_is_stopped() -> None:
+    gate, stopped = threading.Event(), threading.Event()
+    record = Collect(recording=True)
+    source = Script(["frame"] * 1000)
+    pipeline = Pipeline(Engine(gate=gate), source, [record], PipelineOptions(queue=5))
+    thread, errors = background(pipeline, stopped)
+    # One is with the engine, five wait, one waits for room.
+    until(lambda: pipeline.counters.captured == 7)
+    stopped.set()
+    until(source.interrupted.is_set)
+    gate.set()
+    thread.join()
+    assert not errors
+    assert record.ids == list(range(7))
+    assert_accounted_for(pipeline)
+
+
+def test_the_verdict_is_the_rules() -> None:
+    record = Collect(recording=True)
+    rule = Rule.parse("any region > 1.4 mm2")
+    pipeline = Pipeline(
+        Engine(), Script(["frame", "frame", "large", "large"]), [record], judgement=Judgement(rule, 1, 0.48)
+    )
+    pipeline.run()
+    # Odd frames have one row of mask: 6 and 8 pixels of 0.2304 mm².
+    assert [result.reject for result in record.results] == [False, False, False, True]
+    assert record.results[3].reason == "any region 1.843 mm² > 1.4 mm²"
+    assert (pipeline.counters.defects, pipeline.counters.rejected) == (2, 1)
+    line = record.results[3].as_dict()
+    assert line["regions"] == [
+        {"box": [0, 0, 8, 1], "area_px": 8, "extent_px": 8.0, "relevance": 1.0, "area_mm2": 1.8432, "extent_mm": 3.84}
+    ]
+
+
+def test_a_rule_in_millimetres_needs_a_scale() -> None:
+    with pytest.raises(LrpEdgeError, match="--mm-per-px"):
+        Judgement(Rule.parse("any region > 1 mm2"))
+
+
+def test_a_sink_that_cannot_open_stops_the_run_before_its_first_frame() -> None:
+    class Refuses(Sink):
+        def open(self) -> None:
+            raise LrpEdgeError("no display")
+
+    first, source = Collect("first"), Script(["frame"])
+    with pytest.raises(LrpEdgeError, match="no display"):
+        run(source, Engine(), first, Refuses())
+    assert (first.closed, source.opened) == (1, 0)
+
+
+steps = st.lists(st.sampled_from(["frame", "frame", "frame", "large", "bad", "lost"]), max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=steps,
+    policy=st.sampled_from(["latest", "lossless"]),
+    batch=st.integers(1, 4),
+    fails_on=st.lists(st.integers(0, 40), max_size=3),
+    depth=st.integers(1, 3),
+)
+def test_every_frame_has_one_fate(steps: list[str], policy: str, batch: int, fails_on: list[int], depth: int) -> None:
+    stopped = threading.Event()
+    source = Script(["frame", *steps, stopped.set], live=True)
+    record, display = Collect("record", recording=True, depth=depth), Collect("display", newest=True, depth=1)
+    engine = Engine(fails_on=fails_on)
+    pipeline = Pipeline(engine, source, [display, record], PipelineOptions(policy=policy, batch=batch), **QUICK)
+    pipeline.run(stopped)
+    c, ids = pipeline.counters, record.ids
+    assert c.captured == source.given
+    assert_accounted_for(pipeline)
+    assert ids == sorted(set(ids))
+    for result in record.results:
+        if result.segmentation is not None:
+            assert int(result.frame.image.flat[0]) == result.frame.index
+            assert result.segmentation.scores[1] == np.float32(result.frame.index / 255)
+    if policy == "lossless":
+        assert ids == list(range(source.given))
+        assert c.dropped == 0
+    offered = {counts["delivered"] + counts["dropped"] + counts["failed"] for counts in pipeline.counts.values()}
+    assert len(offered) == 1
+    assert c.segmented + c.failed <= offered.pop() <= c.captured
+    assert all(counts["waiting"] == 0 for counts in pipeline.counts.values())
