@@ -71,13 +71,13 @@ def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
 
 def ungate(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return the flat graph of a gated one; a flat one comes back as it is."""
-    closed = next((node for node in proto.graph.node if node.op_type == "If" and node.input[0] == _WANTED), None)
-    if closed is None:
-        return proto
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     graph = result.graph
-    then = next(attribute.g for attribute in closed.attribute if attribute.name == "then_branch")
+    place = _place_of_gate(graph)
+    if place is None:
+        return proto
+    then = _then_branch(graph.node[place])
     *later, mask, _ = then.node
     _rename(later, "relevance_inside", "relevance")
     kept = [node for node in graph.node if not node.output[0].startswith("gate_") and "mask_gated" not in node.output]
@@ -95,19 +95,30 @@ def casts_before_branch(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return a gated graph that casts the classifier's activations before its branch and not inside it.
 
     TensorRT-RTX 1.7 fails on some large graphs otherwise ("bb.cpp: CHECK(op->parent() == this"). Calls without a defect
-    make the casts too then, so this is for what does not build as it is.
+    make the casts too then, so this is for what does not build as it is. A flat graph comes back as it is.
     """
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     graph = result.graph
-    place, closed = next((i, node) for i, node in enumerate(graph.node) if node.input[:1] == [_WANTED])
-    then = next(attribute.g for attribute in closed.attribute if attribute.name == "then_branch")
+    place = _place_of_gate(graph)
+    if place is None:
+        return proto
+    then = _then_branch(graph.node[place])
     before = {name for node in graph.node[:place] for name in node.output}
     casts = [node for node in then.node if node.op_type == "Cast" and node.input[0] in before]
     for cast in casts:
         graph.node.insert(place, cast)
         then.node.remove(cast)
     return result
+
+
+def _place_of_gate(graph: onnx.GraphProto) -> int | None:
+    """Return the index of the node that closes the gate; None in a flat graph."""
+    return next((i for i, node in enumerate(graph.node) if node.op_type == "If" and node.input[0] == _WANTED), None)
+
+
+def _then_branch(closed: onnx.NodeProto) -> onnx.GraphProto:
+    return next(attribute.g for attribute in closed.attribute if attribute.name == "then_branch")
 
 
 def _rename(nodes: list[onnx.NodeProto], old: str, new: str) -> None:

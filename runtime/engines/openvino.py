@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,10 @@ from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UIn
 with needs_extra("openvino"):
     import openvino
 
+#: The one core of this process, never given up. Each core's CPU plugin puts a signal stack of its own in place of the
+#: one before, and frees it when the core goes: if an older core goes first, the younger one puts the freed stack back,
+#: and the next signal, be it a Ctrl-C, is a segmentation fault.
+CORE = openvino.Core()
 # The precision is what the ONNX types say: left to itself, OpenVINO computes in bfloat16 where the CPU has it.
 _CONFIG = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY", "PERFORMANCE_HINT": "LATENCY"}
 
@@ -69,22 +72,11 @@ def open_scores(path: Path, threads: int | None = None) -> Callable[[UInt8], Flo
     return scores
 
 
-@functools.cache
-def core() -> openvino.Core:
-    """Return the one core of this process, which is never given up.
-
-    Each core's CPU plugin puts a signal stack of its own in place of the one before, and frees it when the core goes.
-    If an older core goes first, the younger one puts the freed stack back, and the next signal, be it a Ctrl-C, is a
-    segmentation fault.
-    """
-    return openvino.Core()
-
-
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise LrpEdgeError(f"no model at {path}")
     try:
-        return core().read_model(path)
+        return CORE.read_model(path)
     except Exception as error:  # OpenVINO raises RuntimeError for all
         raise LrpEdgeError(f"{path} is no ONNX file that can be run: {first_line(error)}") from error
 
@@ -92,7 +84,7 @@ def _read(path: Path) -> Any:
 def _compile(model: Any, path: Path, threads: int | None) -> Any:
     config = {**_CONFIG, **({} if threads is None else {"INFERENCE_NUM_THREADS": threads})}
     try:
-        return core().compile_model(model, "CPU", config)
+        return CORE.compile_model(model, "CPU", config)
     except Exception as error:
         raise LrpEdgeError(f"{path} cannot be compiled by OpenVINO: {first_line(error)}") from error
 

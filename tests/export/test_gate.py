@@ -125,6 +125,12 @@ def test_casts_before_the_branch_change_nothing(tmp_path):
     assert all(np.array_equal(*pair) for pair in zip(expected, found, strict=True))
 
 
+def test_a_flat_graph_has_no_branch_to_cast_before(tmp_path):
+    proto, _ = load_proto(to_onnx(tiny(), tmp_path, card=CARD.replace(precision="fp16")))
+    assert casts_before_branch(proto) is proto
+    assert ungate(proto) is proto
+
+
 def test_inspect_counts_behind_the_gate(tmp_path):
     flat, gated = (
         inspect(to_onnx(tiny(), tmp_path / str(closed), card=CARD.replace(gate=closed))) for closed in (False, True)

@@ -16,11 +16,12 @@ from pathlib import Path
 import onnx
 import pytest
 from engine_graphs import contract_graph, node, noted, save, small_card
+from exported import CARD, tiny
 from onnx import TensorProto
 
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export import engine_build, engine_target, to_engine
+from lrp_edge.export import engine_build, engine_target, to_engine, to_onnx
 from lrp_edge.export.engine_cache import EngineCache, cache_limit
 from lrp_edge.export.engine_profile import profile_for
 
@@ -320,6 +321,41 @@ def test_too_little_memory_says_what_to_do(model: Path) -> None:
     ):
         to_engine(model, workspace_mb=1, **SHAPES)
     assert left(model) == []
+
+
+def builds_of(monkeypatch: pytest.MonkeyPatch, refuse: int, reason: str = "") -> list[str]:
+    """Let the first builds be refused; return the list that gets each tried graph's operators before its branch."""
+    tried, run, attempt = [], engine_build._run, engine_build._attempt
+
+    def attempted(form: engine_build.Request, logger: object, *rest: object) -> tuple:
+        tried.append(" ".join(node.op_type for node in form.proto.graph.node))
+        if len(tried) <= refuse and reason:
+            logger.log(logger.Severity.ERROR, reason)
+        return attempt(form, logger, *rest)
+
+    monkeypatch.setattr(engine_build, "_attempt", attempted)
+    monkeypatch.setattr(engine_build, "_run", lambda *given: run(*given) if len(tried) > refuse else None)
+    return tried
+
+
+def gated(folder: Path) -> Path:
+    return to_onnx(tiny(), folder, card=CARD.replace(gate=True, precision="fp16"))
+
+
+def test_a_gated_graph_that_is_refused_is_tried_with_its_casts_before_the_branch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = builds_of(monkeypatch, refuse=1)
+    assert to_engine(gated(tmp_path)).is_file()
+    assert len(tried) == 2
+    assert tried[1].count("Cast") > tried[0].count("Cast")
+
+
+def test_what_lacks_memory_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = builds_of(monkeypatch, refuse=9, reason="std::bad_alloc")
+    with pytest.raises(LrpEdgeError, match="too little memory"):
+        to_engine(gated(tmp_path))
+    assert len(tried) == 1
 
 
 @pytest.mark.parametrize(
