@@ -1,9 +1,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+MINUTES ?= 10
 DATA ?= ../shared/data/magnetic_tile
 
-.PHONY: demo test lint bench matrix results runs clean
+.PHONY: demo test lint bench soak matrix results runs clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/lrp-edge demo -o demo-line
@@ -19,6 +20,10 @@ lint: $(VENV)/dev.installed
 
 bench: $(VENV)/dev.installed
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s
+
+# A line with a camera, a broker and a viewer's client, for MINUTES; what grows, and whether results get older.
+soak: $(VENV)/dev.installed
+	$(BIN)/python tests/soak.py --minutes $(MINUTES)
 
 # Which precision, shape and gate TensorRT-RTX builds for which GPU; goes on where it was stopped.
 matrix: $(VENV)/dev.installed
@@ -43,6 +48,9 @@ $(VENV)/demo.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/dev.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	if pkg-config --exists gobject-introspection-1.0 cairo; then \
+		$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[gobject]'; \
+	else echo 'GStreamer and Aravis are not tested: their headers are not installed'; fi
 	touch $@
 
 clean:

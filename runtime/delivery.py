@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.engines.base import first_line
+from lrp_edge.runtime.queues import LARGEST
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks.base import Sink
 
@@ -64,8 +65,8 @@ class Delivery(threading.Thread):
             return
         with self._changed:
             if self.waits:
-                self._changed.wait_for(lambda: self._results < self.sink.depth or self._closing)
-            elif self._results >= self.sink.depth:
+                self._changed.wait_for(lambda: self._has_room(result) or self._closing)
+            elif not self._has_room(result):
                 self.dropped += 1
                 if not self.sink.newest:
                     return
@@ -75,6 +76,10 @@ class Delivery(threading.Thread):
             self._items.append(result)
             self._results += 1
             self._changed.notify_all()
+
+    def _has_room(self, result: Result) -> bool:
+        size = (self._results + 1) * result.nbytes
+        return self._results == 0 or (self._results < self.sink.depth and size <= LARGEST)
 
     def tell(self, event: Event) -> None:
         """Queue an event; never waits."""

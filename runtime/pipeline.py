@@ -27,6 +27,7 @@ from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.segmentation import Segmentation
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sources import Source
+from lrp_edge.runtime.throttle import Throttle
 from lrp_edge.runtime.watchdog import Watchdog
 
 UInt8 = NDArray[np.uint8]
@@ -200,6 +201,7 @@ class Pipeline:
         )
         self._engine = threading.Thread(target=self._infer, name="engine", daemon=True)
         self._watchdog = Watchdog(self._ages, self.options.stall, self._note_stall)
+        self._throttle = Throttle()
         self._failure: BaseException | None = None
         self._batches = Pool(keep=2)
         self.engine_since: float | None = None
@@ -273,8 +275,8 @@ class Pipeline:
             f"{c.segmented} frames, {c.segmented / seconds:.1f} fps, {self.policy}; engine p50 "
             f"{times['engine']['p50']:.1f} ms, p99 {times['engine']['p99']:.1f} ms; capture to result p50 "
             f"{times['total']['p50']:.1f} ms, p99 {times['total']['p99']:.1f} ms",
-            f"{c.defects} defects, {c.rejected} rejected; {classes or 'no class'}; {skipped} skipped, {c.dropped} dropped, "
-            f"{c.reconnects} reconnects, {c.stalls} stalls",
+            f"{c.defects} defects, {c.rejected} rejected; {classes or 'no class'}; {skipped} skipped, "
+            f"{c.dropped} dropped, {c.reconnects} reconnects, {c.stalls} stalls",
         ]
         lost = {
             name: {key: n for key, n in counts.items() if n and key != "delivered"}
@@ -298,8 +300,10 @@ class Pipeline:
 
     def emit(self, kind: str, stage: str, message: str, frame: int | None = None) -> None:
         """Log an event and hand it to the sinks."""
-        quiet = logging.INFO if self._source.live else logging.DEBUG
-        _log.log(quiet if kind in _QUIET else logging.WARNING, "%s %s: %s", stage, kind, message)
+        if (left_out := self._throttle.passes(f"{kind} {stage}")) is not None:
+            level = logging.WARNING if kind not in _QUIET else logging.INFO if self._source.live else logging.DEBUG
+            more = f" (and {left_out} like it since)" if left_out else ""
+            _log.log(level, "%s %s: %s%s", stage, kind, message, more)
         event = Event(kind, stage, message, time.time(), frame)
         for each in self._deliveries:
             if each.sink.name != stage:
@@ -327,10 +331,10 @@ class Pipeline:
         self._watchdog.stop()
         c = self.counters
         self.emit("stopped", "pipeline", f"{c.captured} frames captured, {c.segmented} segmented, {c.dropped} dropped")
+        deadline = time.monotonic() + self.options.drain
+        # One after the other, so that the last, which is the record, hears how the others ended.
         for each in self._deliveries:
             each.finish()
-        deadline = time.monotonic() + self.options.drain
-        for each in self._deliveries:
             each.join(None if each.waits else max(0.0, deadline - time.monotonic()))
             if each.is_alive() and (left := each.abandon()):
                 _log.warning("%s did not end in %g s: %d results given up", each.sink.name, self.options.drain, left)

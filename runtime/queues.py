@@ -10,6 +10,8 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.frame import Frame
 
 POLICIES = ("latest", "lossless")
+#: Bytes of pixels that may wait in one queue, whatever its depth: frames of line-scan cameras are large.
+LARGEST = 2**28
 
 
 class FrameQueue:
@@ -20,7 +22,7 @@ class FrameQueue:
     policy : {"latest", "lossless"}
         What a full queue does: drop the frame that waits longest, or let the source wait.
     depth : int
-        Frames that may wait.
+        Frames that may wait; fewer where they have more than :data:`LARGEST` bytes together, but always one.
 
     Raises
     ------
@@ -48,13 +50,18 @@ class FrameQueue:
         """
         with self._changed:
             if self.lossless:
-                self._changed.wait_for(lambda: len(self._frames) < self._depth or self._closed)
+                self._changed.wait_for(lambda: self._has_room(frame) or self._closed)
             if self._closed:
                 return frame
-            gone = self._frames.popleft() if len(self._frames) == self._depth else None
+            gone = None if self._has_room(frame) else self._frames.popleft()
             self._frames.append(frame)
             self._changed.notify_all()
             return gone
+
+    def _has_room(self, frame: Frame) -> bool:
+        waiting = len(self._frames)
+        size = 0 if frame.image is None else frame.image.nbytes
+        return waiting == 0 or (waiting < self._depth and (waiting + 1) * size <= LARGEST)
 
     def take(self, most: int = 1, wait: float = 0.0) -> list[Frame]:
         """Take frames that the engine can run in one call: with pixels and of one size; or one without pixels.

@@ -56,6 +56,13 @@ class Result:
     mm_per_px: float | None = None
     files: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        found, image = self.segmentation, self.frame.image
+        arrays = (image, *((found.mask, found.relevance) if found else ()))
+        return sum(array.nbytes for array in arrays if array is not None)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the line of ``results.jsonl``; its fields are in ``docs/realtime.md``."""
         line: dict[str, Any] = {

@@ -83,6 +83,11 @@ class Broker:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Answer again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
 
 @contextmanager
 def broker(folder: Path, *options: str) -> Iterator[Broker]:

@@ -29,3 +29,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty folder in which this test alone keeps engines."""
     monkeypatch.setenv("LRP_EDGE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that left out more than it may: in CI all components are there."""
+    most = os.environ.get("LRP_EDGE_MOST_SKIPS")
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = len(reporter.stats.get("skipped", [])) if reporter else 0
+    if most is not None and skipped > int(most) and session.exitstatus == pytest.ExitCode.OK:
+        reporter.ensure_newline()
+        reporter.write_line(f"{skipped} tests were skipped; expected at most {most} (pytest -rs says why)")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -210,6 +210,7 @@ class _Link:
 class _Outbox:
     """Messages, in groups, that wait to be sent or acknowledged; each group counts as one.
 
+    paho has a queue too, but lets what is published while it connects go before what waits in it.
     Those under way are acknowledged in the order in which they were sent, as MQTT demands for QoS 1.
     """
 

@@ -95,15 +95,13 @@ class Webhook(ChosenSink):
         if self._secret:
             headers["X-Lrp-Edge-Signature"] = f"sha256={hmac.new(self._secret, body, hashlib.sha256).hexdigest()}"
         backoff = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
-        for left in range(self._retries, -1, -1):
+        for number in range(1, self._retries + 2):
             trouble, again = self._post(body, headers)
             if not trouble:
                 return
-            if not again or not left or self._ended.wait(backoff.next()):
-                tries = self._retries + 1 - left
-                raise LrpEdgeError(
-                    f"{self._label} {trouble}; frame {result.frame.index} is lost after {tries} requests"
-                )
+            if not again or number > self._retries or self._ended.wait(backoff.next()):
+                requests = f"{number} request{'s' * (number > 1)}"
+                raise LrpEdgeError(f"{self._label} {trouble}; frame {result.frame.index} is lost after {requests}")
             self._retried += 1
 
     def counts(self) -> dict[str, int]:

@@ -131,3 +131,58 @@ def test_output_that_cannot_be_a_folder(model: Path, frames: Path, tmp_path: Pat
     done = run(model, "--source", frames, "-o", tmp_path / "file" / "out")
     assert isinstance(done.exception, LrpEdgeError)
     assert "cannot write" in str(done.exception)
+
+
+def test_lossless_over_five_thousand_frames_of_a_video(model: Path, tmp_path: Path) -> None:
+    path, count = tmp_path / "long.avi", 5000
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (32, 24))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no MJPG")
+    for index in range(count):
+        writer.write(np.full((24, 32, 3), 30 + index % 10 * 20, np.uint8))
+    writer.release()
+    done = run(model, "--source", path, "-o", tmp_path / "out", "--images", "none", "--batch", 3, "--policy", "lossless")
+    assert done.exit_code == 0, done.output
+    found = lines(tmp_path / "out")
+    assert [line["frame"] for line in found] == list(range(count))
+    assert [line["source"] for line in found] == [f"{path}#{index}" for index in range(count)]
+    assert [line["label"] for line in found] == [int(30 + index % 10 * 20 > 80) for index in range(count)]
+    assert ", 0 dropped" in done.output
+
+
+def test_regions_and_the_rule_in_millimetres(model: Path, tmp_path: Path) -> None:
+    image = np.full((40, 60, 3), 90, np.uint8)
+    image[5:10, 10:30] = 250
+    image[20:22, 40:42] = 250
+    cv2.imwrite(str(tmp_path / "part.png"), image)
+    scale = ("--mm-per-px", 0.5, "--min-area", 5)
+    for rule, reject in (("any region > 24 mm2", True), ("any region > 25 mm2", False), ("regions > 1", False)):
+        out = tmp_path / rule[-6:].replace(" ", "")
+        done = run(model, "--source", tmp_path / "part.png", "-o", out, *scale, "--reject-if", rule)
+        assert done.exit_code == 0, done.output
+        (line,) = lines(out)
+        assert (line["reject"], bool(line["reason"])) == (reject, reject)
+        (region,) = line["regions"]
+        assert (region["box"], region["area_px"], region["area_mm2"]) == ([10, 5, 20, 5], 100, 25.0)
+
+
+def test_a_configuration_and_options_that_go_before_it(model: Path, frames: Path, tmp_path: Path) -> None:
+    (tmp_path / "line.toml").write_text(
+        'model = "model.onnx"\n[source]\nuri = "frames"\nsize = [24, 16]\n[output]\nfolder = "out"\nimages = "none"\n'
+    )
+    done = run("--config", tmp_path / "line.toml", "-o", tmp_path / "other", "--images", "all")
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "out").exists()
+    assert [cv2.imread(str(tmp_path / "other" / line["mask"]), 0).shape for line in lines(tmp_path / "other")] == [
+        (24, 16)
+    ] * 3
+
+
+def test_the_source_is_cut_turned_and_resized(model: Path, frames: Path, tmp_path: Path) -> None:
+    shape = ("--roi", "1,2,8,10", "--rotate", 90, "--size", "16x20")
+    assert run(model, "--source", frames / "b" / "x.png", "-o", tmp_path / "out", *shape).exit_code == 0
+    image = cv2.rotate(cv2.imread(str(frames / "b" / "x.png"))[2:12, 1:9], cv2.ROTATE_90_CLOCKWISE)
+    _, label, mask, _ = expected(cv2.resize(image, (20, 16)))
+    (line,) = lines(tmp_path / "out")
+    assert line["label"] == label
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out" / line["mask"]), 0), mask)

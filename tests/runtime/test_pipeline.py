@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import Collect, Engine, Script, until
+from scripted import SMALL, Collect, Engine, Script, until
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.backoff import Backoff
@@ -17,6 +18,7 @@ from lrp_edge.runtime.pipeline import Judgement, Pipeline, PipelineOptions
 from lrp_edge.runtime.regions import Rule
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sources import Source
+from lrp_edge.runtime.throttle import Throttle
 
 QUICK = {"backoff": Backoff(0.001, 0.01)}
 
@@ -303,3 +305,31 @@ def test_every_frame_has_one_fate(steps: list[str], policy: str, batch: int, fai
     assert len(offered) == 1
     assert c.segmented + c.failed <= offered.pop() <= c.captured
     assert all(counts["waiting"] == 0 for counts in pipeline.counts.values())
+
+
+def test_the_log_holds_back_what_it_says_over_and_over(caplog: pytest.LogCaptureFixture) -> None:
+    record = Collect(recording=True, depth=1000)
+    run(Script(["bad"] * 300), Engine(), record, skip_bad=True)
+    said = [entry for entry in caplog.records if "unreadable" in entry.getMessage()]
+    assert 10 <= len(said) < 40
+    assert record.kinds == [("unreadable", "source")] * min(300, len(record.kinds))
+    throttle = Throttle(burst=2, seconds=0.05)
+    assert [throttle.passes("a") for _ in range(4)] == [0, 0, None, None]
+    assert throttle.passes("b") == 0
+    time.sleep(0.06)
+    assert throttle.passes("a") == 2
+
+
+def test_large_frames_wait_in_fewer_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, stopped = threading.Event(), threading.Event()
+    monkeypatch.setattr("lrp_edge.runtime.queues.LARGEST", 2 * np.prod(SMALL))
+    pipeline = Pipeline(Engine(gate=gate), Script(["frame"] * 30), [Collect(recording=True)], PipelineOptions(queue=9))
+    thread, errors = background(pipeline, stopped)
+    # One is with the engine, two wait, one waits for room.
+    until(lambda: pipeline.counters.captured == 4)
+    time.sleep(0.05)
+    assert pipeline.counters.captured == 4
+    gate.set()
+    thread.join()
+    assert not errors
+    assert pipeline.counters.segmented == 30

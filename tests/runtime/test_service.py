@@ -103,7 +103,10 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     path.write_text(unit.replace("Restart=always", "Restart=sometimes"))
-    assert "restart specifier" in subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True).stderr
+    assert (
+        "restart specifier"
+        in subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True).stderr
+    )
 
 
 def test_the_documented_file_is_one(tmp_path: Path) -> None:
