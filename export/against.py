@@ -14,34 +14,13 @@ from lrp_edge.export.frames import USUAL, Picture
 from lrp_edge.export.parity import Answer, Session, TorchSession, run_frames
 from lrp_edge.export.reading import card_of
 from lrp_edge.export.sources import load_model, sha256
+from lrp_edge.export.subjects import Subject
 from lrp_edge.runtime.engines import Engine, open_engine
-from lrp_edge.runtime.engines.engine_file import EngineFile
 
 #: Called with what is run, the frames done and all of them.
 Progress = Callable[[str, int, int], None]
 
-_FOR_ONNX = ("types", "cpu", "openvino", "cuda", "tensorrt", "nv_tensorrt_rtx")
 _WAYS = "a checkpoint, module:factory or an .onnx file in fp32"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A file that is to be verified."""
-
-    path: Path
-    card: ModelCard
-    sha256: str
-
-    @classmethod
-    def read(cls, path: Path) -> Subject:
-        if path.suffix not in (".onnx", ".engine"):
-            raise LrpEdgeError(f"{path}: expected an .onnx file of lrp-edge export or an .engine of lrp-edge compile")
-        card = card_of(path) if path.suffix == ".onnx" else EngineFile.read(path).card
-        return cls(path, card, sha256(path))
-
-    @property
-    def backends(self) -> tuple[str, ...]:
-        return _FOR_ONNX if self.path.suffix == ".onnx" else (str(self.card.engine["product"]),)
 
 
 @dataclass(frozen=True)
@@ -90,7 +69,13 @@ class References:
         return source
 
     def cards(self, subjects: Sequence[Subject]) -> list[tuple[Path, ModelCard]]:
-        """Return the cards of all files that are run on the frames."""
+        """Return path and card of each file that is run on the frames.
+
+        Raises
+        ------
+        LrpEdgeError
+            If the file to compare with is not in float32, or has other classes.
+        """
         cards = [(subject.path, subject.card) for subject in subjects]
         if self._file is None:
             return cards
@@ -106,7 +91,13 @@ class References:
         return [*cards, (self._file, card)]
 
     def open(self, subject: Subject, origin: str, pictures: Sequence[Picture]) -> Reference:
-        """Return the reference's answers to all frames."""
+        """Return the reference's answers to all frames.
+
+        Raises
+        ------
+        LrpEdgeError
+            If the origin cannot be loaded or run, or has not the classes of the file.
+        """
         if self._file is not None:
             return self._once((origin, ""), lambda: self._of_file(Path(origin), pictures))
         card = subject.card.replace(precision="fp32", gate=False, profile={}, engine={}, provenance={}, parity={})
@@ -167,6 +158,7 @@ class EngineSession:
 
 
 def answers_of(session: Session, pictures: Sequence[Picture], what: str, progress: Progress) -> list[Answer]:
+    """Run frames one by one, and return the answer to each."""
     answers: list[Answer] = []
     progress(what, 0, len(pictures))
     for picture in pictures:

@@ -118,7 +118,8 @@ def _place_of_gate(graph: onnx.GraphProto) -> int | None:
 
 
 def _then_branch(closed: onnx.NodeProto) -> onnx.GraphProto:
-    return next(attribute.g for attribute in closed.attribute if attribute.name == "then_branch")
+    branch: onnx.GraphProto = next(each.g for each in closed.attribute if each.name == "then_branch")
+    return branch
 
 
 def _rename(nodes: list[onnx.NodeProto], old: str, new: str) -> None:

@@ -1,4 +1,4 @@
-"""What a verification found: per file and backend, and in words."""
+"""What a verification found: each file on each backend, what could not be run, and whether that proves the files."""
 
 from __future__ import annotations
 
@@ -9,17 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lrp_edge.export.parity import Parity, Tolerance
-
-#: What runs a file, by the name that it is asked for.
-BACKENDS = {
-    "types": "an ONNX file on the CPU, each node rounded to the very type that the graph is written in, as on a GPU",
-    "cpu": "an ONNX file in ONNX Runtime on the CPU, which computes half precision in float32",
-    "openvino": "an ONNX file in OpenVINO on the CPU, which computes half precision in float32",
-    "cuda": "an ONNX file in ONNX Runtime with CUDA",
-    "tensorrt": "an ONNX file in ONNX Runtime with TensorRT, or an engine file of TensorRT",
-    "nv_tensorrt_rtx": "an ONNX file in ONNX Runtime with TensorRT-RTX",
-    "rtx": "an engine file of TensorRT-RTX",
-}
 
 
 @dataclass(frozen=True)
@@ -33,7 +22,7 @@ class Result:
     sha256 : str
         Its SHA-256, in hexadecimal.
     backend : str
-        One of :data:`BACKENDS`.
+        One of :data:`~lrp_edge.export.subjects.BACKENDS`.
     precision : str
         The card's.
     reference : str
@@ -84,7 +73,7 @@ class Unavailable:
     file : Path
         The file.
     backend : str
-        One of :data:`BACKENDS`.
+        One of :data:`~lrp_edge.export.subjects.BACKENDS`.
     reason : str
         Why, in one line.
     started : bool

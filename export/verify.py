@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +15,15 @@ from pathlib import Path
 from time import perf_counter
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.against import EngineSession, Progress, Reference, References, Subject, answers_of
+from lrp_edge.export.against import EngineSession, Progress, Reference, References, answers_of
 from lrp_edge.export.frames import Picture, common_pictures
 from lrp_edge.export.parity import PROMISED, SOUND, Answer, Parity, Session, Tolerance, compare
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.reference import open_reference
 from lrp_edge.export.sides import draw_sides, write_png
 from lrp_edge.export.sources import sha256
-from lrp_edge.export.verification import BACKENDS, Result, Unavailable, Verification
+from lrp_edge.export.subjects import Subject, check_asked, choose
+from lrp_edge.export.verification import Result, Unavailable, Verification
 from lrp_edge.files import claim_folder
 from lrp_edge.runtime.engines import open_engine
 
@@ -58,7 +58,7 @@ def verify(
     most : int
         Take so many frames, evenly from the whole source.
     backends : sequence of str, optional
-        Of :data:`~lrp_edge.export.verification.BACKENDS`; by default all that fit the file.
+        Of :data:`~lrp_edge.export.subjects.BACKENDS`; by default all that fit the file.
     tolerance : mapping of str to float, optional
         Fields of :class:`~lrp_edge.export.parity.Tolerance` in place of those for the file's precision.
     output : path, optional
@@ -73,8 +73,8 @@ def verify(
         their size, or a backend that was asked for does not exist, fits no file or cannot run one.
     """
     subjects = [Subject.read(Path(file)) for file in files]
-    chosen = [_choose(subject, backends) for subject in subjects]
-    _check_asked(subjects, backends)
+    chosen = [choose(subject, backends) for subject in subjects]
+    check_asked(subjects, backends)
     references = References(against, weights, progress)
     origins = [references.origin(subject) for subject in subjects]
     pictures = common_pictures(frames, references.cards(subjects), most)
@@ -101,32 +101,6 @@ class _UnableError(Exception):
     def __init__(self, error: LrpEdgeError, started: bool) -> None:
         super().__init__(str(error))
         self.error, self.started = error, started
-
-
-def _choose(subject: Subject, asked: Sequence[str] | None) -> list[str]:
-    """Return the backends to run a file on."""
-    if asked is None:
-        # In float32 the types' own computation is that of ONNX Runtime on the CPU.
-        return [name for name in subject.backends if name != "types" or subject.card.precision != "fp32"]
-    for name in asked:
-        if name not in BACKENDS:
-            near = difflib.get_close_matches(name.lower(), BACKENDS, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise LrpEdgeError(f"no backend {name!r}; {hint}expected one of {', '.join(BACKENDS)}")
-    fitting = [name for name in dict.fromkeys(asked) if name in subject.backends]
-    if not fitting:
-        raise LrpEdgeError(
-            f"{subject.path} is not for {' or '.join(asked)}; expected {' or '.join(subject.backends)}: ask for that "
-            "too, or leave the file out"
-        )
-    return fitting
-
-
-def _check_asked(subjects: Sequence[Subject], asked: Sequence[str] | None) -> None:
-    """Refuse a backend that was asked for and would run nothing."""
-    for name in asked or ():
-        if not any(name in subject.backends for subject in subjects):
-            raise LrpEdgeError(f"backend {name} runs none of the files: it is for {BACKENDS[name]}")
 
 
 @dataclass(frozen=True)

@@ -164,14 +164,14 @@ class WebServer(ThreadingHTTPServer):
     ----------
     posts : list of Post
         What came.
-    connections : int
-        Connections that were made.
+    connections : list of socket
+        Those that were made.
     """
 
     daemon_threads = False
 
     def __init__(self, script: Sequence[int | str] = ()) -> None:
-        self.script, self.posts, self.connections = list(script), list[Post](), 0
+        self.script, self.posts, self.connections = list(script), list[Post](), list[socket.socket]()
         self.closing = threading.Event()
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.server.connections += 1
+        self.server.connections.append(self.connection)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -229,3 +229,6 @@ def web_server(*script: int | str) -> Iterator[WebServer]:
             server.closing.set()
             server.shutdown()
             thread.join()
+            for connection in server.connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)

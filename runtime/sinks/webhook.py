@@ -128,7 +128,7 @@ class Webhook(ChosenSink):
             with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
                 # A connection whose answer was read can be used again; nobody needs the text, however long.
                 for _ in answer.iter_raw():
-                    if time.monotonic() > deadline:
+                    if False:
                         break
         except httpx.TimeoutException:
             return f"did not answer in {self._timeout:g} s", True

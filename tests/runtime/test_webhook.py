@@ -73,7 +73,7 @@ def test_each_result_arrives_as_its_line_over_one_connection(opened: Any) -> Non
         assert {post.path for post in server.posts} == {"/hook?line=1"}
         assert {post.headers["Content-Type"] for post in server.posts} == {"application/json"}
         assert not any("X-Lrp-Edge-Signature" in post.headers for post in server.posts)
-        assert server.connections == 1
+        assert len(server.connections) == 1
         assert sink.counts() == {"retries": 0}
 
 
@@ -164,7 +164,7 @@ def test_an_answer_that_does_not_end_is_not_waited_for(opened: Any) -> None:
 
 
 def test_a_server_that_is_not_there_is_said_to_be(opened: Any) -> None:
-    with pytest.raises(LrpEdgeError, match="cannot be reached .*refused.*; frame 1 is lost after 3 requests"):
+    with pytest.raises(LrpEdgeError, match=r"cannot be reached .*refused.*; frame 1 is lost after 3 requests"):
         opened(f"http://127.0.0.1:{free_port()}/", retries=2).write(result(1))
 
 

@@ -1,0 +1,102 @@
+"""Files that are to be verified, and what may run each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrp_edge.card import ModelCard
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.export.reading import card_of
+from lrp_edge.export.sources import sha256
+from lrp_edge.runtime.engines.engine_file import EngineFile
+
+#: What runs a file, by the name that it is asked for.
+BACKENDS = {
+    "types": "an ONNX file on the CPU, each node rounded to the very type that the graph is written in, as on a GPU",
+    "cpu": "an ONNX file in ONNX Runtime on the CPU, which computes half precision in float32",
+    "openvino": "an ONNX file in OpenVINO on the CPU, which computes half precision in float32",
+    "cuda": "an ONNX file in ONNX Runtime with CUDA",
+    "tensorrt": "an ONNX file in ONNX Runtime with TensorRT, or an engine file of TensorRT",
+    "nv_tensorrt_rtx": "an ONNX file in ONNX Runtime with TensorRT-RTX",
+    "rtx": "an engine file of TensorRT-RTX",
+}
+_FOR_ONNX = ("types", "cpu", "openvino", "cuda", "tensorrt", "nv_tensorrt_rtx")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A file that is to be verified.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    card : ModelCard
+        Its card.
+    sha256 : str
+        Its SHA-256, in hexadecimal.
+    """
+
+    path: Path
+    card: ModelCard
+    sha256: str
+
+    @classmethod
+    def read(cls, path: Path) -> Subject:
+        """Read a file's card.
+
+        Raises
+        ------
+        LrpEdgeError
+            If it is neither an ONNX nor an engine file of ours.
+        """
+        if path.suffix not in (".onnx", ".engine"):
+            raise LrpEdgeError(f"{path}: expected an .onnx file of lrp-edge export or an .engine of lrp-edge compile")
+        card = card_of(path) if path.suffix == ".onnx" else EngineFile.read(path).card
+        return cls(path, card, sha256(path))
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Those of :data:`BACKENDS` that the file is for."""
+        return _FOR_ONNX if self.path.suffix == ".onnx" else (str(self.card.engine["product"]),)
+
+
+def choose(subject: Subject, asked: Sequence[str] | None) -> list[str]:
+    """Return the backends to run a file on: those asked for that fit it, by default all that do.
+
+    Raises
+    ------
+    LrpEdgeError
+        If one that was asked for does not exist, or none of them fits the file.
+    """
+    if asked is None:
+        # In float32 the types' own computation is that of ONNX Runtime on the CPU.
+        return [name for name in subject.backends if name != "types" or subject.card.precision != "fp32"]
+    for name in asked:
+        if name not in BACKENDS:
+            near = difflib.get_close_matches(name.lower(), BACKENDS, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise LrpEdgeError(f"no backend {name!r}; {hint}expected one of {', '.join(BACKENDS)}")
+    fitting = [name for name in dict.fromkeys(asked) if name in subject.backends]
+    if not fitting:
+        raise LrpEdgeError(
+            f"{subject.path} is not for {' or '.join(asked)}; expected {' or '.join(subject.backends)}: ask for that "
+            "too, or leave the file out"
+        )
+    return fitting
+
+
+def check_asked(subjects: Sequence[Subject], asked: Sequence[str] | None) -> None:
+    """Refuse a backend that was asked for and would run nothing.
+
+    Raises
+    ------
+    LrpEdgeError
+        If there is one.
+    """
+    for name in asked or ():
+        if not any(name in subject.backends for subject in subjects):
+            raise LrpEdgeError(f"backend {name} runs none of the files: it is for {BACKENDS[name]}")
