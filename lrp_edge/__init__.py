@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from lrp_edge.card import ModelCard
@@ -10,6 +11,10 @@ from lrp_edge.errors import LrpEdgeError
 if TYPE_CHECKING:
     from lrp_edge import export, runtime
     from lrp_edge.relevance import unroll
+
+# ONNX Runtime 1.32 reports its use to its makers, from Linux too, unless it finds this when it is imported. What a line
+# inspects is nobody else's business, and a device may have no disk for it to queue reports on.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["LrpEdgeError", "ModelCard", "export", "runtime", "unroll"]

@@ -12,6 +12,9 @@ from hypothesis import settings
 settings.register_profile("lrp-edge", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("lrp-edge")
 
+# Some tests import ONNX Runtime before anything of ours, which says so too.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 # OpenVINO imports absl where it is installed. When logging is configured anew, as import-linter does, absl's handler
 # closes the stream that it found at first: that must not be pytest's.
 with contextlib.redirect_stderr(sys.__stderr__), contextlib.suppress(ModuleNotFoundError):

@@ -135,9 +135,9 @@ class Collect(Sink):
         return [(event.kind, event.stage) for event in self.events if event.stage != "pipeline"]
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until something holds; fail if it does not come to hold."""
+def until(condition: Callable[[], object], seconds: float = 20.0, what: Callable[[], object] = lambda: "") -> None:
+    """Wait until something holds; fail, and say what there is in its place, if it does not come to hold."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "this did not come to hold in time"
+        assert time.monotonic() < end, f"this did not come to hold in time: {what()}"
         time.sleep(0.005)

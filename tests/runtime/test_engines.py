@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -355,3 +356,14 @@ def test_card_survives_as_it_was(engine_file: Callable[..., Path]) -> None:
 
     path = engine_file()
     assert EngineFile.read(path).card == ModelCard.from_json(path.with_suffix(".json").read_text())
+
+
+def test_nothing_is_reported_to_anybody(model: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy; from lrp_edge.runtime import Segmenter\n"
+        "Segmenter(sys.argv[1], provider='cpu')(numpy.zeros((8, 8, 3), numpy.uint8))"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code, model], check=True, env=clean | home)
+    assert list(tmp_path.iterdir()) == []

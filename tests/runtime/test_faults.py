@@ -1,0 +1,225 @@
+"""Faults while a line runs on real cameras, brokers and disks: no crash, nothing left behind, all losses counted."""
+
+from __future__ import annotations
+
+import gc
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from brokers import broker, listener
+from scripted import Collect, Engine, Script, until
+from servers import cut, jpeg, mjpeg_server, part, rtsp_server
+
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime import Segmenter
+from lrp_edge.runtime.backoff import Backoff
+from lrp_edge.runtime.pipeline import Pipeline, PipelineOptions
+from lrp_edge.runtime.sinks.base import Sink
+from lrp_edge.runtime.sinks.images import Images
+from lrp_edge.runtime.sinks.mqtt import Mqtt
+from lrp_edge.runtime.sinks.results import Results
+from lrp_edge.runtime.sources import Source, SourceOptions, open_source
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """Let no thread, file, socket or process outlive a test."""
+    me = psutil.Process()
+    before = (set(threading.enumerate()), held(me))
+    yield
+    until(lambda: set(threading.enumerate()) <= before[0])
+    until(lambda: gc.collect() >= 0 and not held(me) - before[1], what=lambda: held(me) - before[1])
+    assert not [child for child in me.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def held(process: psutil.Process) -> set[str]:
+    files = {file.path for file in process.open_files()}
+    return files | {f"{link.laddr} {link.raddr}" for link in process.net_connections() if link.status != "NONE"}
+
+
+@contextmanager
+def running(
+    segment: Callable, source: Source, sinks: Sequence[Sink], **options: object
+) -> Iterator[tuple[Pipeline, list[BaseException]]]:
+    """Run a line in the background, and stop it in the end."""
+    stopped, errors = threading.Event(), list[BaseException]()
+    pipeline = Pipeline(segment, source, sinks, PipelineOptions(**options), backoff=Backoff(0.05, 0.4))
+
+    def work() -> None:
+        try:
+            pipeline.run(stopped)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield pipeline, errors
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def lines(folder: Path, name: str = "results.jsonl") -> list[dict]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def assert_accounted_for(pipeline: Pipeline, folder: Path) -> None:
+    c = pipeline.counters
+    assert c.captured == c.segmented + c.failed + c.unreadable + c.dropped
+    found = [line for line in lines(folder) if "error" not in line]
+    assert len(found) == c.segmented
+    ids = [line["frame"] for line in lines(folder)]
+    assert ids == sorted(set(ids))
+    assert not ids or ids[-1] < c.captured
+
+
+@pytest.fixture
+def segmenter(model: Path) -> Iterator[Segmenter]:
+    with Segmenter(model, provider="cpu", threads=1) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("policy", ["latest", "lossless"])
+def test_an_rtsp_camera_that_is_killed_five_times(policy: str, segmenter: Segmenter, tmp_path: Path) -> None:
+    options = SourceOptions(timeout=3.0)
+    with rtsp_server("white", fps=25) as server:
+        source = open_source(server.address, "BGR", options)
+        with running(segmenter.batch, source, [Results(tmp_path)], policy=policy) as (pipeline, errors):
+            until(lambda: pipeline.counters.segmented >= 5, 60)
+            for times in range(1, 6):
+                server.kill()
+                until(lambda: pipeline.capture.idle_since is None, 60)
+                server.start()
+                until(lambda times=times: pipeline.counters.reconnects == times, 60)
+                before = pipeline.counters.segmented
+                until(lambda before=before: pipeline.counters.segmented >= before + 5, 60)
+    assert not errors
+    assert pipeline.counters.reconnects == 5
+    assert_accounted_for(pipeline, tmp_path)
+    if policy == "lossless":
+        assert pipeline.counters.dropped == 0
+        assert [line["frame"] for line in lines(tmp_path)] == list(range(pipeline.counters.captured))
+    kinds = [event["kind"] for event in lines(tmp_path, "events.jsonl")]
+    assert kinds.count("reconnected") == 5
+    assert kinds.count("lost") >= 5
+    # White frames: a black one in between would be decided otherwise.
+    assert {line.get("name", "stain") for line in lines(tmp_path)} == {"stain"}
+
+
+def test_truncated_frames_are_counted_and_never_shown(segmenter: Segmenter, tmp_path: Path) -> None:
+    whole = jpeg(np.full((48, 64, 3), 220, np.uint8))
+    stream = [whole, cut(whole), whole, whole, cut(whole)]
+    with mjpeg_server(stream, end="hang") as server:
+        source = open_source(server.address, "BGR", SourceOptions(timeout=5.0))
+        with running(segmenter.batch, source, [Results(tmp_path)], policy="lossless") as (pipeline, errors):
+            until(lambda: pipeline.counters.captured == 5, 30)
+            server.kill()
+            until(lambda: "lost" in {event["kind"] for event in lines(tmp_path, "events.jsonl")}, 30)
+    assert not errors
+    assert (pipeline.counters.segmented, pipeline.counters.unreadable) == (3, 2)
+    assert_accounted_for(pipeline, tmp_path)
+    assert [line.get("name", "none") for line in lines(tmp_path)] == ["stain", "none", "stain", "stain", "none"]
+
+
+def test_a_camera_that_comes_back_with_another_size(segmenter: Segmenter, tmp_path: Path) -> None:
+    small, large = (jpeg(np.full((*size, 3), 220, np.uint8)) for size in ((48, 64), (96, 128)))
+    with mjpeg_server([small], end="repeat") as server:
+        source = open_source(server.address, "BGR", SourceOptions(timeout=5.0))
+        images = Images(tmp_path, "BGR", overlays=False)
+        with running(segmenter.batch, source, [images, Results(tmp_path)], policy="lossless", batch=3) as (
+            pipeline,
+            errors,
+        ):
+            until(lambda: pipeline.counters.segmented >= 5, 30)
+            server.kill()
+            server.pieces = [part(large)]
+            server.start()
+            until(lambda: pipeline.counters.reconnects == 1, 30)
+            before = pipeline.counters.segmented
+            until(lambda: pipeline.counters.segmented >= before + 5, 30)
+    assert not errors
+    assert_accounted_for(pipeline, tmp_path)
+    changed = [event for event in lines(tmp_path, "events.jsonl") if event["kind"] == "changed"]
+    assert [event["message"].endswith("are 96x128 now, were 48x64") for event in changed] == [True]
+    boxes = [line["regions"][0]["box"] for line in lines(tmp_path)]
+    first = changed[0]["frame"]
+    assert boxes[:first] == [[0, 0, 64, 48]] * first
+    assert boxes[first:] == [[0, 0, 128, 96]] * (len(boxes) - first)
+
+
+def test_a_broker_that_is_away_for_a_minute_costs_nothing(tmp_path: Path) -> None:
+    with broker(tmp_path / "broker") as server, listener(server.port) as listening:
+        sink = Mqtt(f"mqtt://127.0.0.1:{server.port}", topic="line", outbox=100_000)
+        source = Script(["frame"] * 100_000, live=True, period=0.02)
+        results = Results(tmp_path / "out")
+        with running(Engine(), source, [sink, results], policy="lossless", drain=30.0) as (pipeline, errors):
+            until(lambda: pipeline.counters.segmented >= 20)
+            server.stop(signal.SIGKILL)
+            before, end = pipeline.counters.segmented, time.monotonic() + 60
+            # The line does not notice; what is for the broker waits.
+            until(lambda: time.monotonic() > end, 61)
+            missed = pipeline.counters.segmented
+            assert missed > before + 1000
+            server.start()
+            until(lambda: pipeline.counts["mqtt"]["published"] >= missed, 60)
+        assert not errors
+        expected = [line["frame"] for line in lines(tmp_path / "out")]
+        until(lambda: len(listening.frames("line/result")) == len(expected), what=lambda: len(listening.messages))
+        # At least once, as MQTT's QoS 1 promises; none missing, and the first time in order.
+        assert listening.frames("line/result") == expected
+    counts = pipeline.counts["mqtt"]
+    assert (counts["outbox_dropped"], counts["dropped"], counts["failed"]) == (0, 0, 0)
+    assert expected == list(range(pipeline.counters.captured))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True)
+    if done.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_ends_a_lossless_run_without_a_hole(small_disk: Path) -> None:
+    pipeline = Pipeline(Engine(), Script(["frame"] * 100_000), [Results(small_disk / "out")], PipelineOptions())
+    with pytest.raises(LrpEdgeError, match="No space left on device; free space"):
+        pipeline.run()
+    found = [line["frame"] for line in lines(small_disk / "out")]
+    assert found == list(range(len(found)))
+    assert pipeline.counts["results"]["delivered"] == len(found)
+    c = pipeline.counters
+    assert c.captured == c.segmented + c.dropped < 100_000
+
+
+def test_a_full_disk_is_counted_and_a_live_line_goes_on(small_disk: Path) -> None:
+    (small_disk / "ballast").write_bytes(bytes(100_000))
+    display = Collect("display", depth=100_000)
+    sinks = [Images(small_disk / "out", "BGR"), display, Results(small_disk / "out")]
+    source = Script(["frame"] * 100_000, live=True, period=0.002)
+    with running(Engine(), source, sinks, policy="latest") as (pipeline, errors):
+        until(lambda: pipeline.counts["images"]["failed"] and pipeline.counts["results"]["failed"], 60)
+        (small_disk / "ballast").unlink()
+        seen = len(display.results)
+        until(lambda: len(display.results) >= seen + 20)
+    assert not errors
+    counts, c = pipeline.counts, pipeline.counters
+    assert c.captured == c.segmented + c.dropped
+    for name in ("images", "results"):
+        assert counts[name]["delivered"] + counts[name]["failed"] + counts[name]["dropped"] == c.segmented
+    assert len(lines(small_disk / "out")) == counts["results"]["delivered"]
+    assert len(list((small_disk / "out" / "masks").glob("*.png"))) >= counts["images"]["delivered"]
+    assert {("failed", "images"), ("recovered", "images")} <= set(display.kinds)
