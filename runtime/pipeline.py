@@ -249,10 +249,17 @@ class Pipeline:
             a recording sink that failed. Sinks are closed, and what they took before stays.
         """
         stopped = stopped or threading.Event()
-        self._open_sinks()
         self._started = time.monotonic()
+        self.capture.start()
+        if not self.options.wait:
+            # A source that is not there shall cost nobody the results of an earlier run.
+            while not self._queue.wait(0.1) and not stopped.is_set():
+                pass
+            if self._failure is not None:
+                raise self._failure
+        self._open_sinks()
         self.emit("started", "pipeline", f"{self._source.name}, policy {self.policy}", None)
-        for thread in (self._engine, self.capture, self._watchdog):
+        for thread in (self._engine, self._watchdog):
             thread.start()
         try:
             while self._engine.is_alive() and not (stopped.is_set() and self._hangs()):
@@ -316,6 +323,8 @@ class Pipeline:
                 each.sink.open()
                 opened.append(each)
         except BaseException:
+            self.stop()
+            self._queue.discard()
             for each in opened:
                 each.sink.close()
             raise

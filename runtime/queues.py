@@ -58,6 +58,11 @@ class FrameQueue:
             self._changed.notify_all()
             return gone
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for a frame or for the end, and say whether one of them has come."""
+        with self._changed:
+            return bool(self._changed.wait_for(lambda: self._frames or self._closed, seconds))
+
     def _has_room(self, frame: Frame) -> bool:
         waiting = len(self._frames)
         size = 0 if frame.image is None else frame.image.nbytes

@@ -1,8 +1,8 @@
 """A line with everything that it may have, for minutes or days: what grows, and whether results get older.
 
 ``python tests/soak.py --minutes 10`` starts an RTSP camera, a broker, a viewer's client and ``lrp-edge run`` as a user
-does, looks at the process twice a second, and says whether memory, threads and handles stay and the latency too. It ends
-with 1 if they do not.
+does, looks at the process twice a second, and says whether memory, threads, handles and latency stay as they are. It
+ends with 1 if they do not.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,8 @@ EXISTING = ("refuse", "append", "overwrite")
 
 class Results(Sink):
     """Writes a line for each frame and each event; every line is with the system before the next is begun.
+
+    A run that has no result leaves no new file behind, which the next run would take for results.
 
     Parameters
     ----------
@@ -46,6 +49,7 @@ class Results(Sink):
         if path.exists() and existing == "refuse":
             raise LrpEdgeError(f"{path} exists; choose another folder, --append or --overwrite")
         self.first = _last_frame(path) + 1 if self._append else 0
+        self._fresh, self._empty = not path.exists(), True
         self._results: _Lines | None = None
         self._events: _Lines | None = None
 
@@ -61,6 +65,7 @@ class Results(Sink):
     def write(self, result: Result) -> None:
         assert self._results is not None
         self._results.write(result.as_dict())
+        self._empty = False
 
     def event(self, event: Event) -> None:
         assert self._events is not None
@@ -70,13 +75,18 @@ class Results(Sink):
         for lines in (self._results, self._events):
             if lines is not None:
                 lines.close()
+                if self._fresh and self._empty:
+                    lines.path.unlink(missing_ok=True)
+        if self._fresh and self._empty:
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()
 
 
 class _Lines:
     """A file of JSON lines without a buffer of its own."""
 
     def __init__(self, path: Path, append: bool) -> None:
-        self._path = path
+        self.path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | (0 if append else os.O_TRUNC)
         self._file: int | None = os.open(path, flags, 0o644)
         if append:
@@ -85,8 +95,8 @@ class _Lines:
     def _cut_torn_line(self) -> None:
         """Remove what a power cut left of a line."""
         assert self._file is not None
-        size = self._path.stat().st_size
-        torn = _tail(self._path).rpartition(b"\n")[2]
+        size = self.path.stat().st_size
+        torn = _tail(self.path).rpartition(b"\n")[2]
         if torn:
             os.ftruncate(self._file, size - len(torn))
 
@@ -101,7 +111,7 @@ class _Lines:
         except OSError as error:
             # Half a line would spoil the next one too.
             os.ftruncate(self._file, size)
-            raise LrpEdgeError(f"cannot write {self._path}: {error.strerror}; free space") from error
+            raise LrpEdgeError(f"cannot write {self.path}: {error.strerror}; free space") from error
 
     def close(self) -> None:
         if self._file is not None:

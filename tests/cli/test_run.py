@@ -141,7 +141,9 @@ def test_lossless_over_five_thousand_frames_of_a_video(model: Path, tmp_path: Pa
     for index in range(count):
         writer.write(np.full((24, 32, 3), 30 + index % 10 * 20, np.uint8))
     writer.release()
-    done = run(model, "--source", path, "-o", tmp_path / "out", "--images", "none", "--batch", 3, "--policy", "lossless")
+    done = run(
+        model, "--source", path, "-o", tmp_path / "out", "--images", "none", "--batch", 3, "--policy", "lossless"
+    )
     assert done.exit_code == 0, done.output
     found = lines(tmp_path / "out")
     assert [line["frame"] for line in found] == list(range(count))

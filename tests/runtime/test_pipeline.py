@@ -270,7 +270,16 @@ def test_a_sink_that_cannot_open_stops_the_run_before_its_first_frame() -> None:
     first, source = Collect("first"), Script(["frame"])
     with pytest.raises(LrpEdgeError, match="no display"):
         run(source, Engine(), first, Refuses())
-    assert (first.closed, source.opened) == (1, 0)
+    assert (first.closed, first.results, source.interrupted.is_set()) == (1, [], True)
+
+
+def test_a_source_that_was_never_there_opens_no_sink() -> None:
+    class Opened(Sink):
+        def open(self) -> None:
+            raise AssertionError("a sink was opened")
+
+    with pytest.raises(LrpEdgeError, match="script lost"):
+        run(Script(["lost"], live=True), Engine(), Opened())
 
 
 steps = st.lists(st.sampled_from(["frame", "frame", "frame", "large", "bad", "lost"]), max_size=40)

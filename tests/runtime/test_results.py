@@ -59,6 +59,7 @@ def test_events_have_a_file_of_their_own(tmp_path: Path) -> None:
     sink = Results(tmp_path)
     sink.open()
     sink.event(Event("lost", "source", "no frame for 5 s", 1_700_000_000.0, 7))
+    sink.write(result(8))
     sink.close()
     assert lines(tmp_path / "events.jsonl") == [
         {
@@ -170,6 +171,14 @@ def test_a_full_disk_costs_whole_lines_and_goes_on_once_there_is_room(small_disk
     sink.close()
     found = [line["frame"] for line in lines(small_disk / "out" / "results.jsonl")]
     assert found == [*range(written), written + 2]
+
+
+def test_a_run_without_a_result_leaves_no_new_file(tmp_path: Path) -> None:
+    write(tmp_path / "new", range(0))
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path / "old", range(3))
+    write(tmp_path / "old", range(0), "append")
+    assert len(lines(tmp_path / "old" / "results.jsonl")) == 3
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
