@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.errors import needs_extra
-
-with needs_extra("evaluate"):
-    from skimage.measure import label, regionprops
+from lrp_edge.runtime.regions import find_regions
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,6 @@ class Severity:
 
 def severity(mask: NDArray[np.bool_]) -> Severity:
     """Measure the regions of a mask, bool [H, W]."""
-    regions = regionprops(label(mask, connectivity=2))
-    extent = max((float(region.feret_diameter_max) for region in regions), default=0.0)
-    return Severity(len(regions), int(mask.sum()), extent)
+    regions = find_regions(mask.astype(np.uint8))
+    area = sum(region.area for region in regions)
+    return Severity(len(regions), area, max((region.extent for region in regions), default=0.0))
