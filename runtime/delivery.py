@@ -55,7 +55,7 @@ class Delivery(threading.Thread):
         self._results = self._pending_events = 0
         self._at_work: Result | Event | None = None
         self._changed = threading.Condition()
-        self._closing = self._broken = False
+        self._closing = self._broken = self._abandoned = False
         self.delivered = self.dropped = self.failed = self.events_dropped = 0
         self.busy_since: float | None = None
 
@@ -112,6 +112,7 @@ class Delivery(threading.Thread):
             try:
                 self.sink.close()
             except Exception as error:
+                self._broken = False
                 self._lose(error, None)
             self.busy_since = None
 
@@ -143,14 +144,14 @@ class Delivery(threading.Thread):
             self._lose(error, item if isinstance(item, Result) else None)
 
     def _delivered(self, result: Result) -> None:
-        self.delivered += 1
+        self.delivered += not self._abandoned
         if self._broken:
             self._broken = False
             self._report("recovered", f"{self.sink.name} takes results again", result.frame.index)
 
     def _lose(self, error: Exception, result: Result | None) -> None:
         if result is not None:
-            self.failed += 1
+            self.failed += not self._abandoned
         was_broken, self._broken = self._broken, True
         if self.waits:
             self._fail(error if isinstance(error, LrpEdgeError) else LrpEdgeError(f"{self.sink.name}: {error}"))
@@ -166,8 +167,10 @@ class Delivery(threading.Thread):
     def abandon(self) -> int:
         """Give up on what waits and is at work, for a sink that does not end; return how many results that are."""
         with self._changed:
+            self._abandoned = True
             left = self._results + isinstance(self._at_work, Result)
             self._results = self._pending_events = 0
             self._items.clear()
             self.dropped += left
-            return left
+        self.sink.interrupt()
+        return left

@@ -110,6 +110,7 @@ class MqttTable:
     client_id: str | None = None
     credentials: Path | None = None
     ca: Path | None = None
+    cert: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -311,7 +312,8 @@ def _files(line: Line, order: str) -> list[Sink]:
     if output.video:
         from lrp_edge.runtime.sinks.video import VideoFile
 
-        sinks.append(VideoFile(output.video, order, fps=line.source.fps or _VIDEO_FPS))
+        overwrite = output.existing == "overwrite"
+        sinks.append(VideoFile(output.video, order, fps=line.source.fps or _VIDEO_FPS, overwrite=overwrite))
     return sinks
 
 
@@ -329,6 +331,7 @@ def _network(line: Line, order: str) -> list[Sink]:
                 client_id=line.mqtt.client_id,
                 credentials=line.mqtt.credentials,
                 ca=line.mqtt.ca,
+                cert=line.mqtt.cert,
             )
         )
     if line.webhook.url:

@@ -37,6 +37,8 @@ Segment = Callable[[UInt8], Sequence[Segmentation]]
 _log = logging.getLogger("lrp_edge.pipeline")
 #: Seconds after which an engine is given up at the end.
 _HUNG = 30.0
+#: Seconds that a sink has to end once it was interrupted.
+_LAST_WORDS = 0.5
 _QUIET = frozenset({"started", "stopped", "reconnected", "recovered", "changed"})
 
 
@@ -346,6 +348,7 @@ class Pipeline:
             each.finish()
             each.join(None if each.waits else max(0.0, deadline - time.monotonic()))
             if each.is_alive() and (left := each.abandon()):
+                each.join(_LAST_WORDS)
                 _log.warning("%s did not end in %g s: %d results given up", each.sink.name, self.options.drain, left)
 
     def _fail(self, error: BaseException) -> None:

@@ -64,7 +64,7 @@ class Result:
         return sum(array.nbytes for array in arrays if array is not None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the line of ``results.jsonl``; its fields are in ``docs/realtime.md``."""
+        """Return the line of ``results.jsonl``; its fields are in ``docs/outputs.md``."""
         line: dict[str, Any] = {
             "schema": SCHEMA,
             "frame": self.frame.index,

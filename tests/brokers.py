@@ -158,7 +158,7 @@ class WebServer(ThreadingHTTPServer):
     """Answers each request with the next step of its script, and with 200 after the last one.
 
     A step is a status, ``"hang"`` (no answer), ``"drop"`` (the connection is closed) or ``"drip"`` (an answer that does
-    not end).
+    not end for half a minute).
 
     Attributes
     ----------
@@ -209,8 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _drip(self) -> None:
         self.send_response(200)
         self.end_headers()
+        end = time.monotonic() + 30
         with contextlib.suppress(OSError):
-            while not self.server.closing.wait(0.05):
+            while not self.server.closing.wait(0.05) and time.monotonic() < end:
                 self.wfile.write(b".")
 
     def log_message(self, format: str, *args: object) -> None:

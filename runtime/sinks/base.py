@@ -6,7 +6,9 @@ from lrp_edge.runtime.result import Event, Result
 
 
 class Sink:
-    """Takes results and events. All but :meth:`accept` and :meth:`counts` are called in the sink's own thread.
+    """Takes results and events, in a thread of its own.
+
+    :meth:`open`, :meth:`accept`, :meth:`counts` and :meth:`interrupt` are called in others.
 
     Attributes
     ----------
@@ -60,4 +62,13 @@ class Sink:
         return {}
 
     def close(self) -> None:
-        """Finish files and connections; called once, also after errors."""
+        """Finish files and connections; called once, also after errors.
+
+        Raises
+        ------
+        LrpEdgeError
+            If something that it took is lost after all.
+        """
+
+    def interrupt(self) -> None:
+        """End waits that are under way; called in another thread when the sink does not end in time."""

@@ -63,17 +63,24 @@ class Images(ChosenSink):
         self._folder, self._order = Path(folder), order
         self._parts = [part for part, wanted in (("mask", masks), ("overlay", overlays)) if wanted]
         self._room = _Room(self._folder, budget) if budget is not None else None
+        self._made: list[Path] = []
 
     def open(self) -> None:
         try:
             for part in self._parts:
-                (self._folder / f"{part}s").mkdir(parents=True, exist_ok=True)
-                _partial(self._folder / f"{part}s").touch()
-                _partial(self._folder / f"{part}s").unlink()
+                self._claim(self._folder / f"{part}s")
             if self._room:
                 self._room.scan()
         except OSError as error:
+            self.close()
             raise LrpEdgeError(f"cannot write to {self._folder}: {error.strerror}; choose another folder") from error
+
+    def _claim(self, folder: Path) -> None:
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            self._made.append(folder)
+        _partial(folder).touch()
+        _partial(folder).unlink()
 
     def wants(self, result: Result) -> bool:
         return result.segmentation is not None and super().wants(result)
@@ -90,6 +97,12 @@ class Images(ChosenSink):
 
     def counts(self) -> dict[str, int]:
         return {"rotated": self._room.removed} if self._room else {}
+
+    def close(self) -> None:
+        for folder in self._made:
+            # Those that are not empty stay.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def _names(self, frame: Frame) -> dict[str, str]:
         name = file_name(frame)
@@ -122,9 +135,12 @@ class Images(ChosenSink):
 def file_name(frame: Frame) -> str:
     """Return the name of a frame's images: its id, and what its source is called."""
     place = frame.source.partition("#")[0]
+    stem = Path(place).stem
     if "://" in place:
-        place = place.partition("?")[0]
-    stem = re.sub(r"[^\w.-]+", "_", Path(place).stem)[:_LONGEST_STEM]
+        # What stands last in an address may be a host, whose dots are no suffix.
+        last = Path(place.partition("?")[0]).name.rpartition("@")[2]
+        stem = re.sub(r"\.[A-Za-z]\w*$", "", last)
+    stem = re.sub(r"[^\w.-]+", "_", stem)[:_LONGEST_STEM]
     return f"{frame.index:06d}_{stem or 'frame'}.png"
 
 

@@ -138,7 +138,7 @@ class Mqtt(ChosenSink):
         # paho closes sockets of its own when it goes.
         del self._client
         if lost := self._outbox.abandon():
-            _log.warning("%s: %d results and events were not acknowledged and are lost", self._label, lost)
+            raise LrpEdgeError(f"{self._label}: {lost} results and events were not acknowledged and are lost")
 
     def _message(self, topic: str, line: dict[str, Any]) -> Message:
         return f"{self._prefix}/{topic}", json.dumps(line, ensure_ascii=False).encode()

@@ -103,7 +103,7 @@ class VideoFile(Sink):
 def _fit(image: UInt8, size: tuple[int, int]) -> UInt8:
     """Return an image of (width, height), with what does not fill it in its middle; larger ones are scaled down."""
     width, height = size
-    scale = min(1.0, width / image.shape[1], height / image.shape[0])
+    scale = min(width / image.shape[1], height / image.shape[0])
     if scale < 1:
         scaled = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         image = np.asarray(cv2.resize(image, scaled, interpolation=cv2.INTER_AREA), np.uint8)

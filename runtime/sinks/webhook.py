@@ -108,10 +108,11 @@ class Webhook(ChosenSink):
         return {"retries": self._retried}
 
     def close(self) -> None:
-        """Close connections; called from another thread, it also ends the waiting between two requests."""
-        self._ended.set()
         if self._client is not None:
             self._client.close()
+
+    def interrupt(self) -> None:
+        self._ended.set()
 
     def _body(self, result: Result) -> bytes:
         line = result.as_dict()
@@ -128,7 +129,7 @@ class Webhook(ChosenSink):
             with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
                 # A connection whose answer was read can be used again; nobody needs the text, however long.
                 for _ in answer.iter_raw():
-                    if False:
+                    if time.monotonic() > deadline:
                         break
         except httpx.TimeoutException:
             return f"did not answer in {self._timeout:g} s", True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -42,7 +44,8 @@ class Window(Sink):
             raise LrpEdgeError(
                 "no display: DISPLAY and WAYLAND_DISPLAY are not set; log in at a desktop, or use --view"
             )
-        if not cv2.currentUIFramework():
+        # OpenCV before 4.10 has no function for this.
+        if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
             raise LrpEdgeError(
                 "this OpenCV has no windows; install opencv-python in place of opencv-python-headless, or use --view"
             )
@@ -57,12 +60,21 @@ class Window(Sink):
             cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
             self._shown = True
         cv2.imshow(_TITLE, draw_result(result, self._order))
-        # Masked because some toolkits put modifiers into the upper bits.
+        # Some toolkits put modifiers into the upper bits.
         key = cv2.waitKey(1)
-        if (key != -1 and key & 0xFF in _QUIT_KEYS) or cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1:
+        if (key != -1 and key & 0xFF in _QUIT_KEYS) or _is_closed():
             self._ended = True
             self._quit()
 
     def close(self) -> None:
         if self._shown:
-            cv2.destroyAllWindows()
+            with contextlib.suppress(cv2.error):
+                cv2.destroyWindow(_TITLE)
+
+
+def _is_closed() -> bool:
+    try:
+        return bool(cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1)
+    except cv2.error:
+        # Qt answers like this once its last window is gone.
+        return True

@@ -168,9 +168,9 @@ def test_a_server_that_is_not_there_is_said_to_be(opened: Any) -> None:
         opened(f"http://127.0.0.1:{free_port()}/", retries=2).write(result(1))
 
 
-def test_closing_ends_the_waiting_between_requests(monkeypatch: pytest.MonkeyPatch, opened: Any) -> None:
-    monkeypatch.setattr(webhook, "_FIRST_DELAY", 600.0)
-    monkeypatch.setattr(webhook, "_LONGEST_DELAY", 600.0)
+def test_an_interruption_ends_the_waiting_between_requests(monkeypatch: pytest.MonkeyPatch, opened: Any) -> None:
+    monkeypatch.setattr(webhook, "_FIRST_DELAY", 60.0)
+    monkeypatch.setattr(webhook, "_LONGEST_DELAY", 60.0)
     errors: list[LrpEdgeError] = []
 
     def write(sink: Webhook) -> None:
@@ -184,7 +184,7 @@ def test_closing_ends_the_waiting_between_requests(monkeypatch: pytest.MonkeyPat
         writing = threading.Thread(target=write, args=(sink,))
         writing.start()
         until(lambda: server.posts)
-        sink.close()
+        sink.interrupt()
         writing.join(20)
         assert not writing.is_alive()
     assert "answered 500; frame 1 is lost after 1 request" in str(errors[0])
