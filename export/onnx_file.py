@@ -28,6 +28,7 @@ from lrp_edge.export.reference import open_reference
 from lrp_edge.export.sources import load_model
 from lrp_edge.relevance.composites import Composite
 from lrp_edge.relevance.masks import calibrate
+from lrp_edge.relevance.receptive_field import receptive_field
 
 with needs_extra("export"):
     import onnx
@@ -110,6 +111,7 @@ def to_onnx(
     card = card.replace(provenance={**card.provenance, **origin, **_environment()})
     deployable = Deployable(network, card, size, composite).eval()
     _check_classes(deployable, card)
+    card = card.replace(receptive_field=receptive_field(deployable.unrolled))
     proto, card = with_precision(_export(deployable, card, size), card, frames)
     if card.gate:
         proto = gate(proto, card)

@@ -124,6 +124,9 @@ class ModelCard:
     gate : bool
         Whether relevance and mask are computed only in a call with a frame that is decided to be a defect; they are
         zero otherwise.
+    receptive_field : (height, width), optional
+        The window that a unit of the last feature map sees, in pixels of the network's input: where ``input.resize``
+        is set, of the resized frame. None where it is not known.
     profile : dict
         Of an engine: ``"min"``, ``"opt"`` and ``"max"``, each ``[frames, height, width]`` in one call.
     engine : dict
@@ -149,6 +152,7 @@ class ModelCard:
     mask: MaskSpec = field(default_factory=MaskSpec)
     precision: str = "fp32"
     gate: bool = False
+    receptive_field: tuple[int, int] | None = None
     profile: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -217,9 +221,7 @@ class ModelCard:
         try:
             return cls(
                 **{
-                    **data,
-                    "classes": tuple(data["classes"]),
-                    "defects": tuple(data["defects"]),
+                    **_tuples(data),
                     "input": InputSpec(**_tuples(data["input"])),
                     "mask": MaskSpec(**data["mask"]),
                 }

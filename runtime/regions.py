@@ -72,7 +72,8 @@ def find_regions(mask: UInt8, relevance: Float32 | None = None, min_area: int = 
         return ()
     box = (slice(top, top + height), slice(left, left + width))
     inside = np.ascontiguousarray(mask[box])
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+    count, found, table, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+    labels, stats = np.asarray(found, np.int32), np.asarray(table, np.int32)
     means = np.zeros(count) if relevance is None else _means(labels, stats, relevance[box])
     extents = _extents(inside, labels, stats, min_area)
     regions = [
@@ -103,7 +104,7 @@ def _extents(inside: UInt8, labels: NDArray[np.int32], stats: NDArray[np.int32],
         _, _, width, height, area = stats[index]
         if area >= min_area:
             # A noisy mask has thousands of regions, most of them a pixel or a line of some.
-            extents[index] = float(max(width, height)) if 1 in (width, height) else _extent(contour)
+            extents[index] = float(max(width, height)) if 1 in (width, height) else _extent(np.asarray(contour, np.int32))
     return extents
 
 

@@ -1,6 +1,6 @@
 """Cameras for the tests: an RTSP server, an HTTP server of MJPEG or any stream, and Aravis' fake GigE camera.
 
-Each can be killed, and started again where it was.
+Each can be killed, and started again where it was. At the end, what takes their frames.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import fcntl
+import itertools
 import shutil
 import signal
 import socket
@@ -15,17 +16,22 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from brokers import free_port
 from scripted import until
+
+from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.sources import SourceLost, SourceOptions, open_source
 
 RTSP_PROGRAM = Path(__file__).with_name("rtsp_server.py")
 # What a GigE camera is found by: the command DISCOVERY, to which an answer is asked for.
@@ -37,7 +43,7 @@ class Program(ABC):
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command, self._process = command, None
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -88,7 +94,7 @@ class RtspServer(Program):
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
-def test_pattern(pattern: str, size: tuple[int, int], fps: int) -> str:
+def drawn(pattern: str, size: tuple[int, int], fps: int) -> str:
     """Return the beginning of a pipeline that draws a pattern of videotestsrc; `size` is height and width."""
     caps = f"video/x-raw,format=I420,width={size[1]},height={size[0]},framerate={fps}/1"
     return f"videotestsrc is-live=true pattern={pattern} ! {caps}"
@@ -107,7 +113,7 @@ def rtsp_server(
     `coding` is the rest of its pipeline, `login` the ``user:password`` that it asks for.
     """
     pytest.importorskip("gi", reason="PyGObject is not installed")
-    with contextlib.closing(RtspServer(f"( {test_pattern(pattern, size, fps)} ! {coding} )", login)) as server:
+    with contextlib.closing(RtspServer(f"( {drawn(pattern, size, fps)} ! {coding} )", login)) as server:
         server.start()
         yield server
 
@@ -122,6 +128,19 @@ class FakeCamera(Program):
         if not program:
             pytest.skip("arv-fake-gv-camera-0.8 (package aravis-tools) is not installed")
         super().__init__([program, "-i", self.address, "-s", serial, *options])
+
+    @contextmanager
+    def other(self, *options: str) -> Iterator[None]:
+        """Be a camera with other options for a while."""
+        usual, self._command = self._command, [*self._command, *options]
+        try:
+            self.kill()
+            self.start()
+            yield
+        finally:
+            self._command = usual
+            self.kill()
+            self.start()
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -151,7 +170,7 @@ def jpeg(image: np.ndarray) -> bytes:
 
 
 def cut(data: bytes) -> bytes:
-    """Return the first half of a JPEG or of anything else."""
+    """Return the first half of a JPEG."""
     return data[: len(data) // 2]
 
 
@@ -214,6 +233,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         stream = self.server.stream
         stream.paths.append(self.path)
+        if self.path.partition("?")[0] != "/stream":
+            self.send_error(404)
+            return
         wanted = "Basic " + base64.b64encode(stream.login.encode()).decode()
         if stream.login and self.headers.get("Authorization") != wanted:
             self.send_response(401)
@@ -266,3 +288,33 @@ def mjpeg_server(
     parts = [part(data, length=length) for data in jpegs]
     with stream_server(parts, "multipart/x-mixed-replace; boundary=frame", fps=fps, end=end, login=login) as server:
         yield server
+
+
+def take(address: str, count: int, order: str = "BGR", **options: Any) -> list[Frame]:
+    """Return the first frames of a source."""
+    with contextlib.closing(iter(open_source(address, order, SourceOptions(**options)))) as frames:
+        return list(itertools.islice(frames, count))
+
+
+def drain(frames: Iterator[Frame]) -> tuple[list[Frame], str, float]:
+    """Take frames until the source is lost; return them, why it is lost, and the seconds that it took."""
+    taken, began = [], time.monotonic()
+    try:
+        for frame in frames:
+            taken.append(frame)
+    except SourceLost as error:
+        return taken, str(error), time.monotonic() - began
+    raise AssertionError("the source ended without being lost")
+
+
+def loss(address: str, **options: Any) -> str:
+    """Return why a source that gives no frame is lost."""
+    taken, why, _ = drain(iter(open_source(address, "BGR", SourceOptions(**options))))
+    assert not taken
+    return why
+
+
+def noise(*size: int, seed: int = 0) -> np.ndarray:
+    """Return smooth noise in colour, which JPEG keeps well; `size` is height and width."""
+    image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(image, (21, 21), 0)

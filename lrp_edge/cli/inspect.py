@@ -11,6 +11,7 @@ import typer
 from lrp_edge.cli.options import parse_size
 
 if TYPE_CHECKING:
+    from lrp_edge.card import ModelCard
     from lrp_edge.export.inspect import Inspection
 
 
@@ -57,6 +58,7 @@ def _print(found: Inspection) -> None:
     facts.add_row("defects", ", ".join(card.defects))
     facts.add_row("explained", card.explained)
     facts.add_row("frames", f"{card.input.order}, {_size(card.input.size)}, up to {card.input.max_batch} at once")
+    facts.add_row("receptive field", _field(card))
     facts.add_row("composite", " ".join([card.composite, *_pairs(card.composite_parameters)]))
     facts.add_row("mask", f"{' '.join([card.mask.method, *_pairs(card.mask.parameters)])} ({card.mask.found})")
     facts.add_row("smoothing", f"{card.mask.smoothing}, close {card.mask.close}, open {card.mask.open}")
@@ -76,6 +78,13 @@ def _print(found: Inspection) -> None:
 
 def _size(size: tuple[int, int] | None) -> str:
     return f"{size[0]}x{size[1]}" if size else "any size"
+
+
+def _field(card: ModelCard) -> str:
+    if card.receptive_field is None:
+        return "not known"
+    resized = f" of a frame that is resized to {_size(card.input.resize)}" if card.input.resize else ""
+    return f"{_size(card.receptive_field)} pixels{resized}"
 
 
 def _pairs(values: dict[str, Any]) -> list[str]:

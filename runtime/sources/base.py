@@ -64,7 +64,7 @@ class SourceOptions:
             )
 
 
-class SourceLost(LrpEdgeError):
+class SourceLost(LrpEdgeError):  # noqa: N818
     """A live source cannot be opened, or gives no more frames; it may come back."""
 
 

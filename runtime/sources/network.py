@@ -18,6 +18,7 @@ from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.files import is_cut_short
+from lrp_edge.runtime.sources.jpeg import CUT_SHORT
 from lrp_edge.runtime.sources.uri import Address, check_parameters, with_credentials
 
 with needs_extra("camera"):
@@ -167,7 +168,7 @@ class _Decoder:
 
     def _frames(self, packet: Any) -> Iterator[tuple[Any, str]]:
         if self._is_jpeg and packet.size and is_cut_short(bytes(packet)):
-            yield None, "the JPEG is cut short"
+            yield None, CUT_SHORT
             return
         try:
             frames = packet.decode()
@@ -188,7 +189,7 @@ class _Decoder:
                 yield frame, "" if self._whole else "the frame builds on one that was damaged on its way"
 
     def _image(self, frame: Any) -> NDArray[np.uint8]:
-        converted = self._reformatter.reformat(frame, format=self._format)
+        converted: Any = self._reformatter.reformat(frame, format=self._format)
         plane, width = converted.planes[0], converted.width * self._channels
         rows = np.frombuffer(plane, np.uint8, plane.line_size * converted.height).reshape(converted.height, -1)
         image = self._pool.take((converted.height, converted.width, self._channels))

@@ -1,0 +1,8 @@
+"""The page to look at a line while it runs."""
+
+from __future__ import annotations
+
+from lrp_edge.runtime.viewer.server import parse_address
+from lrp_edge.runtime.viewer.sink import Viewer
+
+__all__ = ["Viewer", "parse_address"]

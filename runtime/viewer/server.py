@@ -1,0 +1,155 @@
+"""The socket of the viewer, and the thread that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import re
+import socket
+import threading
+from collections.abc import Callable
+
+from lrp_edge.errors import LrpEdgeError, needs_extra
+
+with needs_extra("viewer"):
+    import uvicorn
+    from starlette.types import ASGIApp
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_LOOPBACK = "127.0.0.1"
+_ADDRESS = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):)?(?P<port>[0-9]{1,5})")
+# File handles are the line's: a camera that comes back needs one.
+_MOST_CONNECTIONS = 128
+#: Seconds that the system keeps trying to send to somebody who does not take it.
+_PATIENCE = 20
+#: Seconds that requests under way get at the end.
+_GRACE = 1.0
+
+_log = logging.getLogger("lrp_edge.viewer")
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return host and port of ``PORT``, ``HOST:PORT`` or ``[IPV6]:PORT``; without a host it is loopback.
+
+    Raises
+    ------
+    LrpEdgeError
+        If it is none.
+    """
+    match = _ADDRESS.fullmatch(text.strip())
+    if not match or not 0 < int(match["port"]) < 2**16:
+        raise LrpEdgeError(f"address {text!r} is not understood; expected PORT or HOST:PORT, e.g. 8080 or [::1]:8080")
+    return (match["host"] or _LOOPBACK).strip("[]"), int(match["port"])
+
+
+def listen(host: str, port: int, *, secured: bool) -> tuple[socket.socket, bool]:
+    """Return a socket that listens, and whether only this machine can reach it.
+
+    Raises
+    ------
+    LrpEdgeError
+        If host or port cannot be had, or others could reach it though it is not secured.
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        local = ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback
+        if not local and not secured:
+            raise LrpEdgeError(
+                f"the viewer at {host} can be seen from other machines; set a token in LRP_EDGE_VIEW_TOKEN or with "
+                "--view-token-file, or leave the host out"
+            )
+        listener = socket.create_server(place, family=family, backlog=_MOST_CONNECTIONS)
+    except OSError as error:
+        raise LrpEdgeError(f"the viewer cannot listen on {host}, port {port}: {_trouble(error, port)}") from error
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Connections take it over. Otherwise a page whose machine has gone to sleep counts for a quarter of an hour.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _PATIENCE * 1000)
+    return listener, local
+
+
+def _trouble(error: OSError, port: int) -> str:
+    if isinstance(error, socket.gaierror):
+        return "this host is not known; give an address of this machine"
+    if error.errno == errno.EADDRINUSE:
+        return f"the port is in use; choose another one than {port}, or end what listens there"
+    if error.errno == errno.EACCES:
+        return "the system does not permit it; choose a port of 1024 or more"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine does not have that address; give one that it has, or 0.0.0.0 for all"
+    return error.strerror or str(error)
+
+
+class Server:
+    """Serves an application in a thread.
+
+    Parameters
+    ----------
+    app : ASGI application
+        What is served.
+    listener : socket
+        Where; closed at the end.
+    end : callable
+        Called in the server's thread at the end, so that streams come to theirs.
+    """
+
+    def __init__(self, app: ASGIApp, listener: socket.socket, end: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level=logging.ERROR,
+            # It would show tokens.
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        self._listener, self._server = listener, _Uvicorn(config, end)
+        self._thread = threading.Thread(target=self._run, name="viewer", daemon=True)
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End all connections, whether somebody reads from them or not."""
+        self._server.should_exit = True
+        self._thread.join(4 * _GRACE)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._server.serve([self._listener]))
+        except Exception:
+            _log.exception("the viewer has ended")
+        finally:
+            self._listener.close()
+
+
+class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end = end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        self._end()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _GRACE
+        while self.server_state.tasks and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        # Closing would wait until all is sent, which with somebody who never reads is never.
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+
+class _Protocol(H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > _MOST_CONNECTIONS:
+            transport.abort()
