@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 from typing import Any
 
@@ -29,9 +31,21 @@ def load(name: str, version: str) -> Any:
             raise
         except ImportError as error:
             raise LrpEdgeError(f"PyGObject does not start ({error}); install PyGObject<3.51 on Debian 12") from error
+    _keep_exceptions_whole()
     try:
         gi.require_version(name, version)
         return importlib.import_module(f"gi.repository.{name}")
     except (ValueError, ImportError) as error:
         package = _PACKAGES.get(name, name)
         raise LrpEdgeError(f"{name} {version} is not installed: apt install {package} ({error})") from error
+
+
+def _keep_exceptions_whole() -> None:
+    """Let C++ exceptions be raised and caught by one library.
+
+    GStreamer brings libunwind, which has functions of the same names as the compiler's own library, and PyGObject
+    shows them to all. An engine that was loaded before finds half of them in one library and half in the other, and its
+    next exception ends the process. What is shown first is found first.
+    """
+    with contextlib.suppress(OSError):
+        ctypes.CDLL("libgcc_s.so.1", mode=ctypes.RTLD_GLOBAL)

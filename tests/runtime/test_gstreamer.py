@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -211,3 +213,20 @@ def test_a_jetsons_camera_elsewhere() -> None:
         pytest.skip("this is a Jetson")
     with pytest.raises(LrpEdgeError, match="csi://0: GStreamer has no nvarguscamerasrc"):
         open_source("csi://0")
+
+
+def test_an_engine_s_exceptions_stay_exceptions_beside_gstreamer(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    code = (
+        "import openvino, sys\n"
+        "from lrp_edge.errors import LrpEdgeError\n"
+        "from lrp_edge.runtime.engines import open_engine\n"
+        "from lrp_edge.runtime.sources import open_source\n"
+        "open_source('gst://videotestsrc')\n"
+        "try: open_engine(sys.argv[1], 'openvino')\n"
+        "except LrpEdgeError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "broken.onnx"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "broken.onnx is no ONNX file that can be run" in done.stdout
