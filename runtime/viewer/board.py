@@ -18,7 +18,7 @@ _EVENTS, _REGIONS = 20, 50
 #: Frames whose layers are kept for pages that are slow to ask for them.
 _LIVE = 24
 #: Pictures of defects a second, once the first ones are used up: a line that rejects all it sees shall not be slowed.
-_RATE = 4.0
+_RATE = 2.0
 
 
 class Board:

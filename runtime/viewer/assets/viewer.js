@@ -17,11 +17,13 @@ const $ = (id) => document.getElementById(id);
 const numbers = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const count = (value) => numbers.format(value);
 const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
-const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
+const clock = (time) => new Date(time).toLocaleTimeString([], { hourCycle: "h23" });
 
 // Texts of the line are never taken as HTML.
-function make(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
+const make = (tag, ...content) => filled(document.createElement(tag), ...content);
+const draw = (tag, ...content) => filled(document.createElementNS("http://www.w3.org/2000/svg", tag), ...content);
+
+function filled(element, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   element.append(...children);
   return element;
@@ -82,12 +84,13 @@ async function explain() {
 
 function showConnection() {
   const lost = lostSince !== null;
-  $("lost").hidden = !lost;
-  document.body.classList.toggle("old", lost);
   const { running, stalled } = state?.status ?? {};
-  const [name, text] = lost ? ["lost", "Lost"]
+  // Who has said that it stops is not lost.
+  $("lost").hidden = !lost || running === false;
+  document.body.classList.toggle("old", lost);
+  const [name, text] = running === false ? ["waiting", "Stopped"]
+    : lost ? ["lost", "Lost"]
     : !state ? ["waiting", "Connecting"]
-    : !running ? ["waiting", "Stopped"]
     : stalled.length ? ["stalled", "Stalled"] : ["live", "Live"];
   $("state").dataset.state = name;
   say("state", text);
@@ -136,13 +139,14 @@ function showCounters(counters) {
 }
 
 function showSinks(sinks) {
-  const rows = Object.entries(sinks).map(([name, { delivered, waiting, dropped, failed, ...own }]) => {
-    const more = Object.entries(own).filter(([, n]) => n).map(([key, n]) => `${key.replaceAll("_", " ")} ${count(n)}`);
-    const head = make("th", { scope: "row" }, name);
-    if (more.length) head.append(make("small", {}, more.join(", ")));
+  const rows = Object.entries(sinks).flatMap(([name, { delivered, waiting, dropped, failed, ...own }]) => {
+    // A page need not show each frame.
+    const matters = name !== "viewer";
     const cells = [delivered, waiting, dropped, failed].map((n, column) =>
-      make("td", column > 1 && n ? { class: "some" } : {}, count(n)));
-    return make("tr", {}, head, ...cells);
+      make("td", matters && column > 1 && n ? { class: "some" } : {}, count(n)));
+    const row = make("tr", {}, make("th", { scope: "row" }, name), ...cells);
+    const more = Object.entries(own).filter(([, n]) => n).map(([key, n]) => `${key.replace(/_/g, " ")} ${count(n)}`);
+    return more.length ? [row, make("tr", { class: "more" }, make("td", { colspan: 5 }, more.join(" · ")))] : [row];
   });
   $("sinks").replaceChildren(...rows);
 }
@@ -154,7 +158,7 @@ function showEvents(events) {
   if (key === eventsShown) return;
   eventsShown = key;
   $("no-events").hidden = events.length > 0;
-  $("events").replaceChildren(...events.toReversed().map(({ time, kind, stage, message }) => {
+  $("events").replaceChildren(...[...events].reverse().map(({ time, kind, stage, message }) => {
     const mood = BAD_KINDS.includes(kind) ? "bad" : GOOD_KINDS.includes(kind) ? "good" : "";
     return make("li", { class: mood }, make("time", { datetime: time }, clock(time)),
       make("b", {}, `${stage} ${kind}`), make("span", {}, message));
@@ -180,10 +184,14 @@ async function offer(frame) {
   while (!frozen && next && !same(next, shown)) {
     const wanted = next;
     const loaded = await loadLayers(wanted);
-    if (frozen || (!loaded && !same(next, wanted))) continue;
-    replaceLayers(loaded ?? {});
-    shown = wanted;
-    showFrame(wanted);
+    if (frozen) break;
+    if (loaded) {
+      replaceLayers(loaded);
+      shown = wanted;
+      showFrame(wanted);
+    } else if (same(next, wanted)) {
+      break;
+    }
   }
   loading = false;
 }
@@ -196,7 +204,7 @@ async function loadLayers(frame) {
     const bitmaps = await Promise.all(wanted.map((name) => load(frame.id, name)));
     return Object.fromEntries(wanted.map((name, index) => [name, bitmaps[index]]));
   } catch {
-    // It was too long ago, or the connection is lost; the next message brings another.
+    // It was too long ago, or the connection is lost; the next message tries again.
     return null;
   }
 }
@@ -233,7 +241,7 @@ function showFrame(frame) {
   $("verdict").dataset.verdict = verdict;
   say("word", word);
   say("reason", reason);
-  say("nothing", frame.error ? `No picture: ${frame.error}` : "The picture could not be loaded");
+  say("nothing", `No picture: ${frame.error ?? ""}`);
   say("frame", `Frame ${count(frame.id)}`);
   say("taken", clock(frame.time));
   say("size", frame.size ? `${frame.size[0]} × ${frame.size[1]} px` : "");
@@ -251,9 +259,9 @@ function judgement(frame) {
 }
 
 function showScores({ scores = [], label, defect }) {
-  const classes = scores.map((score, index) => ({ score, index, name: state.status.classes[index] ?? `class ${index}` }));
+  const classes = state.status.classes.map((name, index) => ({ name, index, score: scores[index] ?? null }));
   const some = classes.length <= MOST_CLASSES ? classes
-    : classes.toSorted((a, b) => b.score - a.score).slice(0, MOST_CLASSES);
+    : classes.sort((a, b) => b.score - a.score).slice(0, MOST_CLASSES);
   const list = $("scores");
   while (list.children.length > some.length) list.lastChild.remove();
   some.forEach(({ score, index, name }, place) => {
@@ -271,10 +279,11 @@ function showRegions({ regions = [], regions_found: found = 0, size }) {
   say("region-count", found > regions.length ? `${regions.length} largest of ${count(found)}` : found ? count(found) : "");
   $("no-regions").hidden = regions.length > 0;
   $("regions").closest("table").hidden = !regions.length;
-  const boxes = regions.map(({ box: [x, y, width, height] }) => {
-    const box = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    for (const [name, value] of Object.entries({ x, y, width, height })) box.setAttribute(name, value);
-    return box;
+  const unit = Math.max(...(size ?? [1])) / 100;
+  const boxes = regions.map(({ box: [x, y, width, height] }, index) => {
+    const label = draw("text", { x: x + width + unit / 2, y: y + 2 * unit, "font-size": 2.5 * unit });
+    label.textContent = index + 1;
+    return draw("g", {}, draw("rect", { x, y, width, height }), label);
   });
   if (size) $("boxes").setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
   $("boxes").replaceChildren(...boxes);
@@ -371,7 +380,7 @@ function showDefects() {
   const items = defects.map((defect) => old.get(keyOf(defect)) ?? thumbnail(defect));
   const focused = document.activeElement;
   list.replaceChildren(...items);
-  if (list.contains(focused)) focused.focus();
+  if (list.contains(focused)) focused.focus({ preventScroll: true });
   say("defect-count", defects.length ? count(defects.length) : "");
   $("no-defects").hidden = defects.length > 0;
   if (opened) showLarge(opened);
@@ -379,22 +388,26 @@ function showDefects() {
 
 function thumbnail(defect) {
   const image = make("img", { src: defectPicture(defect, "thumbnail.jpg"), alt: "", loading: "lazy" });
-  const name = make("span", { class: "name" }, defect.reject ? defect.reason : `${defect.name}, accepted`);
-  const when = make("span", { class: "when" }, `${clock(defect.time)} · ${count(defect.id)}`);
-  const button = make("button", { type: "button", "aria-label": `Open frame ${defect.id}: ${verdictOf(defect)}` }, image, name, when);
+  const name = make("span", { class: "name" }, titleOf(defect));
+  const why = !defect.reject ? "accepted" : defect.reason === `class ${defect.name}` ? "rejected" : defect.reason;
+  const reason = make("span", { class: "reason" }, why);
+  const when = make("span", { class: "when" }, clock(defect.time));
+  const label = `Open frame ${defect.id}: ${verdictOf(defect)}`;
+  const button = make("button", { type: "button", "aria-label": label, title: label }, image, name, reason, when);
   button.addEventListener("click", () => showLarge(defect));
   return make("li", { "data-key": keyOf(defect), class: defect.reject ? "" : "accepted" }, button);
 }
 
+const titleOf = ({ name, scores, label }) => `${name} ${percent(scores[label])}`;
 const verdictOf = ({ reject, name, reason }) => (reject ? `REJECT, ${reason}` : `ACCEPT, class ${name}`);
 
 function showLarge(defect) {
   const changed = opened !== defect;
   opened = defect;
   const place = defects.findIndex((each) => keyOf(each) === keyOf(defect));
-  say("large-title", `Frame ${count(defect.id)}: ${verdictOf(defect)}`);
-  say("large-text", [clock(defect.time), defect.source, `${defect.name} ${percent(defect.scores[defect.label])}`,
-    `${defect.regions_found} region${defect.regions_found === 1 ? "" : "s"}`].join(" · "));
+  say("large-title", `${defect.reject ? "REJECT" : "ACCEPT"}: ${titleOf(defect)}`);
+  say("large-text", [defect.reason, `frame ${count(defect.id)}`, clock(defect.time), defect.source,
+    `${count(defect.regions_found)} region${defect.regions_found === 1 ? "" : "s"}`].filter(Boolean).join(" · "));
   if (changed) {
     $("large-picture").src = defectPicture(defect, "large.jpg");
     $("large-picture").alt = `Overlay of frame ${defect.id}`;
@@ -434,7 +447,7 @@ const mean = (frames, key) =>
   frames.length ? frames.reduce((sum, frame) => sum + (frame[key] ?? 0), 0) / frames.length : null;
 
 function sample() {
-  const status = lostSince === null ? state?.status : undefined;
+  const status = stream && lostSince === null ? state?.status : undefined;
   history.push(status ? { fps: status.fps, total: mean(collected, "latency_ms"), engine: mean(collected, "engine_ms") } : null);
   if (history.length > SPAN) history.shift();
   collected = [];
@@ -443,10 +456,10 @@ function sample() {
     say("latency-now", `median ${p50.toFixed(1)} ms, 99 % within ${p99.toFixed(1)} ms`);
     say("fps-now", `${status.fps.toFixed(1)} fps`);
   }
-  draw();
+  plotAll();
 }
 
-function draw() {
+function plotAll() {
   plot($("latency-graph"), [["total", "--accent"], ["engine", "--second"]], "ms");
   plot($("fps-graph"), [["fps", "--accent"]], "fps");
 }
@@ -502,8 +515,8 @@ function roundUp(value) {
   return [1, 2, 3, 4, 5, 6, 8, 10].find((step) => step * power >= value) * power;
 }
 
-window.addEventListener("resize", draw);
-window.matchMedia("(prefers-color-scheme: light)").addEventListener("change", draw);
+window.addEventListener("resize", plotAll);
+window.matchMedia("(prefers-color-scheme: light)").addEventListener("change", plotAll);
 
 setInterval(() => {
   if (stream && Date.now() - heard > SILENCE) {
