@@ -80,7 +80,7 @@ def find_layers(captured: Capture) -> list[Layer]:
     relevant = _ancestors(captured.logits)
     for node in captured.graph.nodes:
         inputs = tuple(source for source in _arguments(node) if source in dependent)
-        if node.op != "call_function" or not inputs or node not in relevant or not _is_tensor(node):
+        if node.op != "call_function" or not inputs or node not in relevant or not _has_tensors(node):
             continue
         if node.target not in OPERATORS:
             raise LrpEdgeError(_no_rule(node))
@@ -129,8 +129,10 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
     return found
 
 
-def _is_tensor(node: fx.Node) -> bool:
-    return isinstance(node.meta.get("val"), Tensor) or "val" not in node.meta
+def _has_tensors(node: fx.Node) -> bool:
+    """Whether it computes tensors rather than sizes; one that gives several of them is no layer that has a rule."""
+    value = node.meta.get("val")
+    return "val" not in node.meta or isinstance(value, Tensor) or isinstance(value, list | tuple)
 
 
 def _no_rule(node: fx.Node) -> str:

@@ -82,6 +82,17 @@ def test_an_operator_without_rule_is_named_with_its_place():
         unroll(small(Shuffles()), X)
 
 
+class Halves(nn.Module):
+    def forward(self, x):
+        first, second = x.chunk(2, 1)
+        return first + second
+
+
+def test_an_operator_with_several_outputs_is_refused():
+    with pytest.raises(LrpEdgeError, match=r"no rule for operator aten\.split\.Tensor .* in module 2\)"):
+        unroll(small(Halves()), X)
+
+
 class Gate(nn.Module):
     def forward(self, x):
         return x * x.sigmoid()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from scripted import until
 from servers import FakeCamera, drain, fake_camera, loss, take
 
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.sources import SourceOptions, open_source
 
@@ -39,10 +42,25 @@ def closing() -> bool:
     return any(thread.name == "aravis-close" for thread in threading.enumerate())
 
 
+def shown(address: str, **options: Any) -> np.ndarray:
+    """Return the first picture; a busy machine loses packets even on its loopback interface."""
+    return next(frame.image for frame in take(address, 20, **options) if frame.image is not None)
+
+
 def ramp(image: np.ndarray) -> np.ndarray:
     """Return the number from which the fake camera counts up along the diagonals of a Mono8 picture, of each pixel."""
     rows, columns = np.indices(image.shape[:2])
     return (image.reshape(rows.shape).astype(int) - rows - columns) % 255
+
+
+def check_account(frames: list[Frame]) -> None:
+    """Check that what is shown is whole, and that as many came or were missed as the camera counted meanwhile."""
+    shown = [(frame.index, ramp(frame.image)) for frame in frames if frame.image is not None]
+    for _, numbers in shown:
+        assert ((numbers - numbers[0, 0]) % 255 <= 1).all()
+    (begin, first), (end, last) = shown[0], shown[-1]
+    # Numbers that were left out a moment ago may still come.
+    assert 0 <= (last[0, 0] - first[0, 0]) % 255 - (end - begin) <= 16
 
 
 def mosaic(image: np.ndarray, pattern: str) -> bytes:
@@ -60,14 +78,16 @@ def mosaic(image: np.ndarray, pattern: str) -> bytes:
 def test_gray_frames_are_what_the_camera_draws(camera: FakeCamera, name: str, order: str) -> None:
     before = time.perf_counter()
     address = f"aravis://{name}?pixel-format=Mono8&{USUAL}"
-    frames = take(address, 4, order, fps=50)
-    for index, frame in enumerate(frames):
-        assert (frame.index, frame.source, frame.error) == (index, address, "")
+    frames = take(address, 10, order, fps=50)
+    shown = [frame for frame in frames if not frame.error]
+    assert len(shown) > 5
+    assert [frame.index for frame in frames] == list(range(10))
+    for frame in shown:
+        assert frame.source == address
         assert frame.image.shape == (200, 256, 1 if order == "GRAY" else 3)
-        numbers = ramp(frame.image[..., :1])
-        assert (numbers == (ramp(frames[0].image[..., :1])[0, 0] + index) % 255).mean() > 0.99
         assert (frame.image == frame.image[..., :1]).all()
-    captured = [frame.captured for frame in frames]
+    check_account([dataclasses.replace(frame, image=frame.image[..., 0]) for frame in shown])
+    captured = [frame.captured for frame in shown]
     assert before < captured[0] < captured[-1] < time.perf_counter()
     assert all(abs(frame.timestamp - time.time()) < 60 for frame in frames)
 
@@ -75,11 +95,12 @@ def test_gray_frames_are_what_the_camera_draws(camera: FakeCamera, name: str, or
 @pytest.mark.parametrize("pixel_format", ["RGB8", "BayerGR8", "BayerGB8"])
 def test_colours_are_those_of_the_camera(camera: FakeCamera, pixel_format: str) -> None:
     """Where the fake camera's rainbow is green, red rises from column to column as blue falls."""
-    image = take(f"aravis://?pixel-format={pixel_format}&{USUAL}", 1)[0].image
-    blue, green, red = (image[100, :, channel].astype(int) for channel in range(3))
+    image = shown(f"aravis://?pixel-format={pixel_format}&{USUAL}")
+    # At its borders a Bayer picture repeats its pixels.
+    blue, green, red = (image[100, 8:-8, channel].astype(int) for channel in range(3))
     inside = (green == 255) & (np.minimum(red, blue) > 10)
-    inside &= np.roll(inside, 1) & np.roll(inside, -1)
-    assert inside.sum() > 40
+    inside[1:-1] &= inside[:-2] & inside[2:]
+    assert inside.sum() > 30
     np.testing.assert_allclose((red + blue)[inside], 256, atol=2)
     np.testing.assert_array_equal(np.gradient(red)[inside], 4)
 
@@ -96,7 +117,7 @@ def test_bayer_patterns(pattern: str, order: str) -> None:
 
 def test_settings_are_those_of_the_device(camera: FakeCamera) -> None:
     address = "aravis://?pixel-format=RGB8&exposure=12345&gain=3&region=8,16,320,240"
-    assert take(address, 1, fps=40)[0].image.shape == (240, 320, 3)
+    assert shown(address, fps=40).shape == (240, 320, 3)
     device = Arv.Camera.new("Aravis-Fake-LRP01")
     assert device.get_pixel_format_as_string() == "RGB8"
     assert (device.get_exposure_time(), device.get_gain(), device.get_frame_rate()) == (12345, 3, 40)
@@ -106,8 +127,7 @@ def test_settings_are_those_of_the_device(camera: FakeCamera) -> None:
 
 def test_a_longer_exposure_is_brighter(camera: FakeCamera) -> None:
     dark, bright = (
-        take(f"aravis://?pixel-format=Mono8&{USUAL}&exposure={exposure}", 1, "GRAY")[0].image.mean()
-        for exposure in (10000, 60000)
+        shown(f"aravis://?pixel-format=Mono8&{USUAL}&exposure={exposure}").mean() for exposure in (10000, 60000)
     )
     assert bright > dark + 20
 
@@ -133,27 +153,24 @@ def test_a_camera_that_waits_for_its_trigger_is_not_lost(camera: FakeCamera) -> 
 
 def test_frames_that_the_line_is_too_slow_for_are_counted(camera: FakeCamera) -> None:
     frames = iter(open_source(f"aravis://?pixel-format=Mono8&{USUAL}", "GRAY", SourceOptions(fps=100)))
-    first = ramp(next(frames).image)[50, 50]
-    time.sleep(1)
-    taken = [next(frames) for _ in range(150)]
+    first = next(frame for frame in frames if frame.image is not None)
+    time.sleep(0.6)
+    taken = [next(frames) for _ in range(100)]
     frames.close()
-    assert [frame.index for frame in taken] == list(range(1, 151))
-    shown = [ramp(frame.image)[50, 50] for frame in taken if frame.image is not None]
-    missing = [frame for frame in taken if frame.image is None]
-    assert {frame.error for frame in missing} == {"the frame did not arrive: network or line were too slow for it"}
-    assert 20 < len(missing) == (shown[-1] - first) % 255 - len(shown)
+    assert [frame.index for frame in taken] == list(range(first.index + 1, first.index + 101))
+    missing = [frame for frame in taken if "did not arrive: network or line were too slow" in frame.error]
+    assert len(missing) > 20
+    assert all(frame.image is None for frame in missing)
+    check_account([first, *taken])
 
 
 def test_frames_that_lack_packets_are_not_shown(camera: FakeCamera) -> None:
     with camera.other("-r", "4"):
         taken = take(f"aravis://?pixel-format=Mono8&{USUAL}", 100, "GRAY", fps=100)
-    shown = [ramp(frame.image) for frame in taken if frame.image is not None]
     broken = [frame for frame in taken if frame.image is None]
     assert all("incomplete" in frame.error or "did not arrive" in frame.error for frame in broken)
-    assert all(((numbers - numbers[0, 0]) % 255 <= 1).all() for numbers in shown)
-    assert len(broken) > 5
-    # Nothing is told twice: a frame that comes late is not also one that did not arrive.
-    assert abs((shown[-1][0, 0] - shown[0][0, 0]) % 255 - len(taken)) <= 16
+    assert 5 < len(broken) < 95
+    check_account(taken)
 
 
 @pytest.mark.parametrize("first", [1, 65_520, 70_000])
@@ -223,7 +240,7 @@ def test_a_camera_that_is_not_there_is_told_with_those_that_are(camera: FakeCame
 def test_what_the_camera_does_not_have(camera: FakeCamera, parameters: str, said: str) -> None:
     with pytest.raises(LrpEdgeError, match=said):
         take(f"aravis://?{parameters}", 1)
-    assert take("aravis://?pixel-format=Mono8", 1)[0].image is not None
+    assert shown(f"aravis://?pixel-format=Mono8&{USUAL}").shape == (200, 256, 3)
 
 
 @pytest.mark.parametrize(

@@ -62,14 +62,14 @@ def test_dark_and_bright_keep_their_whole_range(order: str) -> None:
 @pytest.mark.parametrize("how", ["kill", "freeze"])
 def test_a_camera_that_is_gone_is_lost_and_comes_back(how: str) -> None:
     with rtsp_server("red", (120, 160)) as server:
-        source = open_source(server.address, options=SourceOptions(timeout=2))
+        source = open_source(server.address, options=SourceOptions(timeout=3))
         frames = iter(source)
         next(frames)
         getattr(server, how)()
         taken, why, seconds = drain(frames)
         assert why.startswith(server.address)
-        assert seconds < 15
-        assert how == "kill" or (seconds > 1.5 and "no frame for 2 s" in why)
+        assert seconds < 5.5
+        assert how == "kill" or (seconds > 2.5 and "no frame for 3 s" in why)
         assert all(frame.image is not None for frame in taken[:-1])
         server.kill()
         assert "refused" in loss(server.address)
