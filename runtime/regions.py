@@ -104,7 +104,8 @@ def _extents(inside: UInt8, labels: NDArray[np.int32], stats: NDArray[np.int32],
         _, _, width, height, area = stats[index]
         if area >= min_area:
             # A noisy mask has thousands of regions, most of them a pixel or a line of some.
-            extents[index] = float(max(width, height)) if 1 in (width, height) else _extent(np.asarray(contour, np.int32))
+            is_line = 1 in (width, height)
+            extents[index] = float(max(width, height)) if is_line else _extent(np.asarray(contour, np.int32))
     return extents
 
 

@@ -132,6 +132,8 @@ def report(seen: dict[str, np.ndarray], times: np.ndarray, line: Line) -> int:
         print(f"{name:8} {before:8d} at first, {after:8d} in the end")
         if after > before:
             faults.append(f"{name} grew from {before} to {after}")
+    usual = [float(np.nanmedian(part)) for part in ends(times)]
+    print(f"p50      {usual[0]:8.2f} ms at first, {usual[1]:8.2f} ms in the end: {usual[1] / usual[0] - 1:+.1%}")
     first, last = (float(np.nanpercentile(part, 99)) for part in ends(times))
     print(f"p99      {first:8.2f} ms at first, {last:8.2f} ms in the end: {last / first - 1:+.1%}; {len(times)} frames")
     if last > first * (1 + MOST_AGEING):

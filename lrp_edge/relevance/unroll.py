@@ -132,7 +132,7 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
 def _has_tensors(node: fx.Node) -> bool:
     """Whether it computes tensors rather than sizes; one that gives several of them is no layer that has a rule."""
     value = node.meta.get("val")
-    return "val" not in node.meta or isinstance(value, Tensor) or isinstance(value, list | tuple)
+    return "val" not in node.meta or isinstance(value, Tensor | list | tuple)
 
 
 def _no_rule(node: fx.Node) -> str:
