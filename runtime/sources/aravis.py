@@ -41,6 +41,8 @@ _FORMATS: dict[str, tuple[int, int | None]] = {
 }
 # GigE Vision numbers frames from 1 to this, and then from 1 again.
 _LAST_NUMBER = 0xFFFF
+# Aravis waits for a frame's packets for a fifth of a second, and meanwhile may hand out those behind it.
+_PATIENCE = 1.0
 
 
 class Aravis(Source):
@@ -108,15 +110,18 @@ class Aravis(Source):
         index, numbers, since = 0, FrameNumbers(), time.monotonic()
         while not self.interrupted.is_set():
             shot = camera.take()
-            for _ in range(numbers.given_up(shot.number if shot else None)):
+            now = time.monotonic()
+            # When packets of a frame come twice, Aravis makes a broken second frame of them.
+            ghost = shot is not None and numbers.note(shot.number, now) and shot.error
+            for _ in range(numbers.given_up(now)):
                 error = "the frame did not arrive: network or line were too slow for it"
                 yield Frame(index, self.name, None, time.time(), time.perf_counter(), error)
                 index += 1
             if shot is None:
-                camera.check(time.monotonic() - since, self._timeout)
-                continue
-            yield self._frame(index, shot, camera.pixel_format)
-            index, since = index + 1, time.monotonic()
+                camera.check(now - since, self._timeout)
+            elif not ghost:
+                yield self._frame(index, shot, camera.pixel_format)
+                index, since = index + 1, time.monotonic()
 
     def _frame(self, index: int, shot: _Shot, pixel_format: str) -> Frame:
         image = None if shot.error else to_image(shot.data, shot.size, pixel_format, self._order, self._pool)
@@ -233,29 +238,32 @@ def _shot(buffer: Any, channels: int) -> _Shot:
 
 
 class FrameNumbers:
-    """The numbers of a camera's frames: which were left out, and do not come late either."""
+    """The numbers of a camera's frames: which were left out, and do not come late either.
+
+    Times are by a monotonic clock, in seconds.
+    """
 
     def __init__(self) -> None:
-        self._newest, self._awaited = 0, set[int]()
+        self._newest = 0
+        self._awaited: dict[int, float] = {}
 
-    def given_up(self, number: int | None) -> int:
-        """Note the number of a frame, None where none came for a while; return how many are awaited no more."""
-        if number:
-            self._note(number)
-        gone = {left for left in self._awaited if number is None or left < self._newest - _BUFFERS}
-        self._awaited -= gone
-        return len(gone)
-
-    def _note(self, number: int) -> None:
-        if not self._newest:
-            self._newest = number
-            return
+    def note(self, number: int, now: float) -> bool:
+        """Note the number of a frame that came, 0 if it is not known; return whether it came before."""
+        if not number or not self._newest:
+            self._newest = self._newest or number
+            return False
         ahead = (number - self._newest) % _LAST_NUMBER
-        if ahead > _LAST_NUMBER // 2:
-            self._awaited.discard(self._newest + ahead - _LAST_NUMBER)
-        else:
-            self._awaited.update(range(self._newest + 1, self._newest + ahead))
-            self._newest += ahead
+        if ahead == 0 or ahead > _LAST_NUMBER // 2:
+            return self._awaited.pop(self._newest + ahead - _LAST_NUMBER, None) is None
+        self._awaited.update(dict.fromkeys(range(self._newest + 1, self._newest + ahead), now))
+        self._newest += ahead
+        return False
+
+    def given_up(self, now: float) -> int:
+        """Return how many frames are awaited no more."""
+        before = len(self._awaited)
+        self._awaited = {left: since for left, since in self._awaited.items() if now - since <= _PATIENCE}
+        return before - len(self._awaited)
 
 
 def _names(index: int) -> tuple[str, ...]:

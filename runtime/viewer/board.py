@@ -17,8 +17,8 @@ from lrp_edge.runtime.viewer.pictures import defect_pictures, live_layers
 _EVENTS, _REGIONS = 20, 50
 #: Frames whose layers are kept for pages that are slow to ask for them.
 _LIVE = 24
-#: Pictures of defects a second, once the first ones are used up: a line that rejects all it sees shall not be slowed.
-_RATE = 2.0
+#: Pictures of defects at once, and a second after that: a line that rejects all it sees shall not be slowed.
+_BURST, _RATE = 24, 2.0
 
 
 class Board:
@@ -47,7 +47,7 @@ class Board:
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._live: OrderedDict[int, dict[str, bytes]] = OrderedDict()
         self._defects: OrderedDict[int, tuple[dict[str, Any], dict[str, bytes]]] = OrderedDict()
-        self._allowance = _Allowance(max(1, thumbnails), _RATE)
+        self._allowance = _Allowance(_BURST, _RATE)
         self._lock, self._encoding = threading.Lock(), threading.Lock()
         self.changes = self.skipped = self._pictured = 0
 

@@ -24,6 +24,8 @@ _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):)?(?P<port>
 _MOST_CONNECTIONS = 128
 #: Seconds that the system keeps trying to send to somebody who does not take it.
 _PATIENCE = 20
+#: Bytes that the system holds for a connection beside what is on its way.
+_UNSENT = 2**15
 #: Seconds that requests under way get at the end.
 _GRACE = 1.0
 
@@ -63,9 +65,11 @@ def listen(host: str, port: int, *, secured: bool) -> tuple[socket.socket, bool]
         listener = socket.create_server(place, family=family, backlog=_MOST_CONNECTIONS)
     except OSError as error:
         raise LrpEdgeError(f"the viewer cannot listen on {host}, port {port}: {_trouble(error, port)}") from error
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # Connections take it over. Otherwise a page whose machine has gone to sleep counts for a quarter of an hour.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _PATIENCE * 1000)
+    # Connections take them over. Otherwise a page whose machine has gone to sleep counts for a quarter of an hour, and
+    # megabytes of old messages wait for who reads slowly.
+    for option, value in (("TCP_USER_TIMEOUT", _PATIENCE * 1000), ("TCP_NOTSENT_LOWAT", _UNSENT)):
+        if hasattr(socket, option):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return listener, local
 
 
@@ -151,5 +155,7 @@ class _Uvicorn(uvicorn.Server):
 class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # What waits shall wait where it can still become newer.
+        transport.set_write_buffer_limits(0)
         if len(self.connections) > _MOST_CONNECTIONS:
             transport.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -27,7 +28,7 @@ except LrpEdgeError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 # What a test before may have set is set back.
-USUAL = "region=0,0,256,200&exposure=10000&gain=0"
+USUAL = "region=0,0,256,16&exposure=10000&gain=0"
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +54,16 @@ def ramp(image: np.ndarray) -> np.ndarray:
     return (image.reshape(rows.shape).astype(int) - rows - columns) % 255
 
 
-def check_account(frames: list[Frame]) -> None:
-    """Check that what is shown is whole, and that as many came or were missed as the camera counted meanwhile."""
+def check_account(frames: list[Frame], awaited: int = 16) -> None:
+    """Check that what is shown is whole, and that as many came or were missed as the camera counted meanwhile.
+
+    Some that were left out in the last second may still be `awaited`; none is told of twice.
+    """
     shown = [(frame.index, ramp(frame.image)) for frame in frames if frame.image is not None]
     for _, numbers in shown:
         assert ((numbers - numbers[0, 0]) % 255 <= 1).all()
     (begin, first), (end, last) = shown[0], shown[-1]
-    # Numbers that were left out a moment ago may still come.
-    assert 0 <= (last[0, 0] - first[0, 0]) % 255 - (end - begin) <= 16
+    assert 0 <= (last[0, 0] - first[0, 0]) % 255 - (end - begin) <= awaited
 
 
 def mosaic(image: np.ndarray, pattern: str) -> bytes:
@@ -84,7 +87,7 @@ def test_gray_frames_are_what_the_camera_draws(camera: FakeCamera, name: str, or
     assert [frame.index for frame in frames] == list(range(10))
     for frame in shown:
         assert frame.source == address
-        assert frame.image.shape == (200, 256, 1 if order == "GRAY" else 3)
+        assert frame.image.shape == (16, 256, 1 if order == "GRAY" else 3)
         assert (frame.image == frame.image[..., :1]).all()
     check_account([dataclasses.replace(frame, image=frame.image[..., 0]) for frame in shown])
     captured = [frame.captured for frame in shown]
@@ -97,7 +100,7 @@ def test_colours_are_those_of_the_camera(camera: FakeCamera, pixel_format: str) 
     """Where the fake camera's rainbow is green, red rises from column to column as blue falls."""
     image = shown(f"aravis://?pixel-format={pixel_format}&{USUAL}")
     # At its borders a Bayer picture repeats its pixels.
-    blue, green, red = (image[100, 8:-8, channel].astype(int) for channel in range(3))
+    blue, green, red = (image[8, 8:-8, channel].astype(int) for channel in range(3))
     inside = (green == 255) & (np.minimum(red, blue) > 10)
     inside[1:-1] &= inside[:-2] & inside[2:]
     assert inside.sum() > 30
@@ -133,13 +136,13 @@ def test_a_longer_exposure_is_brighter(camera: FakeCamera) -> None:
 
 
 def test_a_software_trigger_takes_a_frame_whenever_one_is_wanted(camera: FakeCamera) -> None:
-    frames = iter(open_source(f"aravis://?trigger=software&pixel-format=Mono8&{USUAL}", "GRAY"))
-    first = ramp(next(frames).image)[50, 50]
-    time.sleep(0.5)
-    later = [next(frames) for _ in range(3)]
-    frames.close()
-    assert [frame.error for frame in later] == [""] * 3
-    assert [ramp(frame.image)[50, 50] for frame in later] == [(first + number) % 255 for number in (1, 2, 3)]
+    source = open_source(f"aravis://?trigger=software&pixel-format=Mono8&{USUAL}", "GRAY")
+    with contextlib.closing(iter(source)) as frames:
+        taken = [next(frames)]
+        time.sleep(0.5)
+        taken += [next(frames) for _ in range(9)]
+    assert len([frame for frame in taken if frame.image is not None]) > 5
+    check_account(taken)
 
 
 def test_a_camera_that_waits_for_its_trigger_is_not_lost(camera: FakeCamera) -> None:
@@ -152,39 +155,42 @@ def test_a_camera_that_waits_for_its_trigger_is_not_lost(camera: FakeCamera) -> 
 
 
 def test_frames_that_the_line_is_too_slow_for_are_counted(camera: FakeCamera) -> None:
-    frames = iter(open_source(f"aravis://?pixel-format=Mono8&{USUAL}", "GRAY", SourceOptions(fps=100)))
-    first = next(frame for frame in frames if frame.image is not None)
-    time.sleep(0.6)
-    taken = [next(frames) for _ in range(100)]
-    frames.close()
-    assert [frame.index for frame in taken] == list(range(first.index + 1, first.index + 101))
+    source = open_source(f"aravis://?pixel-format=Mono8&{USUAL}", "GRAY", SourceOptions(fps=50))
+    with contextlib.closing(iter(source)) as frames:
+        first = next(frame for frame in frames if frame.image is not None)
+        time.sleep(0.8)
+        taken = [next(frames) for _ in range(130)]
+    assert [frame.index for frame in taken] == list(range(first.index + 1, first.index + 131))
     missing = [frame for frame in taken if "did not arrive: network or line were too slow" in frame.error]
-    assert len(missing) > 20
+    assert len(missing) > 15
     assert all(frame.image is None for frame in missing)
     check_account([first, *taken])
 
 
 def test_frames_that_lack_packets_are_not_shown(camera: FakeCamera) -> None:
-    with camera.other("-r", "4"):
+    with camera.other("-r", "100"):
         taken = take(f"aravis://?pixel-format=Mono8&{USUAL}", 100, "GRAY", fps=100)
     broken = [frame for frame in taken if frame.image is None]
     assert all("incomplete" in frame.error or "did not arrive" in frame.error for frame in broken)
     assert 5 < len(broken) < 95
-    check_account(taken)
+    check_account(taken, awaited=50)
 
 
 @pytest.mark.parametrize("first", [1, 65_520, 70_000])
 def test_numbers_that_are_left_out_are_given_up_once_and_late_ones_are_not(first: int) -> None:
-    def wrapped(number: int) -> int:
-        return number if number <= 65_535 or first > 65_535 else number - 65_535
-
-    came = [0, 1, 2, 5, 6, 4, 7, 8, 12, *range(13, 40)]
     numbers = FrameNumbers()
-    given_up = [numbers.given_up(wrapped(first + number)) for number in came]
-    assert sum(given_up) == 4
-    assert max(given_up[:5]) == 0
-    assert numbers.given_up(wrapped(first + 42)) == 0
-    assert [numbers.given_up(None), numbers.given_up(None)] == [2, 0]
+
+    def note(number: int, now: float) -> bool:
+        number += first
+        return numbers.note(number if number <= 65_535 or first > 65_535 else number - 65_535, now)
+
+    came = [(0, 0.0), (1, 0.1), (2, 0.2), (5, 0.5), (6, 0.6), (4, 0.7), (7, 0.8), (4, 0.9), (7, 0.9), (12, 1.2)]
+    assert [note(*frame) for frame in came] == [False] * 7 + [True, True, False]
+    assert not numbers.note(0, 1.3)
+    # 3 was missed at 0.5; 8 to 11 at 1.2, of which 9 comes late.
+    assert [numbers.given_up(1.45), numbers.given_up(1.6), numbers.given_up(1.7)] == [0, 1, 0]
+    assert not note(9, 2.0)
+    assert [numbers.given_up(2.1), numbers.given_up(2.3), numbers.given_up(9)] == [0, 3, 0]
 
 
 def test_a_camera_that_is_gone_is_lost_and_comes_back(camera: FakeCamera) -> None:
@@ -240,7 +246,7 @@ def test_a_camera_that_is_not_there_is_told_with_those_that_are(camera: FakeCame
 def test_what_the_camera_does_not_have(camera: FakeCamera, parameters: str, said: str) -> None:
     with pytest.raises(LrpEdgeError, match=said):
         take(f"aravis://?{parameters}", 1)
-    assert shown(f"aravis://?pixel-format=Mono8&{USUAL}").shape == (200, 256, 3)
+    assert shown(f"aravis://?pixel-format=Mono8&{USUAL}").shape == (16, 256, 3)
 
 
 @pytest.mark.parametrize(

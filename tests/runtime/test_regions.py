@@ -40,8 +40,7 @@ def assert_as_skimage(mask: np.ndarray, relevance: np.ndarray) -> None:
         assert mine.area == other.area
         assert mine.relevance == pytest.approx(other.intensity_mean, rel=1e-5)
         assert mine.extent == pytest.approx(slow_extent(*other.coords.T))
-        # scikit-image draws the hull as pixels first, which adds up to the half pixel that the outline is beside them.
-        # Its hull is rasterised first, which may take in a pixel more at each end.
+        # scikit-image draws the hull as pixels first, which adds up to half a pixel at each end.
         assert mine.extent - 1e-9 <= other.feret_diameter_max <= mine.extent + 1
 
 
