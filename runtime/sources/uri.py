@@ -13,8 +13,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 from lrp_edge.errors import LrpEdgeError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
-_SECRET = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@]*@")
-_SECRET_PARAMETER = re.compile(r"(?i)([?&\s](?:password|passwd|pwd|token|secret|user-pw|user-id)=)[^&\s]*")
+_SECRET = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
+_SECRET_PARAMETER = re.compile(
+    r"(?i)([?&;\s](?:[\w-]*(?:password|passwd|pwd|pass?|token|secret|key|auth)|user-pw|user-id)=)(?:\"[^\"]*\"|[^&;\s\"]*)"
+)
 
 
 def redact(text: str) -> str:
@@ -51,7 +53,7 @@ class Address:
     @property
     def has_password(self) -> bool:
         """Whether a password stands in the address."""
-        return bool(self.scheme and urlsplit(self.text).password)
+        return self.scheme not in ("", "gst") and bool(urlsplit(self.text).password)
 
 
 def parse(text: str, schemes: Collection[str]) -> Address:
@@ -67,7 +69,7 @@ def parse(text: str, schemes: Collection[str]) -> Address:
     Raises
     ------
     LrpEdgeError
-        If the scheme is not known; the nearest one is suggested.
+        If the scheme is not known (the nearest one is suggested), or the host's brackets are not in pairs.
     """
     if text.isdecimal():
         return Address("v4l2", f"/dev/video{text}", {}, f"v4l2:///dev/video{text}")
@@ -81,6 +83,10 @@ def parse(text: str, schemes: Collection[str]) -> Address:
         raise LrpEdgeError(f"source {redact(text)}: scheme {scheme}:// is not known; {hint}")
     if scheme == "gst":
         return Address(scheme, rest, {}, text)
+    try:
+        urlsplit(text)
+    except ValueError as error:
+        raise LrpEdgeError(f"source {redact(text)} is no address: {error}") from error
     place, _, query = rest.partition("?")
     return Address(scheme, place, dict(parse_qsl(query, keep_blank_values=True)), text)
 
