@@ -16,7 +16,7 @@ const HARMLESS = ["captured", "segmented", "rejected", "defects"];
 const $ = (id) => document.getElementById(id);
 const numbers = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const count = (value) => numbers.format(value);
-const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)} %`);
+const percent = (value) => (value === null ? "–" : `${(100 * value).toFixed(1)}\u00a0%`);
 const clock = (time) => new Date(time).toLocaleTimeString([], { hourCycle: "h23" });
 
 // Texts of the line are never taken as HTML.
@@ -72,7 +72,7 @@ function disconnect() {
 
 function lose(why) {
   lostSince ??= Date.now();
-  $("lost").textContent = `${why} at ${clock(lostSince)}. Trying again…`;
+  say("lost", `${why} at ${clock(lostSince)}. Trying again…`);
   showConnection();
 }
 
