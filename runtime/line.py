@@ -263,17 +263,19 @@ def run(
             progress=progress,
         )
         begun(source, pipeline)
-        if viewer:
-            say(f"viewer at {viewer.url}")
         manager = ServiceManager()
-        manager.ready()
+
+        def opened() -> None:
+            manager.ready()
+            if viewer:
+                say(f"viewer at {viewer.url}")
 
         def every_tenth() -> None:
             tick(pipeline)
             if manager.due:
                 manager.alive(pipeline.status())
 
-        pipeline.run(stopped, every_tenth)
+        pipeline.run(stopped, every_tenth, opened)
         manager.stopping()
         return pipeline
 

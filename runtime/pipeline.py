@@ -234,7 +234,12 @@ class Pipeline:
             "sinks": self.counts,
         }
 
-    def run(self, stopped: threading.Event | None = None, tick: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self,
+        stopped: threading.Event | None = None,
+        tick: Callable[[], None] = lambda: None,
+        opened: Callable[[], None] = lambda: None,
+    ) -> None:
         """Run until the source ends or it is stopped, and until every sink has what it is due.
 
         Parameters
@@ -243,6 +248,8 @@ class Pipeline:
             Set from elsewhere, e.g. a signal's handler, to stop: frames in flight are finished.
         tick : callable
             Called several times a second meanwhile.
+        opened : callable
+            Called once source and sinks are open.
 
         Raises
         ------
@@ -260,6 +267,7 @@ class Pipeline:
             if self._failure is not None:
                 raise self._failure
         self._open_sinks()
+        opened()
         self.emit("started", "pipeline", f"{self._source.name}, policy {self.policy}", None)
         for thread in (self._engine, self._watchdog):
             thread.start()

@@ -28,7 +28,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def refused(folder: Path, *arguments: object, words: tuple[str, ...]) -> None:
-    assert_refused(lrp_edge("run", "model.onnx", *arguments, cwd=folder), *words)
+    done = lrp_edge("run", "model.onnx", *arguments, cwd=folder)
+    assert_refused(done, *words)
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
