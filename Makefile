@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 MINUTES ?= 10
 DATA ?= ../shared/data/magnetic_tile
 
-.PHONY: demo test lint bench soak matrix results runs clean
+.PHONY: demo test lint bench soak matrix results runs cpp fuzz clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/lrp-edge demo -o demo-line
@@ -35,6 +35,19 @@ results: $(VENV)/dev.installed
 
 runs: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/python docs/results.py runs $(DATA)
+
+# The C++ library and its programs, with the ONNX Runtime that Python has, where Debian has no package of it.
+cpp: $(VENV)/dev.installed
+	$(BIN)/python cpp_demo/tools/onnxruntime_from_debian.py build/onnxruntime
+	PYTHONPATH=. $(BIN)/python tests/cpp_model.py build/cpp/model.onnx
+	cd cpp_demo && cmake --preset release -DONNXRUNTIME_ROOT=$(CURDIR)/build/onnxruntime \
+		-DLRP_EDGE_TEST_MODEL=$(CURDIR)/build/cpp/model.onnx
+	cd cpp_demo && cmake --build --preset release -j2 && ctest --preset release
+	$(BIN)/pytest tests/cpp
+
+# The card and the frames that the C++ library takes, fuzzed for MINUTES each.
+fuzz: $(VENV)/dev.installed
+	LRP_EDGE_FUZZ_SECONDS=$$(($(MINUTES) * 60)) $(BIN)/pytest tests/cpp/test_fuzz.py -s
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,59 @@
+/// @file
+/// Typed fields of a JSON object.
+#ifndef LRP_EDGE_SRC_CARD_FIELDS_HPP
+#define LRP_EDGE_SRC_CARD_FIELDS_HPP
+
+#include <lrp_edge/card.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace lrp_edge {
+
+/// A field is missing, unknown, or not of its type; the message is that of the error's parenthesis.
+class Misfit : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// An object of the card with the fields that it may have.
+class Fields {
+ public:
+  /// @param object Kept by reference.
+  /// @param name What it is called in an error, as Python calls it.
+  Fields(const nlohmann::json& object, const char* name);
+
+  /// @throws Misfit If there is a field that is not among these.
+  void allow_only(const std::vector<std::string>& known) const;
+
+  /// @throws Misfit If there is no such field.
+  const nlohmann::json& required(const char* field) const;
+
+  /// Read a field; what is missing is left as it is.
+  /// @throws Misfit If it is of another type.
+  void read(const char* field, std::string& value) const;
+  void read(const char* field, bool& value) const;
+  void read(const char* field, int& value) const;
+  void read(const char* field, std::int64_t& value) const;
+  void read(const char* field, std::vector<std::string>& value) const;
+  void read(const char* field, std::vector<double>& value) const;
+  void read(const char* field, std::map<std::string, double>& value) const;
+  void read(const char* field, std::optional<Size>& value) const;
+
+ private:
+  const nlohmann::json* find(const char* field) const;
+  [[noreturn]] void misfit(const char* field, const char* expected) const;
+
+  const nlohmann::json& object_;
+  const char* name_;
+};
+
+}  // namespace lrp_edge
+
+#endif
