@@ -43,11 +43,11 @@ cpp: $(VENV)/dev.installed
 	cd cpp_demo && cmake --preset release -DONNXRUNTIME_ROOT=$(CURDIR)/build/onnxruntime \
 		-DLRP_EDGE_TEST_MODEL=$(CURDIR)/build/cpp/model.onnx
 	cd cpp_demo && cmake --build --preset release -j2 && ctest --preset release
-	$(BIN)/pytest tests/cpp
+	$(BIN)/pytest tests/cpp -m cpp
 
 # The card and the frames that the C++ library takes, fuzzed for MINUTES each.
 fuzz: $(VENV)/dev.installed
-	LRP_EDGE_FUZZ_SECONDS=$$(($(MINUTES) * 60)) $(BIN)/pytest tests/cpp/test_fuzz.py -s
+	LRP_EDGE_FUZZ_SECONDS=$$(($(MINUTES) * 60)) $(BIN)/pytest tests/cpp/test_fuzz.py -m cpp -s
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
