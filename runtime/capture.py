@@ -109,8 +109,8 @@ class Capture(threading.Thread):
         elif frame.image.shape != self._shape:
             self._note_shape(frame)
         gone = self._queue.put(frame)
-        if gone is not None and gone.image is not None:
-            self._counters.dropped += 1
+        if gone is not None:
+            self._counters.drop([gone])
 
     def _note_shape(self, frame: Frame) -> None:
         assert frame.image is not None

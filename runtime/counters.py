@@ -1,12 +1,16 @@
-"""What is counted and timed while a pipeline runs. Each figure has one thread that writes it."""
+"""What is counted and timed while a pipeline runs. Each figure but ``dropped`` has one thread that writes it."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 
 import numpy as np
+
+from lrp_edge.runtime.frame import Frame
 
 
 @dataclass
@@ -42,6 +46,14 @@ class Counters:
     rejected: int = 0
     reconnects: int = 0
     stalls: int = 0
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def drop(self, frames: Iterable[Frame]) -> None:
+        """Count frames that go without a result; any thread may. Those without pixels are counted already."""
+        with self._lock:
+            self.dropped += sum(frame.image is not None for frame in frames)
 
     def as_dict(self) -> dict[str, int]:
         """Return names and values."""

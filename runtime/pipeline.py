@@ -267,11 +267,11 @@ class Pipeline:
             if self._failure is not None:
                 raise self._failure
         self._open_sinks()
-        opened()
-        self.emit("started", "pipeline", f"{self._source.name}, policy {self.policy}", None)
         for thread in (self._engine, self._watchdog):
             thread.start()
         try:
+            opened()
+            self.emit("started", "pipeline", f"{self._source.name}, policy {self.policy}")
             while self._engine.is_alive() and not (stopped.is_set() and self._hangs()):
                 tick()
                 self._engine.join(0.1)
@@ -364,8 +364,7 @@ class Pipeline:
         if self._failure is None:
             self._failure = error
         self._source.interrupt()
-        for frame in self._queue.discard():
-            self.counters.dropped += frame.image is not None
+        self.counters.drop(self._queue.discard())
 
     def _reporter(self, name: str) -> Callable[[str, str, int | None], None]:
         return lambda kind, message, frame: self.emit(kind, name, message, frame)
@@ -411,7 +410,7 @@ class Pipeline:
                 try:
                     self._handle([frame])
                 except LrpEdgeError:
-                    self.counters.dropped += len(frames) - position
+                    self.counters.drop(frames[position:])
                     raise
             return
         self.counters.failed += 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
 from typing import Any
 
 _PERIOD = 1.0
+_log = logging.getLogger("lrp_edge.service")
 
 
 class ServiceManager:
@@ -48,5 +50,10 @@ class ServiceManager:
             return
         # An @ stands for the zero byte in front of an abstract socket's name.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-            channel.sendto(message.encode(), address)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+                channel.sendto(message.encode(), address)
+        except OSError as error:
+            # Parts go on past the camera, whoever listens.
+            _log.warning("the service manager at %s cannot be told: %s", self._address, error)
+            self._address = None

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,27 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty folder in which this test alone keeps engines."""
     monkeypatch.setenv("LRP_EDGE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def write_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that writes a graph of known answers and returns its path."""
+    import onnx
+    from runtime_graphs import brightness_card, brightness_graph
+
+    def write(order: str = "BGR", size: tuple[int, int] | None = None, max_batch: int = 3) -> Path:
+        card = brightness_card(order, size, max_batch)
+        path = tmp_path_factory.mktemp("model") / "model.onnx"
+        onnx.save(brightness_graph(card, card.input.channels, size), path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def model(write_model: Callable[..., Path]) -> Path:
+    """A model of colour frames of any size."""
+    return write_model()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

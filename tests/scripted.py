@@ -10,6 +10,7 @@ import numpy as np
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.pipeline import Pipeline
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.segmentation import Segmentation
 from lrp_edge.runtime.sinks.base import Sink
@@ -133,6 +134,21 @@ class Collect(Sink):
     def kinds(self) -> list[tuple[str, str]]:
         """Kind and stage of the events but for start and stop."""
         return [(event.kind, event.stage) for event in self.events if event.stage != "pipeline"]
+
+
+def background(pipeline: Pipeline, stopped: threading.Event) -> tuple[threading.Thread, list[BaseException]]:
+    """Run a pipeline in a thread; return that and the list that gets what the run raises."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            pipeline.run(stopped)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread, errors
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0, what: Callable[[], object] = lambda: "") -> None:

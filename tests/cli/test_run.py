@@ -5,20 +5,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
-from runtime_graphs import brightness_card, brightness_graph, expected
+from runtime_graphs import expected
 from typer.testing import CliRunner, Result
 
 from lrp_edge.cli import app
 from lrp_edge.errors import LrpEdgeError
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "model.onnx"
-    onnx.save(brightness_graph(brightness_card(), 3, None), path)
-    return path
 
 
 @pytest.fixture
@@ -170,7 +162,7 @@ def test_regions_and_the_rule_in_millimetres(model: Path, tmp_path: Path) -> Non
 
 def test_a_configuration_and_options_that_go_before_it(model: Path, frames: Path, tmp_path: Path) -> None:
     (tmp_path / "line.toml").write_text(
-        'model = "model.onnx"\n[source]\nuri = "frames"\nsize = [24, 16]\n[output]\nfolder = "out"\nimages = "none"\n'
+        f'model = "{model}"\n[source]\nuri = "frames"\nsize = [24, 16]\n[output]\nfolder = "out"\nimages = "none"\n'
     )
     done = run("--config", tmp_path / "line.toml", "-o", tmp_path / "other", "--images", "all")
     assert done.exit_code == 0, done.output

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,8 @@ import numpy as np
 import psutil
 import pytest
 from brokers import broker, listener
-from scripted import Collect, Engine, Script, until
+from disks import disk
+from scripted import Collect, Engine, Script, background, until
 from servers import cut, jpeg, mjpeg_server, part, rtsp_server
 
 from lrp_edge.errors import LrpEdgeError
@@ -51,17 +51,9 @@ def running(
     segment: Callable, source: Source, sinks: Sequence[Sink], **options: object
 ) -> Iterator[tuple[Pipeline, list[BaseException]]]:
     """Run a line in the background, and stop it in the end."""
-    stopped, errors = threading.Event(), list[BaseException]()
+    stopped = threading.Event()
     pipeline = Pipeline(segment, source, sinks, PipelineOptions(**options), backoff=Backoff(0.05, 0.4))
-
-    def work() -> None:
-        try:
-            pipeline.run(stopped)
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
+    thread, errors = background(pipeline, stopped)
     try:
         yield pipeline, errors
     finally:
@@ -184,14 +176,8 @@ def test_a_broker_that_is_away_for_a_minute_costs_nothing(tmp_path: Path) -> Non
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True)
-    if done.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with disk(tmp_path / "disk", "256k") as folder:
+        yield folder
 
 
 def test_a_full_disk_ends_a_lossless_run_without_a_hole(small_disk: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from disks import disk
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.frame import Frame
@@ -54,24 +55,15 @@ def total(folder: Path) -> int:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
-    yield from _disk(tmp_path / "disk", "1m")
+    with disk(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
 @pytest.fixture
 def larger_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 18 MiB."""
-    yield from _disk(tmp_path / "disk", "18m")
-
-
-def _disk(folder: Path, size: str) -> Iterator[Path]:
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
-    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a file system cannot be mounted here")
-    try:
+    with disk(tmp_path / "disk", "18m") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def test_images_are_read_back_as_they_were(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import SMALL, Collect, Engine, Script, until
+from scripted import SMALL, Collect, Engine, Script, background, until
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.backoff import Backoff
@@ -39,20 +39,6 @@ def run(source: Source, engine: Engine, *sinks: Sink, **options: object) -> Pipe
 def assert_accounted_for(pipeline: Pipeline) -> None:
     c = pipeline.counters
     assert c.captured == c.segmented + c.failed + c.unreadable + c.dropped
-
-
-def background(pipeline: Pipeline, stopped: threading.Event) -> tuple[threading.Thread, list[BaseException]]:
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            pipeline.run(stopped)
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread, errors
 
 
 @pytest.mark.parametrize("batch", [1, 4])

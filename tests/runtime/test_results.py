@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import disk
 from scripted import result
 
 from lrp_edge.errors import LrpEdgeError
@@ -139,14 +140,8 @@ def test_a_killed_process_leaves_whole_lines_of_consecutive_frames(tmp_path: Pat
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
-    if done.returncode:
-        pytest.skip("mounting a small file system needs root")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with disk(tmp_path / "disk", "64k") as folder:
+        yield folder
 
 
 def write_until_it_fails(sink: Results) -> int:
