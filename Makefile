@@ -36,13 +36,8 @@ results: $(VENV)/dev.installed
 runs: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/python docs/results.py runs $(DATA)
 
-# The C++ library and its programs, with the ONNX Runtime that Python has, where Debian has no package of it.
+# The C++ library and its programs, with the ONNX Runtime that Python has or that ONNXRUNTIME_ROOT names.
 cpp: $(VENV)/dev.installed
-	$(BIN)/python cpp_demo/tools/onnxruntime_from_debian.py build/onnxruntime
-	PYTHONPATH=. $(BIN)/python tests/cpp_model.py build/cpp/model.onnx
-	cd cpp_demo && cmake --preset release -DONNXRUNTIME_ROOT=$(CURDIR)/build/onnxruntime \
-		-DLRP_EDGE_TEST_MODEL=$(CURDIR)/build/cpp/model.onnx
-	cd cpp_demo && cmake --build --preset release -j2 && ctest --preset release
 	$(BIN)/pytest tests/cpp -m cpp
 
 # The card and the frames that the C++ library takes, fuzzed for MINUTES each.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,6 +21,10 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "cpp_demo"
 BUILD = ROOT / "build/cpp/tests"
 ONNXRUNTIME = ROOT / "build/onnxruntime"
+# What the tests run; another one with a shared library is e.g. debug, or a sanitizer's.
+PRESET = os.environ.get("LRP_EDGE_CPP_PRESET", "release")
+SANITIZERS = {"asan-ubsan": "address,undefined", "tsan": "thread"}
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 
 
 def command(*words: object, folder: Path = ROOT, env: dict[str, str] | None = None, seconds: float = 540) -> str:
@@ -37,9 +43,24 @@ def require(*programs: str) -> None:
             pytest.skip(f"{name} is not installed")
 
 
+def require_header(package: str, header: str) -> None:
+    """Skip a test where a header is not installed."""
+    if not any((folder / header).is_file() for folder in (Path("/usr/include"), Path("/usr/local/include"))):
+        pytest.skip(f"{package} is not installed")
+
+
+def empty_home(folder: Path) -> dict[str, str]:
+    """Return the environment of a user who has nothing yet, and has not told ONNX Runtime to report nothing."""
+    folder.mkdir(exist_ok=True)
+    clean = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    return {**clean, "HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
+
+
 @cache
 def onnxruntime() -> Path:
-    """Return a folder with the headers of ONNX Runtime and the library that Python has."""
+    """Return the folder that ONNXRUNTIME_ROOT names, else one with headers and the library that Python has."""
+    if given := os.environ.get("ONNXRUNTIME_ROOT"):
+        return Path(given).absolute()
     tool = SOURCE / "tools/onnxruntime_from_debian.py"
     done = subprocess.run([sys.executable, str(tool), str(ONNXRUNTIME)], capture_output=True, text=True, timeout=300)
     if done.returncode:
@@ -48,14 +69,22 @@ def onnxruntime() -> Path:
 
 
 @cache
-def build(preset: str, *options: str) -> Path:
-    """Build a preset and return its folder; without the programs, which need OpenCV."""
+def build(preset: str, *options: str, name: str = "") -> Path:
+    """Build a preset, of which there may be several by name, and return its folder; without the programs."""
     require("cmake", "ninja", "clang++" if preset in ("clang", "fuzz") else "c++")
-    folder = BUILD / preset
+    require_header("nlohmann-json3-dev", "nlohmann/json.hpp")
+    folder = BUILD / (name or preset)
     settings = [f"-DONNXRUNTIME_ROOT={onnxruntime()}", "-DLRP_EDGE_TENSORRT=OFF", "-DLRP_EDGE_PROGRAMS=OFF"]
     command("cmake", "--preset", preset, "-B", folder, "-DLRP_EDGE_FETCH=OFF", *settings, *options, folder=SOURCE)
     command("cmake", "--build", folder, "-j2")
     return folder
+
+
+def cached(folder: Path, name: str) -> str:
+    """Return a value of CMake's cache."""
+    found: list[str] = re.findall(rf"^{name}:\w+=(.*)$", (folder / "CMakeCache.txt").read_text(), re.MULTILINE)
+    assert len(found) == 1, name
+    return found[0]
 
 
 def write_calls(path: Path, calls: Iterable[np.ndarray]) -> Path:
@@ -87,9 +116,9 @@ def read_answers(path: Path, shapes: Sequence[tuple[int, int]], classes: int) ->
     """Read what lrp_edge_dump wrote, for frames of some (height, width)."""
     data, at = path.read_bytes(), 0
 
-    def take(dtype: object, count: int) -> np.ndarray:
+    def take(dtype: Any, count: int) -> np.ndarray:
         nonlocal at
-        values = np.frombuffer(data, dtype, count, at)
+        values: np.ndarray = np.frombuffer(data, dtype, count, at)
         at += values.nbytes
         return values
 

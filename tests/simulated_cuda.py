@@ -45,6 +45,7 @@ class SimulatedCudart:
         self.calls: list[str] = []
         self.fail: dict[str, tuple[int, int]] = {}  # call: (how many go well before, code)
         self.devices, self.capability = 1, (8, 6)
+        self.mask_shape: tuple[int, ...] | None = None  # that TensorRT says it gives, before a call
 
     def __getattribute__(self, name: str) -> Any:
         value = object.__getattribute__(self, name)
@@ -168,6 +169,11 @@ class SimulatedContext:
         return name == "image"
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        if name == "mask" and self.cuda.mask_shape is not None:
+            return self.cuda.mask_shape
+        return self.own_shape(name)
+
+    def own_shape(self, name: str) -> tuple[int, ...]:
         return {"scores": (self.shape[0], 2), "label": self.shape[:1]}.get(name, self.shape[:3])
 
     def execute_async_v3(self, stream: int) -> bool:
@@ -182,7 +188,7 @@ class SimulatedContext:
         for index, frame in enumerate(frames):
             answer = dict(zip(("scores", "label", "mask", "relevance"), expected(frame), strict=True))
             for name in self.addresses.keys() & answer.keys():
-                self.array(name, self.get_tensor_shape(name))[index] = answer[name]
+                self.array(name, self.own_shape(name))[index] = answer[name]
 
     def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         count = int(np.prod(shape)) * np.dtype(TYPES[name]).itemsize

@@ -15,10 +15,19 @@ get_filename_component(LRP_EDGE_ONNXRUNTIME_NAME "${ONNXRuntime_LIBRARY}" NAME)
 if(NOT BUILD_SHARED_LIBS)
   set(LRP_EDGE_PC_CFLAGS " -DLRP_EDGE_STATIC")
   set(LRP_EDGE_PC_LIBS " -lonnxruntime -lstdc++ -lm")
+  if(LRP_EDGE_HAS_TENSORRT)
+    string(APPEND LRP_EDGE_PC_LIBS " ${TensorRT_LIBRARY} ${CUDA_cudart_LIBRARY} ${OPENSSL_CRYPTO_LIBRARY}")
+  endif()
 endif()
 
 if(UNIX AND NOT APPLE)
-  set_target_properties(lrp_edge PROPERTIES INSTALL_RPATH "$ORIGIN")
+  set(rpath "$ORIGIN")
+  if(LRP_EDGE_HAS_TENSORRT AND TENSORRT_ROOT)
+    # An archive that was unpacked somewhere is not where the loader looks.
+    get_filename_component(folder "${TensorRT_LIBRARY}" DIRECTORY)
+    list(APPEND rpath "${folder}")
+  endif()
+  set_target_properties(lrp_edge PROPERTIES INSTALL_RPATH "${rpath}")
 endif()
 
 install(TARGETS lrp_edge EXPORT lrp_edgeTargets

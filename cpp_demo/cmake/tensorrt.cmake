@@ -4,17 +4,42 @@ set(LRP_EDGE_TENSORRT AUTO CACHE STRING "Whether to build with TensorRT: ON, OFF
 set_property(CACHE LRP_EDGE_TENSORRT PROPERTY STRINGS AUTO ON OFF)
 set(TENSORRT_ROOT "" CACHE PATH "Folder with include/ and lib/ of TensorRT or TensorRT-RTX; empty for an installed one")
 
-if(NOT LRP_EDGE_TENSORRT STREQUAL "OFF")
-  find_path(TensorRT_INCLUDE_DIR NvInferRuntime.h HINTS "${TENSORRT_ROOT}" PATH_SUFFIXES include)
-  find_library(TensorRT_LIBRARY NAMES tensorrt_rtx nvinfer HINTS "${TENSORRT_ROOT}" PATH_SUFFIXES lib lib64)
+if(LRP_EDGE_TENSORRT)
+  # What was found in another folder, or not found, is looked for again.
+  if(NOT "${TENSORRT_ROOT}" STREQUAL "${_TensorRT_SEARCHED}")
+    unset(TensorRT_INCLUDE_DIR CACHE)
+    unset(TensorRT_LIBRARY CACHE)
+  endif()
+  set(_TensorRT_SEARCHED "${TENSORRT_ROOT}" CACHE INTERNAL "")
+  set(hints "")
+  if(TENSORRT_ROOT)
+    set(hints PATHS "${TENSORRT_ROOT}" NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH)
+  endif()
+  find_path(TensorRT_INCLUDE_DIR NvInferVersion.h ${hints} PATH_SUFFIXES include)
+  # Both products have headers of the same names; theirs say which library it is.
+  set(rtx "")
+  if(TensorRT_INCLUDE_DIR)
+    file(STRINGS "${TensorRT_INCLUDE_DIR}/NvInferVersion.h" rtx REGEX "^#define TRT_MAJOR_RTX ")
+  endif()
+  if(rtx)
+    find_library(TensorRT_LIBRARY tensorrt_rtx ${hints} PATH_SUFFIXES lib lib64)
+  else()
+    find_library(TensorRT_LIBRARY nvinfer ${hints} PATH_SUFFIXES lib lib64)
+  endif()
+  mark_as_advanced(TensorRT_INCLUDE_DIR TensorRT_LIBRARY)
   find_package(CUDAToolkit QUIET)
   find_package(OpenSSL QUIET COMPONENTS Crypto)
 endif()
 
-if(TensorRT_INCLUDE_DIR AND TensorRT_LIBRARY AND CUDAToolkit_FOUND AND OPENSSL_FOUND)
-  file(GLOB sources CONFIGURE_DEPENDS src/tensorrt*.cpp)
-  list(FILTER sources EXCLUDE REGEX "tensorrt_missing")
-  target_sources(lrp_edge PRIVATE ${sources})
+set(LRP_EDGE_HAS_TENSORRT OFF)
+if(LRP_EDGE_TENSORRT AND TensorRT_INCLUDE_DIR AND TensorRT_LIBRARY AND CUDAToolkit_FOUND AND OPENSSL_FOUND)
+  set(LRP_EDGE_HAS_TENSORRT ON)
+  target_sources(lrp_edge PRIVATE
+    src/tensorrt.cpp
+    src/tensorrt_call.cpp
+    src/tensorrt_cuda.cpp
+    src/tensorrt_engine_file.cpp
+    src/tensorrt_runtime.cpp)
   target_include_directories(lrp_edge SYSTEM PRIVATE "${TensorRT_INCLUDE_DIR}")
   target_link_libraries(lrp_edge PRIVATE "${TensorRT_LIBRARY}" CUDA::cudart OpenSSL::Crypto)
   message(STATUS "TensorRT: ${TensorRT_LIBRARY}")

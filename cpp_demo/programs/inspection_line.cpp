@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <utility>
 
 namespace programs {
@@ -31,8 +32,17 @@ struct InspectionLine::Ticket {
   Buffer* buffer = nullptr;  ///< Null if none was free.
 };
 
+namespace {
+
+std::string shape_text(std::size_t height, std::size_t width, std::size_t channels) {
+  return std::to_string(height) + "x" + std::to_string(width) + "x" + std::to_string(channels);
+}
+
+}  // namespace
+
 InspectionLine::InspectionLine(lrp_edge::Segmenter& segmenter, const LineOptions& options, Output output)
     : segmenter_(segmenter), options_(options), output_(std::move(output)), buffers_(options.buffers) {
+  if (buffers_.empty()) throw lrp_edge::Error("the line has 0 buffers; expected 1 or more");
   const std::size_t channels = segmenter.card().input.channels();
   const std::size_t values = options.height * options.width;
   for (Buffer& buffer : buffers_) {
@@ -51,7 +61,23 @@ InspectionLine::~InspectionLine() {
   finish();
 }
 
+void InspectionLine::check(const lrp_edge::FrameView& frame) const {
+  const std::size_t channels = buffers_.front().frame.channels;
+  const std::size_t row = options_.width * channels;
+  const bool same = frame.height == options_.height && frame.width == options_.width && frame.channels == channels;
+  if (!same || frame.data == nullptr) {
+    throw lrp_edge::Error("frame " + shape_text(frame.height, frame.width, frame.channels) +
+                          (frame.data == nullptr ? " without data" : "") + "; the line takes " +
+                          shape_text(options_.height, options_.width, channels));
+  }
+  if (frame.stride != 0 && frame.stride < static_cast<std::ptrdiff_t>(row)) {
+    throw lrp_edge::Error("frame has a stride of " + std::to_string(frame.stride) + " bytes; expected " +
+                          std::to_string(row) + " or more, or 0 if the rows are adjacent");
+  }
+}
+
 void InspectionLine::trigger(const lrp_edge::FrameView& frame) {
+  check(frame);
   const auto now = Clock::now();
   Buffer* const buffer = take_buffer();
   if (buffer != nullptr) {
@@ -97,7 +123,7 @@ void InspectionLine::infer(Buffer& buffer) {
   try {
     keep(buffer, segmenter_.run(buffer.frame));
     buffer.error.clear();
-  } catch (const lrp_edge::Error& error) {
+  } catch (const std::exception& error) {
     buffer.error = error.what();
   }
 }

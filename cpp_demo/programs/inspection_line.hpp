@@ -65,7 +65,7 @@ class InspectionLine {
   /// Runs the model once, so that the first part does not wait for what is done at the first call only.
   /// @param segmenter Used by nobody else meanwhile.
   /// @param output Gets the verdicts; must not throw.
-  /// @throws lrp_edge::Error If the model does not take frames of the size.
+  /// @throws lrp_edge::Error If there are no buffers, or the model does not take frames of the size.
   InspectionLine(lrp_edge::Segmenter& segmenter, const LineOptions& options, Output output);
   InspectionLine(const InspectionLine&) = delete;
   InspectionLine& operator=(const InspectionLine&) = delete;
@@ -73,6 +73,7 @@ class InspectionLine {
 
   /// A part is in front of the camera.
   /// @param frame What the grabber holds, of the line's size; it is copied before this returns.
+  /// @throws lrp_edge::Error If it is of another size or number of channels, or has no data; no part is counted.
   void trigger(const lrp_edge::FrameView& frame);
 
   /// Wait for the verdicts that are still due, and end. No trigger may follow.
@@ -85,6 +86,7 @@ class InspectionLine {
   struct Buffer;
   struct Ticket;
 
+  void check(const lrp_edge::FrameView& frame) const;
   Buffer* take_buffer();
   void infer();
   void infer(Buffer& buffer);

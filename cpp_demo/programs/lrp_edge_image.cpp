@@ -69,7 +69,11 @@ class Images {
       failure = error.what();
     }
     for (std::size_t i = 0; i < frames.size(); ++i) {
-      failure.empty() ? write(waiting_[i], results[i]) : skip(waiting_[i].info, failure);
+      if (failure.empty()) {
+        write(waiting_[i], results[i]);
+      } else {
+        skip(waiting_[i].info, failure);
+      }
     }
     waiting_.clear();
   }

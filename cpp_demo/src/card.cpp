@@ -1,6 +1,6 @@
-#include <lrp_edge/card.hpp>
+#include "text.hpp"
 
-#include <algorithm>
+#include <lrp_edge/card.hpp>
 
 namespace lrp_edge {
 
@@ -9,7 +9,7 @@ std::size_t InputSpec::channels() const noexcept {
 }
 
 bool Card::is_defect(std::size_t label) const noexcept {
-  return label < classes.size() && std::find(defects.begin(), defects.end(), classes[label]) != defects.end();
+  return label < classes.size() && contains(defects, classes[label]);
 }
 
 std::size_t Card::largest_batch() const noexcept {

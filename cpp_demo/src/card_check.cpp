@@ -4,7 +4,6 @@
 
 #include <lrp_edge/error.hpp>
 
-#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
@@ -13,10 +12,6 @@ namespace lrp_edge {
 namespace {
 
 using Names = std::vector<std::string>;
-
-bool contains(const Names& names, const std::string& name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
 
 void check_order(const char* field, const std::string& order) {
   const Names orders{"BGR", "RGB", "GRAY"};

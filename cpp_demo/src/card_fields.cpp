@@ -2,7 +2,6 @@
 
 #include "text.hpp"
 
-#include <algorithm>
 #include <limits>
 
 namespace lrp_edge {
@@ -11,43 +10,46 @@ using nlohmann::json;
 
 Fields::Fields(const json& object, const char* name) : object_(object), name_(name) {
   if (!object.is_object()) throw Misfit(std::string(name) + " is " + object.type_name() + "; expected an object");
+  for (const auto& item : object.items()) unknown_.insert(item.key());
 }
 
-void Fields::allow_only(const std::vector<std::string>& known) const {
-  for (const auto& item : object_.items()) {
-    if (std::find(known.begin(), known.end(), item.key()) != known.end()) continue;
-    throw Misfit(std::string(name_) + ".__init__() got an unexpected keyword argument " + in_quotes(item.key()));
-  }
-}
-
-const json& Fields::required(const char* field) const {
+const json& Fields::required(const char* field) {
   const json* const found = find(field);
   if (found == nullptr) throw Misfit(in_quotes(field));
   return *found;
 }
 
-void Fields::read(const char* field, std::string& value) const {
+void Fields::allow(std::initializer_list<const char*> fields) {
+  for (const char* const field : fields) unknown_.erase(field);
+}
+
+void Fields::allow_no_more() const {
+  if (unknown_.empty()) return;
+  throw Misfit(std::string(name_) + ".__init__() got an unexpected keyword argument " + in_quotes(*unknown_.begin()));
+}
+
+void Fields::read(const char* field, std::string& value) {
   const json* const found = find(field);
   if (found == nullptr) return;
   if (!found->is_string()) misfit(field, "text");
   value = found->get<std::string>();
 }
 
-void Fields::read(const char* field, bool& value) const {
+void Fields::read(const char* field, bool& value) {
   const json* const found = find(field);
   if (found == nullptr) return;
   if (!found->is_boolean()) misfit(field, "true or false");
   value = found->get<bool>();
 }
 
-void Fields::read(const char* field, int& value) const {
+void Fields::read(const char* field, int& value) {
   std::int64_t wide = value;
   read(field, wide);
   if (wide < std::numeric_limits<int>::min() || wide > std::numeric_limits<int>::max()) misfit(field, "a smaller one");
   value = static_cast<int>(wide);
 }
 
-void Fields::read(const char* field, std::int64_t& value) const {
+void Fields::read(const char* field, std::int64_t& value) {
   const json* const found = find(field);
   if (found == nullptr) return;
   const bool too_large = found->is_number_unsigned() && found->get<std::uint64_t>() > std::uint64_t{INT64_MAX};
@@ -55,7 +57,7 @@ void Fields::read(const char* field, std::int64_t& value) const {
   value = found->get<std::int64_t>();
 }
 
-void Fields::read(const char* field, std::vector<std::string>& value) const {
+void Fields::read(const char* field, std::vector<std::string>& value) {
   const json* const found = find(field);
   if (found == nullptr) return;
   if (!found->is_array()) misfit(field, "a list of texts");
@@ -66,7 +68,7 @@ void Fields::read(const char* field, std::vector<std::string>& value) const {
   }
 }
 
-void Fields::read(const char* field, std::vector<double>& value) const {
+void Fields::read(const char* field, std::vector<double>& value) {
   const json* const found = find(field);
   if (found == nullptr) return;
   if (!found->is_array()) misfit(field, "a list of numbers");
@@ -77,7 +79,7 @@ void Fields::read(const char* field, std::vector<double>& value) const {
   }
 }
 
-void Fields::read(const char* field, std::map<std::string, double>& value) const {
+void Fields::read(const char* field, std::map<std::string, double>& value) {
   const json* const found = find(field);
   if (found == nullptr) return;
   if (!found->is_object()) misfit(field, "numbers by name");
@@ -88,7 +90,7 @@ void Fields::read(const char* field, std::map<std::string, double>& value) const
   }
 }
 
-void Fields::read(const char* field, std::optional<Size>& value) const {
+void Fields::read(const char* field, std::optional<Size>& value) {
   constexpr const char* expected = "null or height and width";
   const json* const found = find(field);
   if (found == nullptr) return;
@@ -101,13 +103,14 @@ void Fields::read(const char* field, std::optional<Size>& value) const {
   value = Size{(*found)[0].get<std::size_t>(), (*found)[1].get<std::size_t>()};
 }
 
-const json* Fields::find(const char* field) const {
+const json* Fields::find(const char* field) {
+  unknown_.erase(field);
   const auto found = object_.find(field);
   return found == object_.end() ? nullptr : &*found;
 }
 
 void Fields::misfit(const char* field, const char* expected) const {
-  throw Misfit(std::string(name_) + "." + field + " is " + find(field)->type_name() + "; expected " + expected);
+  throw Misfit(std::string(name_) + "." + field + " is " + object_.at(field).type_name() + "; expected " + expected);
 }
 
 }  // namespace lrp_edge

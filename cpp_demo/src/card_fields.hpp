@@ -8,8 +8,10 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -29,29 +31,33 @@ class Fields {
   /// @param name What it is called in an error, as Python calls it.
   Fields(const nlohmann::json& object, const char* name);
 
-  /// @throws Misfit If there is a field that is not among these.
-  void allow_only(const std::vector<std::string>& known) const;
-
   /// @throws Misfit If there is no such field.
-  const nlohmann::json& required(const char* field) const;
+  const nlohmann::json& required(const char* field);
+
+  /// Allow fields that are not read.
+  void allow(std::initializer_list<const char*> fields);
+
+  /// @throws Misfit If there is a field that was neither read nor allowed.
+  void allow_no_more() const;
 
   /// Read a field; what is missing is left as it is.
   /// @throws Misfit If it is of another type.
-  void read(const char* field, std::string& value) const;
-  void read(const char* field, bool& value) const;
-  void read(const char* field, int& value) const;
-  void read(const char* field, std::int64_t& value) const;
-  void read(const char* field, std::vector<std::string>& value) const;
-  void read(const char* field, std::vector<double>& value) const;
-  void read(const char* field, std::map<std::string, double>& value) const;
-  void read(const char* field, std::optional<Size>& value) const;
+  void read(const char* field, std::string& value);
+  void read(const char* field, bool& value);
+  void read(const char* field, int& value);
+  void read(const char* field, std::int64_t& value);
+  void read(const char* field, std::vector<std::string>& value);
+  void read(const char* field, std::vector<double>& value);
+  void read(const char* field, std::map<std::string, double>& value);
+  void read(const char* field, std::optional<Size>& value);
 
  private:
-  const nlohmann::json* find(const char* field) const;
+  const nlohmann::json* find(const char* field);
   [[noreturn]] void misfit(const char* field, const char* expected) const;
 
   const nlohmann::json& object_;
   const char* name_;
+  std::set<std::string> unknown_;
 };
 
 }  // namespace lrp_edge

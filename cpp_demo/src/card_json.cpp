@@ -83,8 +83,7 @@ void check_schema(const json& data, const std::string& source) {
 }
 
 InputSpec read_input(const json& data) {
-  const Fields fields(data, "InputSpec");
-  fields.allow_only({"order", "mean", "std", "size", "resize", "network_order", "max_batch", "standardise"});
+  Fields fields(data, "InputSpec");
   InputSpec input;
   auto max_batch = static_cast<std::int64_t>(input.max_batch);
   fields.read("order", input.order);
@@ -95,6 +94,7 @@ InputSpec read_input(const json& data) {
   fields.read("network_order", input.network_order);
   fields.read("max_batch", max_batch);
   fields.read("standardise", input.standardise);
+  fields.allow_no_more();
   check_input(input);
   if (max_batch < 1) {
     throw Error("model card: max_batch is " + std::to_string(max_batch) + "; it must be 1 or more");
@@ -104,8 +104,7 @@ InputSpec read_input(const json& data) {
 }
 
 MaskSpec read_mask(const json& data) {
-  const Fields fields(data, "MaskSpec");
-  fields.allow_only({"method", "parameters", "smoothing", "close", "open", "found"});
+  Fields fields(data, "MaskSpec");
   MaskSpec mask;
   fields.read("method", mask.method);
   fields.read("parameters", mask.parameters);
@@ -113,6 +112,7 @@ MaskSpec read_mask(const json& data) {
   fields.read("close", mask.close);
   fields.read("open", mask.open);
   fields.read("found", mask.found);
+  fields.allow_no_more();
   return mask;
 }
 
@@ -154,22 +154,21 @@ std::optional<Profile> read_profile(const json& data) {
 }
 
 Card read_card(const json& data) {
-  const Fields fields(data, "ModelCard");
+  Fields fields(data, "ModelCard");
   Card card;
   for (const char* const name : {"classes", "defects", "input", "mask"}) fields.required(name);
   fields.read("classes", card.classes);
   fields.read("defects", card.defects);
   card.input = read_input(fields.required("input"));
   card.mask = read_mask(fields.required("mask"));
-  fields.allow_only({"classes", "defects", "input", "explained", "activation", "architecture", "composite",
-                     "composite_parameters", "mask", "precision", "gate", "receptive_field", "profile", "engine",
-                     "provenance", "parity", "schema"});
   fields.read("explained", card.explained);
   fields.read("activation", card.activation);
   fields.read("composite", card.composite);
   fields.read("precision", card.precision);
   fields.read("gate", card.gate);
   fields.read("receptive_field", card.receptive_field);
+  fields.allow({"architecture", "composite_parameters", "provenance", "parity", "schema", "profile", "engine"});
+  fields.allow_no_more();
   card.profile = read_profile(data.value("profile", json::object()));
   card.engine = read_engine(data.value("engine", json::object()));
   check_card(card);

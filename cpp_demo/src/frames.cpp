@@ -77,9 +77,11 @@ void check_sizes(Span<const FrameView> frames) {
 
 void check_count(std::size_t frames, const Card& card) {
   if (frames <= card.largest_batch()) return;
-  const std::string count = std::to_string(frames);
-  throw Error("a batch of " + count + " frames is more than the model takes (" + std::to_string(card.largest_batch()) +
-              "): make it smaller, or export the model with --max-batch " + count);
+  const std::string count = std::to_string(frames), largest = std::to_string(card.largest_batch());
+  const std::string other =
+      card.profile ? "compile the engine with a larger --batch" : "export the model with --max-batch " + count;
+  throw Error("a batch of " + count + " frames is more than the model takes (" + largest + "): make it smaller, or " +
+              other);
 }
 
 }  // namespace

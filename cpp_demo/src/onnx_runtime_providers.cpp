@@ -27,8 +27,7 @@ constexpr std::array<Provider, 5> kProviders{{
 }};
 
 bool has(const Provider& provider) {
-  const std::vector<std::string> available = Ort::GetAvailableProviders();
-  return std::find(available.begin(), available.end(), provider.full) != available.end();
+  return contains(Ort::GetAvailableProviders(), provider.full);
 }
 
 void append_cuda(Ort::SessionOptions& options) {

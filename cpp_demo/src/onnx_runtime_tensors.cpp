@@ -33,10 +33,13 @@ Entry& keep(std::vector<Entry>& entries, std::size_t most, std::size_t& oldest, 
 }
 
 template <class T>
-bool grow(std::vector<T>& buffer, std::int64_t count) {
-  if (buffer.size() >= static_cast<std::size_t>(count)) return false;
-  buffer.resize(static_cast<std::size_t>(count));
-  return true;
+bool fits(const std::vector<T>& buffer, std::int64_t count) {
+  return buffer.size() >= static_cast<std::size_t>(count);
+}
+
+template <class T>
+void grow(std::vector<T>& buffer, std::int64_t count) {
+  if (!fits(buffer, count)) buffer.resize(static_cast<std::size_t>(count));
 }
 
 }  // namespace
@@ -51,7 +54,7 @@ Ort::Value& InputTensors::at(const std::uint8_t* data, const BatchShape& shape) 
   // ONNX Runtime has no tensor of constant memory; it does not write to an input.
   Entry entry{data, shape,
               tensor(memory_, const_cast<std::uint8_t*>(data),
-                     std::array<std::int64_t, 4>{shape.count, shape.height, shape.width, channels_})};
+                     std::array<std::int64_t, 4>{shape[0], shape[1], shape[2], channels_})};
   return keep(entries_, kMostPlaces, oldest_, std::move(entry)).tensor;
 }
 
@@ -71,21 +74,22 @@ Outputs OutputTensors::view() const noexcept {
 }
 
 void OutputTensors::fit(const BatchShape& shape) {
-  const std::int64_t pixels = shape.count * shape.height * shape.width;
-  bool moved = grow(scores_, shape.count * classes_);
-  moved = grow(label_, shape.count) || moved;
-  moved = grow(mask_, pixels) || moved;
-  moved = grow(relevance_, pixels) || moved;
-  if (!moved) return;
+  const auto [count, height, width] = shape;
+  const std::int64_t scores = count * classes_, pixels = count * height * width;
+  if (fits(scores_, scores) && fits(label_, count) && fits(mask_, pixels) && fits(relevance_, pixels)) return;
+  // Before anything moves: should memory be short half-way, no tensor points to what is gone.
   entries_.clear();
   oldest_ = 0;
+  grow(scores_, scores);
+  grow(label_, count);
+  grow(mask_, pixels);
+  grow(relevance_, pixels);
 }
 
 OutputTensors::Values OutputTensors::make(const BatchShape& shape) {
-  const std::array<std::int64_t, 3> plane{shape.count, shape.height, shape.width};
-  return {tensor(memory_, scores_.data(), std::array<std::int64_t, 2>{shape.count, classes_}),
-          tensor(memory_, label_.data(), std::array<std::int64_t, 1>{shape.count}),
-          tensor(memory_, mask_.data(), plane), tensor(memory_, relevance_.data(), plane)};
+  return {tensor(memory_, scores_.data(), std::array<std::int64_t, 2>{shape[0], classes_}),
+          tensor(memory_, label_.data(), std::array<std::int64_t, 1>{shape[0]}), tensor(memory_, mask_.data(), shape),
+          tensor(memory_, relevance_.data(), shape)};
 }
 
 }  // namespace lrp_edge

@@ -14,16 +14,8 @@
 
 namespace lrp_edge {
 
-/// Of the frames in one call.
-struct BatchShape {
-  std::int64_t count = 0;
-  std::int64_t height = 0;
-  std::int64_t width = 0;
-
-  bool operator==(const BatchShape& other) const noexcept {
-    return count == other.count && height == other.height && width == other.width;
-  }
-};
+/// {frames, height, width} of one call.
+using BatchShape = std::array<std::int64_t, 3>;
 
 /// Tensors over frames of the caller's. A tensor is made once for each place that frames come from, so that a ring of
 /// buffers costs no memory after its first turn.

@@ -60,8 +60,8 @@ class Segmenter::Impl {
  private:
   void reserve(Span<const FrameView> frames) {
     if (results_.size() < frames.size()) {
-      results_.resize(frames.size());
       ends_.resize(frames.size());
+      results_.resize(frames.size());
     }
     if (!options_.regions) return;
     finder_.reserve(frames[0].height);

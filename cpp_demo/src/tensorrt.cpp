@@ -10,6 +10,7 @@
 #include <lrp_edge/error.hpp>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -22,9 +23,14 @@ constexpr std::size_t kMiB = std::size_t{1} << 20;
 class TensorRtBackend : public Backend {
  public:
   explicit TensorRtBackend(EngineFile file)
-      : file_(std::move(file)), provider_(file_.card().engine.product), engine_(file_) {
+      : file_(std::move(file)), provider_(file_.card().engine.product), engine_(std::in_place, file_) {
     call_ = new_call();
     file_.drop_data();
+  }
+  ~TensorRtBackend() override {
+    const OnFirstGpu gpu;
+    call_.reset();
+    engine_.reset();
   }
 
   const Card& card() const noexcept override { return file_.card(); }
@@ -34,6 +40,7 @@ class TensorRtBackend : public Backend {
     const FrameView& first = frames[0];
     const FramesShape shape{frames.size(), first.height, first.width, first.channels};
     file_.check_frames(shape);
+    const OnFirstGpu gpu;
     try {
       return call_->run(frames, shape);
     } catch (const Error& error) {
@@ -43,7 +50,7 @@ class TensorRtBackend : public Backend {
 
  private:
   std::unique_ptr<Call> new_call() const {
-    auto context = engine_.new_context(card());
+    auto context = engine_->new_context(card());
     if (context == nullptr) throw too_large();
     // TensorRT-RTX records graphs itself, once the kernels of a shape are there; an If cannot be recorded.
     const bool capture = provider_ == "tensorrt" && !card().gate;
@@ -57,7 +64,7 @@ class TensorRtBackend : public Backend {
 
   Error too_large() const {
     const FramesShape largest = file_.largest();
-    const std::size_t wanted = BufferSizes(largest, card().classes.size()).total() + engine_.context_bytes();
+    const std::size_t wanted = BufferSizes(largest, card().classes.size()).total() + engine_->context_bytes();
     const GpuMemory memory = gpu_memory();
     return Error(file_.name() + " wants " + std::to_string(wanted / kMiB) +
                  " MiB of GPU memory for 1 calls of frames " + shape_text({largest.begin(), largest.end()}) + ", and " +
@@ -67,7 +74,7 @@ class TensorRtBackend : public Backend {
 
   EngineFile file_;
   std::string provider_;
-  LoadedEngine engine_;
+  std::optional<LoadedEngine> engine_;
   std::unique_ptr<Call> call_;
 };
 
@@ -82,6 +89,7 @@ std::unique_ptr<Backend> open_tensorrt(const std::filesystem::path& path, const 
                 "; leave out the provider");
   }
   tensorrt::check_product(file);
+  const tensorrt::OnFirstGpu gpu;
   tensorrt::check_gpu(file);
   return std::make_unique<tensorrt::TensorRtBackend>(std::move(file));
 }

@@ -5,6 +5,7 @@
 
 #include <lrp_edge/error.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
@@ -42,14 +43,11 @@ std::string to_string(const nvinfer1::Dims& shape) {
   return text.str() + "]";
 }
 
-/// Whether two shapes are the same, as far as both are known: behind an If, TensorRT may not know one before the call.
+/// Whether two shapes are the same, as far as one is known: behind an If, TensorRT may not know it before the call.
 bool agree(const nvinfer1::Dims& found, const nvinfer1::Dims& wanted) {
-  bool same = found.nbDims == wanted.nbDims;
-  for (int axis = 0; axis < found.nbDims; ++axis) {
-    if (found.d[axis] == -1) return true;
-    same = same && found.d[axis] == wanted.d[axis];
-  }
-  return same;
+  if (found.nbDims != wanted.nbDims) return false;
+  return std::equal(found.d, found.d + found.nbDims, wanted.d,
+                    [](std::int64_t extent, std::int64_t expected) { return extent == -1 || extent == expected; });
 }
 
 }  // namespace

@@ -20,6 +20,16 @@ void check(cudaError_t code, const char* call) {
   if (code != cudaSuccess) throw CudaError(call, code);
 }
 
+// What fails here fails again in the calls in between, where it is reported.
+OnFirstGpu::OnFirstGpu() noexcept {
+  static_cast<void>(cudaGetDevice(&before_));
+  if (before_ != kDevice) static_cast<void>(cudaSetDevice(kDevice));
+}
+
+OnFirstGpu::~OnFirstGpu() {
+  if (before_ != kDevice) static_cast<void>(cudaSetDevice(before_));
+}
+
 Stream new_stream() {
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");

@@ -44,6 +44,18 @@ using Stream = CudaHandle<cudaStream_t>;
 using Graph = CudaHandle<cudaGraph_t>;
 using GraphExec = CudaHandle<cudaGraphExec_t>;
 
+/// Makes the first GPU the calling thread's, as long as this lives: the program may use others on its threads.
+class OnFirstGpu {
+ public:
+  OnFirstGpu() noexcept;
+  OnFirstGpu(const OnFirstGpu&) = delete;
+  OnFirstGpu& operator=(const OnFirstGpu&) = delete;
+  ~OnFirstGpu();
+
+ private:
+  int before_ = 0;
+};
+
 /// A stream that does not wait for the default one.
 Stream new_stream();
 

@@ -51,10 +51,6 @@ std::string size_text(const std::array<std::size_t, 3>& shape) {
   return std::to_string(shape[1]) + "x" + std::to_string(shape[2]);
 }
 
-bool contains(const std::vector<std::string>& words, const std::string& word) {
-  return std::find(words.begin(), words.end(), word) != words.end();
-}
-
 }  // namespace
 
 const char* product_title(const std::string& product) noexcept {

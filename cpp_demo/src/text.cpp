@@ -1,5 +1,7 @@
 #include "text.hpp"
 
+#include <algorithm>
+
 namespace lrp_edge {
 namespace {
 
@@ -40,6 +42,10 @@ std::string in_quotes(std::string_view text) {
     }
   }
   return result + quote;
+}
+
+bool contains(const std::vector<std::string>& texts, std::string_view text) noexcept {
+  return std::find(texts.begin(), texts.end(), text) != texts.end();
 }
 
 std::string list_in_quotes(const std::vector<std::string>& texts) {

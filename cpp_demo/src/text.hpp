@@ -1,5 +1,5 @@
 /// @file
-/// Pieces of error texts, written as Python writes them.
+/// Texts in lists and in errors, written as Python writes them.
 #ifndef LRP_EDGE_SRC_TEXT_HPP
 #define LRP_EDGE_SRC_TEXT_HPP
 
@@ -12,8 +12,10 @@
 
 namespace lrp_edge {
 
-/// Text in quotes, as Python's repr() has it; what is not printable in ASCII is escaped.
+/// Text in quotes, as Python's repr() has it; control characters are escaped.
 std::string in_quotes(std::string_view text);
+
+bool contains(const std::vector<std::string>& texts, std::string_view text) noexcept;
 
 /// `['a', 'b']`
 std::string list_in_quotes(const std::vector<std::string>& texts);

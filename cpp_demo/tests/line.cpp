@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <iostream>
 #include <random>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -104,6 +105,40 @@ int hand_over(bool wait) {
   return wrong;
 }
 
+/// Give a line frames that it does not take, and count those that are not refused, or change what comes after.
+int refuse(lrp_edge::Segmenter& segmenter, const Known& known) {
+  LineOptions options;
+  options.height = kHeight;
+  options.width = kWidth;
+  options.deadline = 60s;
+  int wrong = 0;
+  const auto refused = [&wrong](const auto& call) {
+    try {
+      call();
+      ++wrong;
+    } catch (const lrp_edge::Error& error) {
+      wrong += std::string(error.what()).find("; ") == std::string::npos ? 1 : 0;
+    }
+  };
+  InspectionLine line(segmenter, options, [&](const Verdict& verdict) {
+    wrong += verdict.part == 0 && verdict.result != nullptr && known.is(*verdict.result) ? 0 : 1;
+  });
+  std::vector<lrp_edge::FrameView> bad(6, known.frame);
+  bad[0].height -= 1;
+  bad[1].width += 1;
+  bad[2].channels = 1;
+  bad[3].data = nullptr;
+  bad[4].stride = kWidth * 3 - 1;
+  bad[5].stride = -bad[5].stride;
+  for (const lrp_edge::FrameView& frame : bad) refused([&] { line.trigger(frame); });
+  line.trigger(known.frame);
+  line.finish();
+  wrong += line.counts().triggers == 1 ? 0 : 1;
+  options.buffers = 0;
+  refused([&] { InspectionLine(segmenter, options, [](const Verdict&) {}); });
+  return wrong;
+}
+
 }  // namespace
 
 int main(int count, char** words) {
@@ -111,7 +146,7 @@ int main(int count, char** words) {
   lrp_edge::Segmenter segmenter(words[1]);
   std::vector<Known> known;
   for (unsigned seed = 0; seed < kFrames; ++seed) known.emplace_back(seed, segmenter);
-  int wrong = hand_over(false) + hand_over(true);
+  int wrong = hand_over(false) + hand_over(true) + refuse(segmenter, known[0]);
   const LineCounts slow = pass(segmenter, known, {60, 2ms, 60s, 0ms, 60}, wrong);
   const LineCounts fast = pass(segmenter, known, {1000, 20us, 3ms, 100us, 3}, wrong);
   wrong += slow.in_time == 60 && fast.missed > 0 ? 0 : 1;

@@ -137,8 +137,8 @@ class Slot:
     def _compare(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         for name, shape in expected.items():
             found = tuple(self._context.get_tensor_shape(name))
-            # Behind an If, TensorRT may not know a shape before the call.
-            if -1 not in found and found != shape:
+            # Behind an If, TensorRT may not know an extent before the call.
+            if len(found) != len(shape) or any(have not in (-1, want) for have, want in zip(found, shape, strict=True)):
                 raise LrpEdgeError(
                     f"the engine gives {name} as {list(found)}; expected {list(shape)}: compile it again"
                 )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import ctypes
+import shutil
 from pathlib import Path
 
 import cpp_build
+import cpp_ctypes
 import pytest
+from cpp_tensorrt import BACKEND, BESIDES, FLAGS, SIMULATED, Native, compile_all, cuda
+from simulated_cuda import Gpu
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,5 +22,62 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def release() -> Path:
-    """The folder of a release build; LRP_EDGE_CPP_PRESET takes another preset, e.g. to run all under a sanitizer."""
-    return cpp_build.build(os.environ.get("LRP_EDGE_CPP_PRESET", "release"))
+    """The folder of a release build; LRP_EDGE_CPP_PRESET takes another preset, e.g. debug or a sanitizer's."""
+    return cpp_build.build(cpp_build.PRESET)
+
+
+@pytest.fixture(scope="session")
+def plain(release: Path) -> Path:
+    """The same, for what cannot be done to a library with a sanitizer."""
+    if cpp_build.PRESET in cpp_build.SANITIZERS:
+        pytest.skip(f"the library of {cpp_build.PRESET} is loaded by a program with that sanitizer only")
+    return release
+
+
+@pytest.fixture(scope="session")
+def library(plain: Path) -> ctypes.CDLL:
+    """The library in this process."""
+    return cpp_ctypes.load(plain)
+
+
+@pytest.fixture(scope="session")
+def prefix(plain: Path) -> Path:
+    """The installed package, always in one place, so that what is built with it need not be built anew."""
+    folder = cpp_build.BUILD / "prefix"
+    shutil.rmtree(folder, ignore_errors=True)
+    cpp_build.command("cmake", "--install", plain, "--prefix", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def backend_objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """The backend, and what it takes of the library, compiled for each product with the simulated headers."""
+    cpp_build.require("g++")
+    cpp_build.require_header("nlohmann-json3-dev", "nlohmann/json.hpp")
+    cpp_build.require_header("libssl-dev", "openssl/evp.h")
+    same = compile_all("g++", tmp_path_factory.mktemp("same"), BESIDES, [SIMULATED, cuda()], *FLAGS)
+    defines = {"tensorrt": [], "rtx": ["-DSIMULATED_RTX"]}
+    return {
+        product: [
+            *same,
+            *compile_all("g++", tmp_path_factory.mktemp(product), BACKEND, [SIMULATED, cuda()], *FLAGS, *define),
+        ]
+        for product, define in defines.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def simulators(backend_objects: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The backend on a simulated GPU, for each product."""
+    folder, headers = tmp_path_factory.mktemp("simulators"), [SIMULATED, cuda()]
+    same = compile_all("g++", folder, [SIMULATED / "main.cpp", SIMULATED / "cuda.cpp"], headers, *FLAGS)
+    for product, define in (("tensorrt", []), ("rtx", ["-DSIMULATED_RTX"])):
+        own = compile_all("g++", folder, [SIMULATED / "tensorrt.cpp"], headers, *FLAGS, *define)
+        cpp_build.command("g++", *FLAGS, *backend_objects[product], *same, *own, "-lcrypto", "-o", folder / product)
+    return {product: folder / product for product in backend_objects}
+
+
+@pytest.fixture
+def both(simulators: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Native:
+    """The native backend in C++ and in Python, each on its simulated GPU."""
+    return Native(simulators, Gpu(tmp_path, monkeypatch), tmp_path)

@@ -30,7 +30,7 @@ CPU revision\t: 0
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A build with the ONNX Runtime of the same version for ARM."""
     cpp_build.require("aarch64-linux-gnu-g++")
-    root = cpp_build.onnxruntime().with_name("onnxruntime-aarch64")
+    root = cpp_build.ONNXRUNTIME.with_name("onnxruntime-aarch64")
     if not (root / f"lib/libonnxruntime.so.{onnxruntime.__version__}").is_file():
         wheel = download(tmp_path_factory.mktemp("wheel"))
         cpp_build.command(sys.executable, cpp_build.SOURCE / "tools/onnxruntime_from_debian.py", root, wheel)
@@ -40,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def download(target: Path) -> Path:
     wanted = f"onnxruntime=={onnxruntime.__version__}"
     options = ["--no-deps", "--only-binary", ":all:", "--platform", PLATFORM, "--python-version", "3.11"]
+    options += ["--retries", "1", "--timeout", "30"]
     done = subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", wanted, *options, "--dest", target],
         capture_output=True,

@@ -12,11 +12,11 @@ FRAMES = 1000
 
 
 @pytest.fixture(scope="module")
-def counted(release: Path, model: Path) -> dict[str, tuple[int, int]]:
+def counted(plain: Path, model: Path) -> dict[str, tuple[int, int]]:
     """Allocations of the library's calls and of as many calls of ONNX Runtime alone, by the way of giving frames."""
     runs: list[dict[str, tuple[int, int]]] = []
     for _ in range(3):
-        lines = cpp_build.command(release / "tests/lrp_edge_allocations", model, FRAMES).splitlines()
+        lines = cpp_build.command(plain / "tests/lrp_edge_allocations", model, FRAMES).splitlines()
         runs.append({name: (int(ours), int(plain)) for name, ours, plain in map(str.split, lines)})
     # ONNX Runtime's own threads allocate now and then, whoever calls it; what a frame costs, it costs in each run.
     return {name: min((run[name] for run in runs), key=lambda found: abs(found[0] - found[1])) for name in runs[0]}

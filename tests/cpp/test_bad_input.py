@@ -25,11 +25,6 @@ from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.engines import onnx_runtime
 
 
-@pytest.fixture(scope="session")
-def library(release: Path) -> ctypes.CDLL:
-    return cpp_ctypes.load(release)
-
-
 def said_by_python(call: Callable[[], object]) -> str:
     with pytest.raises(LrpEdgeError) as error:
         call()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cpp_build
 import numpy as np
+import onnx
 import pytest
 
 from lrp_edge.runtime import Segmenter
@@ -24,34 +25,46 @@ def block(language: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def prefix(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An installed package."""
-    folder = tmp_path_factory.mktemp("prefix")
-    cpp_build.command("cmake", "--install", release, "--prefix", folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def libraries(prefix: Path) -> Path:
     """The folder of its library."""
     (library,) = prefix.rglob("liblrp_edge.so")
     return library.parent
 
 
-def assert_answers(words: list[object], model: Path, libraries: Path) -> None:
-    """Compare what a program says of a bright frame with Python, and of a file that is missing."""
+@pytest.fixture(scope="module")
+def models(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Models that call the page's frame stained, with one region, and OK, without any."""
+    graph = onnx.load(model)
+    others = {"limit": np.array(250, np.float32), "bias": np.array([(15, -15)], np.float32)}
+    for constant in graph.graph.initializer:
+        if constant.name in others:
+            constant.CopyFrom(onnx.numpy_helper.from_array(others.pop(constant.name), constant.name))
+    assert not others
+    milder = tmp_path_factory.mktemp("milder") / "model.onnx"
+    onnx.save(graph, milder)
+    return [model, milder]
+
+
+def run(words: list[object], libraries: Path) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
-    done = subprocess.run([*map(str, words), str(model)], capture_output=True, text=True, env=env, timeout=60)
-    assert done.returncode == 0, done.stderr
-    with Segmenter(model, provider="cpu") as segmenter:
-        expected = segmenter(np.full((480, 640, 3), 200, np.uint8))
-    (region,) = find_regions(expected.mask)
-    found = re.fullmatch(r"(\w+): ([\d.]+), (\d+) regions, (\d+) px\n", done.stdout)
-    assert found, done.stdout
-    assert found[1] == expected.name
-    assert float(found[2]) == pytest.approx(float(expected.scores[1]), rel=1e-5)
-    assert (int(found[3]), int(found[4])) == (1, region.area)
-    done = subprocess.run([*map(str, words), "none.onnx"], capture_output=True, text=True, env=env, timeout=60)
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True, env=env, timeout=300)
+
+
+def assert_answers(words: list[object], models: list[Path], libraries: Path) -> None:
+    """Compare what a program says of its frame with Python, with regions and without; a missing file is an error."""
+    for model, name, count in zip(models, ("stain", "ok"), (1, 0), strict=True):
+        done = run([*words, model], libraries)
+        assert done.returncode == 0, done.stderr
+        with Segmenter(model, provider="cpu") as segmenter:
+            expected = segmenter(np.full((480, 640, 3), 200, np.uint8))
+        areas = [region.area for region in find_regions(expected.mask)]
+        assert (expected.name, len(areas)) == (name, count)
+        found = re.fullmatch(r"(\w+): ([\d.]+), (\d+) regions(?:, (\d+) px)?\n", done.stdout)
+        assert found, done.stdout
+        assert found[1] == name
+        assert float(found[2]) == pytest.approx(float(expected.scores[expected.label]), rel=1e-5)
+        assert (int(found[3]), found[4]) == (count, str(areas[0]) if areas else None)
+    done = run([*words, "none.onnx"], libraries)
     assert (done.stderr, done.returncode) == ("no model at none.onnx\n", 1)
 
 
@@ -61,39 +74,39 @@ def pkg_config(libraries: Path) -> list[str]:
     return cpp_build.command("pkg-config", "--cflags", "--libs", "lrp_edge", env=env).split()
 
 
-def test_cpp_with_cmake(prefix: Path, libraries: Path, model: Path, tmp_path: Path) -> None:
+def test_cpp_with_cmake(prefix: Path, libraries: Path, models: list[Path], tmp_path: Path) -> None:
     (tmp_path / "CMakeLists.txt").write_text(block("cmake"))
     (tmp_path / "inspection.cpp").write_text(block("cpp"))
-    flags = "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
-    settings = [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_FLAGS={flags}"]
+    settings = [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_FLAGS={' '.join(cpp_build.WARNINGS)}"]
     cpp_build.command("cmake", "-S", tmp_path, "-B", tmp_path / "build", "-G", "Ninja", *settings)
     cpp_build.command("cmake", "--build", tmp_path / "build")
-    assert_answers([tmp_path / "build/inspection"], model, libraries)
+    assert_answers([tmp_path / "build/inspection"], models, libraries)
 
 
-def test_cpp_with_pkg_config(libraries: Path, model: Path, tmp_path: Path) -> None:
-    source, program = tmp_path / "inspection.cpp", tmp_path / "inspection"
-    source.write_text(block("cpp"))
-    (command,) = re.findall(r"`(c\+\+ .*?) inspection\.cpp \$\(pkg-config --cflags --libs lrp_edge\)`", PAGE)
-    cpp_build.command(*command.split(), source, "-o", program, *pkg_config(libraries))
-    assert_answers([program], model, libraries)
-
-
-def test_c(libraries: Path, model: Path, tmp_path: Path) -> None:
+def compiled(language: str, libraries: Path, folder: Path) -> Path:
+    """Compile the page's program with what pkg-config says, C++ with the page's own command."""
     cpp_build.require("cc")
-    source, program = tmp_path / "inspection.c", tmp_path / "inspection"
-    source.write_text(block("c"))
-    warnings = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
-    cpp_build.command("cc", *warnings, source, "-o", program, *pkg_config(libraries))
-    assert_answers([program], model, libraries)
+    source, program = folder / f"inspection.{language}", folder / "inspection"
+    source.write_text(block(language))
+    words = ["cc", "-std=c99", *cpp_build.WARNINGS]
+    if language == "cpp":
+        (command,) = re.findall(r"`(c\+\+ .*?) inspection\.cpp \$\(pkg-config --cflags --libs lrp_edge\)`", PAGE)
+        words = command.split()
+    cpp_build.command(*words, source, "-o", program, *pkg_config(libraries))
+    return program
 
 
-def test_csharp(libraries: Path, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("language", ["cpp", "c"])
+def test_with_pkg_config(libraries: Path, models: list[Path], tmp_path: Path, language: str) -> None:
+    assert_answers([compiled(language, libraries, tmp_path)], models, libraries)
+
+
+def test_csharp(libraries: Path, models: list[Path], tmp_path: Path) -> None:
     cpp_build.require("mcs", "mono")
     source, program = tmp_path / "inspection.cs", tmp_path / "inspection.exe"
     source.write_text(block("csharp"))
     cpp_build.command("mcs", "-warnaserror", f"-out:{program}", source)
-    assert_answers(["mono", program], model, libraries)
+    assert_answers(["mono", program], models, libraries)
 
 
 # How a type of the header is written in C#; pointers are IntPtr.

@@ -14,8 +14,6 @@ import cpp_build
 import numpy as np
 import pytest
 
-SANITIZED = ["asan-ubsan", "tsan"]
-
 
 def run(*words: object, given: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(list(map(str, words)), input=given, capture_output=True, text=True, timeout=300)
@@ -26,18 +24,18 @@ def assert_clean(done: subprocess.CompletedProcess[str], said: str) -> None:
     assert said in done.stdout
 
 
-@pytest.mark.parametrize("preset", SANITIZED)
+@pytest.mark.parametrize("preset", cpp_build.SANITIZERS)
 def test_thousand_frames_good_and_bad(preset: str, model: Path) -> None:
     assert_clean(run(cpp_build.build(preset) / "tests/lrp_edge_soak", model, 1000), "1000 frames, 0 wrong")
 
 
-@pytest.mark.parametrize("preset", SANITIZED)
+@pytest.mark.parametrize("preset", cpp_build.SANITIZERS)
 def test_threads(preset: str, model: Path) -> None:
     said = "0 results differ, 0 files are refused otherwise, 0 errors are another thread's"
     assert_clean(run(cpp_build.build(preset) / "tests/lrp_edge_threads", model, 30), said)
 
 
-@pytest.mark.parametrize("preset", SANITIZED)
+@pytest.mark.parametrize("preset", cpp_build.SANITIZERS)
 def test_c_interface(preset: str, model: Path) -> None:
     assert_clean(run(cpp_build.build(preset) / "tests/lrp_edge_c_interface", model), "0 failures")
 
@@ -46,14 +44,14 @@ BAD = ["4 5 2 0", "0 5 3 0", "4 5 3 -15", f"4 5 3 {2**63 - 1}", f"{2**63 - 1} {2
 BAD += ["4 5 3 0 4 6 3 0", " ".join(["4 5 3 0"] * 4)]
 
 
-@pytest.mark.parametrize("preset", SANITIZED)
+@pytest.mark.parametrize("preset", cpp_build.SANITIZERS)
 def test_bad_frames(preset: str, model: Path) -> None:
     done = run(cpp_build.build(preset) / "tests/lrp_edge_errors", model, "cpu", 1, given="\n".join([*BAD, "4 5 3 0"]))
     assert_clean(done, "labels 0")
     assert len(done.stdout.splitlines()) == len(BAD) + 2
 
 
-@pytest.mark.parametrize("preset", SANITIZED)
+@pytest.mark.parametrize("preset", cpp_build.SANITIZERS)
 @pytest.mark.parametrize("gap", [0, 7])
 def test_answers_are_the_release_build_s(preset: str, gap: int, release: Path, model: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -61,9 +59,10 @@ def test_answers_are_the_release_build_s(preset: str, gap: int, release: Path, m
     frames = cpp_build.write_calls(
         tmp_path / "frames.bin", [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
     )
-    for folder in (release, cpp_build.build(preset)):
-        assert_clean(run(folder / "tests/lrp_edge_dump", model, frames, tmp_path / folder.name, gap), "")
-    assert (tmp_path / preset).read_bytes() == (tmp_path / "release").read_bytes()
+    answers = tmp_path / "answers", tmp_path / "sanitized"
+    for folder, out in zip((release, cpp_build.build(preset)), answers, strict=True):
+        assert_clean(run(folder / "tests/lrp_edge_dump", model, frames, out, gap), "")
+    assert answers[0].read_bytes() == answers[1].read_bytes()
 
 
 def test_address_sanitizer_sees_a_frame_that_is_not_there(model: Path) -> None:
@@ -79,13 +78,13 @@ def test_thread_sanitizer_sees_two_threads_in_one_segmenter(model: Path) -> None
     assert "data race" in done.stderr
 
 
-def test_valgrind_finds_no_leak_over_a_thousand_frames(release: Path, model: Path) -> None:
+def test_valgrind_finds_no_leak_over_a_thousand_frames(plain: Path, model: Path) -> None:
     cpp_build.require("valgrind")
     leaks = "definite,indirect,possible"
     done = run(
         *("valgrind", "--error-exitcode=9", "--leak-check=full", f"--show-leak-kinds={leaks}"),
         *(f"--errors-for-leak-kinds={leaks}", f"--suppressions={cpp_build.SOURCE / 'tests/onnxruntime.supp'}"),
-        *(release / "tests/lrp_edge_soak", model, 1000),
+        *(plain / "tests/lrp_edge_soak", model, 1000),
     )
     assert (done.returncode, done.stdout) == (0, "1000 frames, 0 wrong\n"), done.stderr[-3000:]
     lost = re.findall(r"(?:definitely|indirectly|possibly) lost: ([\d,]+) bytes", done.stderr)

@@ -208,6 +208,22 @@ def test_engine_with_other_tensors(gpu: Gpu) -> None:
         gpu.open()
 
 
+@pytest.mark.parametrize("shape", [(2, 4, 4), (2, -1, 4), (-1, -1, -1)])
+def test_shape_that_is_right_as_far_as_it_is_known(gpu: Gpu, shape: tuple[int, ...]) -> None:
+    gpu.api.mask_shape = shape
+    frames = frames_of(2, 4, 4)
+    with gpu.open() as engine:
+        assert_as_expected(engine.run(frames), frames)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (2, 4, 5), (-1, 4, 5), (2, 4, 4, 1), (-1, -1)])
+def test_shape_that_is_another(gpu: Gpu, shape: tuple[int, ...]) -> None:
+    gpu.api.mask_shape = shape
+    expected = rf"gives mask as \[{', '.join(map(str, shape))}\]; expected \[2, 4, 4\]"
+    with gpu.open() as engine, pytest.raises(LrpEdgeError, match=expected):
+        engine.run(frames_of(2, 4, 4))
+
+
 def test_scores_alone(gpu: Gpu) -> None:
     gpu.trt.types = {"image": np.uint8, "scores": np.float32}
     with pytest.raises(LrpEdgeError, match="output 'label' is missing"):

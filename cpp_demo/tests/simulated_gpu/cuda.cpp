@@ -3,6 +3,7 @@
 #include "gpu.hpp"
 
 #include <cstring>
+#include <set>
 #include <utility>
 
 using simulated_gpu::gpu;
@@ -17,6 +18,9 @@ Gpu& gpu() {
 
 cudaError_t Gpu::enter(const std::string& call) {
   ++calls[call];
+  static const std::set<std::string> anywhere{"cudaGetDevice", "cudaSetDevice", "cudaGetDeviceCount",
+                                              "cudaGetLastError"};
+  if (current != 0 && anywhere.count(call) == 0) return cudaErrorInvalidDevice;
   const auto fault = faults.find(call);
   return fault == faults.end() || fault->second.well_before-- > 0 ? cudaSuccess : fault->second.code;
 }
@@ -45,7 +49,8 @@ cudaError_t allocate(const char* call, void** address, std::size_t size) {
 }
 
 cudaError_t release(const char* call, const void* address) {
-  gpu().enter(call);
+  const cudaError_t code = gpu().enter(call);
+  if (code != cudaSuccess) return code;
   return gpu().memory.erase(address) == 1 ? cudaSuccess : cudaErrorInvalidValue;
 }
 
@@ -57,7 +62,8 @@ void give(Handle* handle, Work work) {
 }
 
 cudaError_t drop(const char* call, const void* handle) {
-  gpu().enter(call);
+  const cudaError_t code = gpu().enter(call);
+  if (code != cudaSuccess) return code;
   return gpu().queues.erase(handle) == 1 ? cudaSuccess : cudaErrorInvalidResourceHandle;
 }
 
@@ -88,6 +94,16 @@ cudaError_t cudaGetLastError() {
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = gpu().devices;
   return gpu().enter("cudaGetDeviceCount");
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = gpu().current;
+  return gpu().enter("cudaGetDevice");
+}
+
+cudaError_t cudaSetDevice(int device) {
+  gpu().current = device;
+  return gpu().enter("cudaSetDevice");
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {

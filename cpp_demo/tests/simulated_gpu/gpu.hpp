@@ -8,6 +8,7 @@
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -25,18 +26,20 @@ struct Fault {
   cudaError_t code = cudaErrorUnknown;
 };
 
-/// The one GPU.
+/// The one GPU that can be worked on.
 struct Gpu {
   int devices = 1;
+  int current = 0;  ///< The thread's; work on another one fails.
   int major = 8;
   int minor = 6;
   std::size_t context_bytes = 3 * 1024 * 1024;
-  bool recordable = true;   ///< Whether inference can be recorded as a graph.
-  int contexts = 9;         ///< Execution contexts that can be made.
-  bool loads = true;        ///< Whether an engine can be deserialised.
-  std::size_t invalid = 0;  ///< TensorRT-RTX's reasons why an engine is not valid.
-  std::string mistyped;     ///< Tensor that the engine has as int64.
-  std::string config;       ///< What TensorRT-RTX was told for its context.
+  bool recordable = true;                ///< Whether inference can be recorded as a graph.
+  int contexts = 9;                      ///< Execution contexts that can be made.
+  bool loads = true;                     ///< Whether an engine can be deserialised.
+  std::size_t invalid = 0;               ///< TensorRT-RTX's reasons why an engine is not valid.
+  std::vector<std::int64_t> mask_shape;  ///< That the engine says it gives, before a call; empty for the right one.
+  std::string mistyped;                  ///< Tensor that the engine has as int64.
+  std::string config;                    ///< What TensorRT-RTX was told for its context.
   std::map<std::string, Fault> faults;
   std::map<std::string, int> calls;
 

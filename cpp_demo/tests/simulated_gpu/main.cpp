@@ -28,11 +28,16 @@ using simulated_gpu::gpu;
 void set(const std::string& member, const std::string& value) {
   const int number = value.find_first_not_of("0123456789") == std::string::npos ? std::stoi(value) : 0;
   if (member == "devices") gpu().devices = number;
+  if (member == "current") gpu().current = number;
   if (member == "minor") gpu().minor = number;
   if (member == "recordable") gpu().recordable = number != 0;
   if (member == "contexts") gpu().contexts = number;
   if (member == "loads") gpu().loads = number != 0;
   if (member == "invalid") gpu().invalid = static_cast<std::size_t>(number);
+  if (member == "mask_shape") {
+    std::istringstream extents(value);
+    for (std::string extent; std::getline(extents, extent, 'x');) gpu().mask_shape.push_back(std::stoi(extent));
+  }
   if (member == "mistyped") gpu().mistyped = value;
   if (member == "fail") {
     std::istringstream parts(value);
@@ -112,6 +117,6 @@ int main(int count, char** words) {
     if (backend == nullptr && line.contains("error")) break;
   }
   backend.reset();
-  std::cout << json{{"live", gpu().live()}, {"calls", gpu().calls}} << "\n";
+  std::cout << json{{"live", gpu().live()}, {"current", gpu().current}, {"calls", gpu().calls}} << "\n";
   return 0;
 }

@@ -5,6 +5,7 @@
 
 #include <NvInferRuntime.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <map>
@@ -29,13 +30,13 @@ const std::map<std::string, DataType>& types() {
   return all;
 }
 
-/// Counts itself.
+/// Counts itself; it has to be destroyed on the GPU that it is of.
 class Object {
  public:
   Object() { ++gpu().objects; }
   Object(const Object&) = delete;
   Object& operator=(const Object&) = delete;
-  ~Object() { --gpu().objects; }
+  ~Object() { gpu().objects -= gpu().current == 0 ? 1 : 0; }
 };
 
 struct Tensors {
@@ -80,6 +81,11 @@ class Context : public nvinfer1::IExecutionContext {
 
   Dims getTensorShape(const char* name) const noexcept override {
     const std::string tensor = name;
+    if (tensor == "mask" && !gpu().mask_shape.empty()) {
+      Dims told{static_cast<std::int32_t>(gpu().mask_shape.size()), {}};
+      std::copy(gpu().mask_shape.begin(), gpu().mask_shape.end(), told.d);
+      return told;
+    }
     if (tensor == "scores") return {2, {shape_.d[0], 2}};
     return tensor == "label" ? Dims{1, {shape_.d[0]}} : Dims{3, {shape_.d[0], shape_.d[1], shape_.d[2]}};
   }
