@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -221,8 +220,8 @@ class ModelCard:
         try:
             return cls(
                 **{
-                    **_tuples(data),
-                    "input": InputSpec(**_tuples(data["input"])),
+                    **_tuples(**data),
+                    "input": InputSpec(**_tuples(**data["input"])),
                     "mask": MaskSpec(**data["mask"]),
                 }
             )
@@ -255,5 +254,5 @@ def defect_names(classes: tuple[str, ...], ok_class: str | None = None) -> tuple
     return tuple(name for name in classes if name not in ok)
 
 
-def _tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+def _tuples(**data: Any) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}

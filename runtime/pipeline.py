@@ -265,6 +265,7 @@ class Pipeline:
             while not self._queue.wait(0.1) and not stopped.is_set():
                 pass
             if self._failure is not None:
+                self._end_capture()
                 raise self._failure
         self._open_sinks()
         for thread in (self._engine, self._watchdog):
@@ -333,13 +334,19 @@ class Pipeline:
                 each.sink.open()
                 opened.append(each)
         except BaseException:
-            self.stop()
-            self._queue.discard()
+            self._end_capture()
             for each in opened:
                 each.sink.close()
             raise
         for each in self._deliveries:
             each.start()
+
+    def _end_capture(self) -> None:
+        """End the source where nothing was segmented yet."""
+        # Left in a call of native code, its thread can end the process with SIGABRT when Python shuts down.
+        self.stop()
+        self._queue.discard()
+        self.capture.join(self.options.drain)
 
     def _finish(self) -> None:
         self.stop()

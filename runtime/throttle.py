@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 
 class Throttle:
@@ -15,16 +16,18 @@ class Throttle:
         Messages of a kind that pass in a while.
     seconds : float
         How long a while is.
+    clock : callable
+        Returns seconds that only grow.
     """
 
-    def __init__(self, burst: int = 10, seconds: float = 10.0) -> None:
-        self._burst, self._seconds = burst, seconds
+    def __init__(self, burst: int = 10, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._burst, self._seconds, self._clock = burst, seconds, clock
         self._kinds: dict[str, tuple[float, int, int]] = {}
         self._lock = threading.Lock()
 
     def passes(self, kind: str) -> int | None:
         """Return how many of a kind were held back since the last that passed; None if this one is held back too."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             since, passed, held = self._kinds.get(kind, (now, 0, 0))
             if now - since >= self._seconds:

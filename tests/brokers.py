@@ -6,9 +6,7 @@ import contextlib
 import getpass
 import json
 import shutil
-import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,17 +19,10 @@ from typing import Any
 import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
-from scripted import until
+from programs import Program, free_port, listens
 
 
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Broker:
+class Broker(Program):
     """A mosquitto on a port of its own, which it has again when it is started once more.
 
     It keeps sessions on disk from the moment that they change, so that a subscriber who is away misses nothing even
@@ -55,49 +46,18 @@ class Broker:
             *options,
         ]
         (folder / "mosquitto.conf").write_text("\n".join(settings) + "\n")
-        self._command, self._log = [program, "-c", folder / "mosquitto.conf"], folder / "log"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it takes connections."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stderr=log)
-        until(self._answers)
+        super().__init__([program, "-c", str(folder / "mosquitto.conf")], must_run=True)
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text()
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it; SIGKILL is a power cut."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.send_signal(number)
-            self._process.wait()
-            self._process = None
-
-    def freeze(self) -> None:
-        """Leave its connections open and do not answer any more."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Answer again."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        return listens(self.port)
 
 
 @contextmanager
 def broker(folder: Path, *options: str) -> Iterator[Broker]:
     """Start a broker with lines of its configuration file, and end it."""
-    running = Broker(folder, options or ("allow_anonymous true",))
-    running.start()
-    try:
+    with contextlib.closing(Broker(folder, options or ("allow_anonymous true",))) as running:
+        running.start()
         yield running
-    finally:
-        running.stop()
 
 
 class Listener:

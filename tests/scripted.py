@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +93,11 @@ def result(index: int, source: str = "camera") -> Result:
     return Result(Frame(index, source, image, 1_700_000_000.25, 12.5), Engine()(image[None])[0], latency_ms=1.5)
 
 
+def unread(index: int, error: str = "cut short") -> Result:
+    """Return the result of a frame that could not be read."""
+    return Result(Frame(index, "camera", None, 1.5, 2.5, error), error=error)
+
+
 class Collect(Sink):
     """Keeps what it gets; may be slow, wait for a signal, or fail on some frames."""
 
@@ -149,6 +157,12 @@ def background(pipeline: Pipeline, stopped: threading.Event) -> tuple[threading.
     thread = threading.Thread(target=work)
     thread.start()
     return thread, errors
+
+
+def lines(folder: Path, name: str = "results.jsonl") -> list[dict[str, Any]]:
+    """Return what a line has written so far."""
+    path = folder / name
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0, what: Callable[[], object] = lambda: "") -> None:

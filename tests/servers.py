@@ -10,14 +10,11 @@ import contextlib
 import fcntl
 import itertools
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,8 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from brokers import free_port
-from scripted import until
+from programs import Program, free_port, listens
 
 from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.sources import SourceLost, SourceOptions, open_source
@@ -36,45 +32,6 @@ from lrp_edge.runtime.sources import SourceLost, SourceOptions, open_source
 RTSP_PROGRAM = Path(__file__).with_name("rtsp_server.py")
 # What a GigE camera is found by: the command DISCOVERY, to which an answer is asked for.
 GIGE_PORT, GIGE_DISCOVERY = 3956, bytes.fromhex("4201000200000001")
-
-
-class Program(ABC):
-    """A camera in a process of its own."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command, self._process = command, None
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
-        until(self._is_up, 60)
-
-    def _is_up(self) -> bool:
-        if self._process.poll() is not None:
-            self._log.seek(0)
-            pytest.skip(f"{self._command[0]} ends at once: {self._log.read().decode()[-300:]}")
-        return self._answers()
-
-    @abstractmethod
-    def _answers(self) -> bool:
-        """Say whether it takes requests."""
-
-    def kill(self) -> None:
-        """End it as a power cut does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def freeze(self) -> None:
-        """Leave its connections open and send nothing any more."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def close(self) -> None:
-        """End it for good."""
-        self.kill()
-        self._log.close()
 
 
 class RtspServer(Program):
@@ -90,8 +47,7 @@ class RtspServer(Program):
         return f"rtsp://127.0.0.1:{self.port}/stream"
 
     def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        return listens(self.port)
 
 
 def drawn(pattern: str, size: tuple[int, int], fps: int) -> str:

@@ -23,7 +23,8 @@ import httpx
 import numpy as np
 import onnx
 import psutil
-from brokers import broker, free_port
+from brokers import broker
+from programs import free_port
 from runtime_graphs import brightness_card, brightness_graph
 from scripted import until
 from servers import rtsp_server
@@ -44,37 +45,28 @@ def main() -> int:
         onnx.save(brightness_graph(brightness_card(), 3, None), folder / "model.onnx")
         camera = stack.enter_context(rtsp_server("ball", SIZE, FPS))
         server = stack.enter_context(broker(folder / "broker"))
-        line = stack.enter_context(started(folder, camera.address, server.port))
-        return report(watch(line, minutes * 60), latencies(folder / "out" / "results.jsonl"), line)
-
-
-class Line:
-    """The process, and where its viewer is."""
-
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
-        self.process, self.port = process, port
-        self.printed = ""
+        with started(folder, camera.address, server.port) as process:
+            seen = watch(process, minutes * 60)
+        return report(seen, latencies(folder / "out" / "results.jsonl"))
 
 
 @contextlib.contextmanager
-def started(folder: Path, camera: str, broker_port: int) -> Iterator[Line]:
+def started(folder: Path, camera: str, broker_port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Start the line with a client of its viewer, and end it by SIGTERM."""
-    port = free_port()
+    port, done = free_port(), threading.Event()
     outputs = ("--images", "all", "--budget-mb", "20", "--view", str(port), "--mqtt", f"mqtt://127.0.0.1:{broker_port}")
     command = [sys.executable, "-m", "lrp_edge", "run", folder / "model.onnx", "--source", camera, "-o", folder / "out"]
-    process = subprocess.Popen(
-        [*map(str, command), "--threads", "1", *outputs], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    line, done = Line(process, port), threading.Event()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*map(str, command), "--threads", "1", *outputs], stdout=log, stderr=log)
     client = threading.Thread(target=look, args=(port, done))
     client.start()
     try:
-        until(lambda: (folder / "out" / "results.jsonl").exists(), 60)
-        yield line
+        until(lambda: (folder / "out" / "results.jsonl").exists(), 60, (folder / "log").read_text)
+        yield process
     finally:
         done.set()
         process.send_signal(signal.SIGTERM)
-        line.printed = process.communicate(timeout=60)[0]
+        process.wait(60)
         client.join()
 
 
@@ -93,13 +85,13 @@ def look(port: int, done: threading.Event) -> None:
             done.wait(0.5)
 
 
-def watch(line: Line, seconds: float) -> dict[str, np.ndarray]:
+def watch(line: subprocess.Popen[bytes], seconds: float) -> dict[str, np.ndarray]:
     """Return the process's memory in bytes, threads and handles, twice a second."""
-    process, end = psutil.Process(line.process.pid), time.monotonic() + seconds
+    process, end = psutil.Process(line.pid), time.monotonic() + seconds
     seen: dict[str, list[float]] = {"memory": [], "threads": [], "handles": []}
     while time.monotonic() < end:
-        if line.process.poll() is not None:
-            raise SystemExit(f"the line ended by itself with {line.process.returncode}")
+        if line.poll() is not None:
+            raise SystemExit(f"the line ended by itself with {line.returncode}")
         seen["memory"].append(process.memory_info().rss)
         seen["threads"].append(process.num_threads())
         seen["handles"].append(process.num_fds())
@@ -119,7 +111,7 @@ def ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return steady[:fifth], steady[-fifth:]
 
 
-def report(seen: dict[str, np.ndarray], times: np.ndarray, line: Line) -> int:
+def report(seen: dict[str, np.ndarray], times: np.ndarray) -> int:
     """Print first and last figures, and return 1 if one has grown too much."""
     faults = []
     first, last = (float(np.median(part)) for part in ends(seen["memory"]))

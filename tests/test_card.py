@@ -38,6 +38,9 @@ def test_json_round_trip(spec, head, explained):
         (json.dumps({"schema": 1}), "does not fit its schema"),
         (json.dumps({**json.loads(CARD.to_json()), "defects": ["dent"]}), "defect 'dent' is not among"),
         (json.dumps({**json.loads(CARD.to_json()), "surprise": 1}), "does not fit its schema"),
+        (json.dumps({**json.loads(CARD.to_json()), "input": ["BGR"]}), "does not fit its schema"),
+        (json.dumps({**json.loads(CARD.to_json()), "input": []}), "does not fit its schema"),
+        (json.dumps({**json.loads(CARD.to_json()), "mask": ["otsu"]}), "does not fit its schema"),
     ],
 )
 def test_bad_cards(text, message):

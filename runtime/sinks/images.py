@@ -67,8 +67,8 @@ class Images(ChosenSink):
 
     def open(self) -> None:
         try:
-            for part in self._parts:
-                self._claim(self._folder / f"{part}s")
+            for folder in (self._folder, *(self._folder / f"{part}s" for part in self._parts)):
+                self._claim(folder)
             if self._room:
                 self._room.scan()
         except OSError as error:
@@ -99,7 +99,7 @@ class Images(ChosenSink):
         return {"rotated": self._room.removed} if self._room else {}
 
     def close(self) -> None:
-        for folder in self._made:
+        for folder in reversed(self._made):
             # Those that are not empty stay.
             with contextlib.suppress(OSError):
                 folder.rmdir()

@@ -150,7 +150,7 @@ class _Answers:
         return _picture(self._board.layer(index, name), name)
 
     async def defects(self, request: Request) -> Response:
-        return JSONResponse(self._board.defects())
+        return await asyncio.to_thread(JSONResponse, self._board.defects())
 
     async def defect_picture(self, request: Request) -> Response:
         index, name = request.path_params["index"], request.path_params["name"]

@@ -81,7 +81,7 @@ class Guard:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         assert self._token is not None
         # Headers come as Latin-1, whatever was meant.
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self._token)
+        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip(" \t").encode("latin-1"), self._token)
 
 
 def _host(request: Request) -> str:

@@ -16,7 +16,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 with needs_extra("viewer"):
     import uvicorn
     from starlette.types import ASGIApp
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 _LOOPBACK = "127.0.0.1"
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):)?(?P<port>[0-9]{1,5})")
@@ -26,8 +26,10 @@ _MOST_CONNECTIONS = 128
 _PATIENCE = 20
 #: Bytes that the system holds for a connection beside what is on its way.
 _UNSENT = 2**15
+#: Seconds after which a connection is closed on which nobody asks for anything.
+_IDLE = 20.0
 #: Seconds that requests under way get at the end.
-_GRACE = 1.0
+_GRACE = 1
 
 _log = logging.getLogger("lrp_edge.viewer")
 
@@ -63,7 +65,8 @@ def listen(host: str, port: int, *, secured: bool) -> tuple[socket.socket, bool]
                 "--view-token-file, or leave the host out"
             )
         listener = socket.create_server(place, family=family, backlog=_MOST_CONNECTIONS)
-    except OSError as error:
+    # A name with an empty part is no Unicode that a name server takes.
+    except (OSError, UnicodeError) as error:
         raise LrpEdgeError(f"the viewer cannot listen on {host}, port {port}: {_trouble(error, port)}") from error
     # Connections take them over. Otherwise a page whose machine has gone to sleep counts for a quarter of an hour, and
     # megabytes of old messages wait for who reads slowly.
@@ -73,8 +76,8 @@ def listen(host: str, port: int, *, secured: bool) -> tuple[socket.socket, bool]
     return listener, local
 
 
-def _trouble(error: OSError, port: int) -> str:
-    if isinstance(error, socket.gaierror):
+def _trouble(error: OSError | UnicodeError, port: int) -> str:
+    if isinstance(error, socket.gaierror | UnicodeError):
         return "this host is not known; give an address of this machine"
     if error.errno == errno.EADDRINUSE:
         return f"the port is in use; choose another one than {port}, or end what listens there"
@@ -110,7 +113,7 @@ class Server:
             # It would show tokens.
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=_GRACE,
         )
         self._listener, self._server = listener, _Uvicorn(config, end)
         self._thread = threading.Thread(target=self._run, name="viewer", daemon=True)
@@ -123,12 +126,19 @@ class Server:
         """End all connections, whether somebody reads from them or not."""
         self._server.should_exit = True
         self._thread.join(4 * _GRACE)
+        if self.running:
+            _log.warning("the viewer did not end in %d s", 4 * _GRACE)
+
+    @property
+    def running(self) -> bool:
+        """Whether anybody is answered."""
+        return self._thread.is_alive()
 
     def _run(self) -> None:
         try:
             asyncio.run(self._server.serve([self._listener]))
-        except Exception:
-            _log.exception("the viewer has ended")
+        except OSError as error:
+            _log.error("the viewer has ended: %s", error)
         finally:
             self._listener.close()
 
@@ -159,3 +169,15 @@ class _Protocol(H11Protocol):
         transport.set_write_buffer_limits(0)
         if len(self.connections) > _MOST_CONNECTIONS:
             transport.abort()
+        self._timer = self.loop.call_later(_IDLE, self._end_if_idle, None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _end_if_idle(self, before: RequestResponseCycle | None) -> None:
+        """Close it where no request has come since the last look; those who never ask would lock out all others."""
+        if self.cycle is before and (before is None or before.response_complete):
+            self.transport.abort()
+        else:
+            self._timer = self.loop.call_later(_IDLE, self._end_if_idle, self.cycle)

@@ -78,6 +78,8 @@ class Viewer(Sink):
         self._server.start()
 
     def write(self, result: Result) -> None:
+        if self._server is not None and not self._server.running:
+            raise LrpEdgeError("the viewer has ended and nobody can look; run the line again")
         self._board.put(result)
 
     def event(self, event: Event) -> None:

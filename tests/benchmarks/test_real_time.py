@@ -82,25 +82,25 @@ def spotted(frames: list[np.ndarray]) -> list[np.ndarray]:
 def test_overhead_at_640x480(
     which: str, threads: int, frames: list[np.ndarray], request: pytest.FixtureRequest, tmp_path: Path, capsys: Capture
 ) -> None:
-    count = FRAMES
+    length = FRAMES
     if which == "quick":
-        count, frames = FRAMES * 20, spotted(frames)
+        length, frames = FRAMES * 20, spotted(frames)
     with Segmenter(request.getfixturevalue(which), threads=threads) as segmenter:
         bare, through = [], []
         for turn in range(ROUNDS + 1):
             start = time.perf_counter()
-            for index in range(count):
+            for index in range(length):
                 segmenter(frames[index % len(frames)])
-            bare.append((time.perf_counter() - start) / count * 1e3)
-            pipeline = Pipeline(segmenter.batch, Memory(frames, count), [Results(tmp_path / str(turn))])
+            bare.append((time.perf_counter() - start) / length * 1e3)
+            pipeline = Pipeline(segmenter.batch, Memory(frames, length), [Results(tmp_path / str(turn))])
             start = time.perf_counter()
             pipeline.run()
-            through.append((time.perf_counter() - start) / count * 1e3)
-            assert pipeline.counters.segmented == count
+            through.append((time.perf_counter() - start) / length * 1e3)
+            assert pipeline.counters.segmented == length
     engine = statistics.median(bare[1:])
     more = statistics.median(b - a for a, b in zip(bare[1:], through[1:], strict=True))
     with capsys.disabled():
-        print(f"\n640x480, {which} engine, {threads} thread(s), medians of {ROUNDS} rounds of {count} frames")
+        print(f"\n640x480, {which} engine, {threads} thread(s), medians of {ROUNDS} rounds of {length} frames")
         print(f"  bare engine {engine:7.2f} ms a frame")
         print(f"  pipeline    {engine + more:7.2f} ms a frame: {more:+.2f} ms, {more / engine:+.1%}")
 

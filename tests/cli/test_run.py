@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from runtime_graphs import expected
+from scripted import lines
 from typer.testing import CliRunner, Result
 
 from lrp_edge.cli import app
@@ -26,10 +26,6 @@ def frames(tmp_path: Path) -> Path:
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["run", *map(str, arguments)])
-
-
-def lines(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("batch", [1, 4])

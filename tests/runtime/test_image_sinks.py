@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from disks import disk
+from scripted import unread
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.frame import Frame
@@ -24,7 +25,7 @@ from lrp_edge.runtime.sinks.video import VideoFile
 from lrp_edge.runtime.sinks.window import Window
 
 
-def noise(index: int, source: str = "parts/part.png", size: tuple[int, int] = (40, 50), defect: bool = True) -> Result:
+def grainy(index: int, source: str = "parts/part.png", size: tuple[int, int] = (40, 50), defect: bool = True) -> Result:
     """A result whose images do not compress."""
     generator = np.random.default_rng(index)
     image = generator.integers(0, 256, (*size, 3), np.uint8)
@@ -32,10 +33,6 @@ def noise(index: int, source: str = "parts/part.png", size: tuple[int, int] = (4
     scores = np.array([0.25, 0.75], np.float32)
     found = Segmentation(int(defect), ("ok", "stain")[defect], defect, scores, mask, mask / np.float32(255), 1.0)
     return Result(Frame(index, source, image, 0.0), found)
-
-
-def unread(index: int) -> Result:
-    return Result(Frame(index, "camera", None, 0.0, 0.0, "cut"), error="cut")
 
 
 def opened(folder: Path, **options: object) -> Images:
@@ -68,7 +65,7 @@ def larger_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_images_are_read_back_as_they_were(tmp_path: Path) -> None:
     sink = opened(tmp_path / "out")
-    results = [noise(index) for index in range(3)]
+    results = [grainy(index) for index in range(3)]
     for result in results:
         sink.accept(result)
         assert result.files == {
@@ -92,7 +89,7 @@ def test_images_are_read_back_as_they_were(tmp_path: Path) -> None:
 def test_only_what_is_wanted_is_named_and_written(
     options: dict[str, bool], parts: list[str] | None, tmp_path: Path
 ) -> None:
-    sink, result = opened(tmp_path, **options), noise(7)
+    sink, result = opened(tmp_path, **options), grainy(7)
     sink.accept(result)
     sink.write(result)
     assert list(result.files) == (parts or ["mask", "overlay"])
@@ -100,9 +97,9 @@ def test_only_what_is_wanted_is_named_and_written(
 
 
 def test_frames_without_segmentation_have_no_images_and_fine_ones_only_if_wanted(tmp_path: Path) -> None:
-    rejected = noise(2, defect=False)
+    rejected = grainy(2, defect=False)
     rejected.reject = True
-    results = [noise(0), noise(1, defect=False), rejected, unread(3)]
+    results = [grainy(0), grainy(1, defect=False), rejected, unread(3)]
     assert [Images(tmp_path, "BGR").wants(each) for each in results] == [True, True, True, False]
     assert [Images(tmp_path, "BGR", only="defects").wants(each) for each in results] == [True, False, True, False]
 
@@ -129,12 +126,12 @@ def test_names_are_those_of_files_whatever_the_source_is(source: str, name: str,
 
 def test_the_budget_is_kept_after_every_frame_and_the_oldest_go_first(tmp_path: Path) -> None:
     one = opened(tmp_path / "one")
-    one.write(noise(0))
+    one.write(grainy(0))
     size = total(tmp_path / "one")
     budget, folder = int(5.5 * size), tmp_path / "many"
     sink = opened(folder, budget=budget)
     for index in range(40):
-        sink.write(noise(index))
+        sink.write(grainy(index))
         assert total(folder) <= budget
         kept = sorted({int(name.partition("/")[2][:6]) for name in names(folder)})
         # All in a row up to the newest.
@@ -146,7 +143,7 @@ def test_the_budget_is_kept_after_every_frame_and_the_oldest_go_first(tmp_path: 
 def test_what_an_earlier_run_left_goes_first_and_what_is_not_ours_stays(tmp_path: Path) -> None:
     first = opened(tmp_path)
     for index in range(100, 103):
-        first.write(noise(index))
+        first.write(grainy(index))
     size = total(tmp_path) / 3
     # The later number is the older file.
     for age, index in enumerate((102, 101, 100)):
@@ -163,7 +160,7 @@ def test_what_an_earlier_run_left_goes_first_and_what_is_not_ours_stays(tmp_path
     assert set(names(tmp_path)) == before
     gone = []
     for index in range(3):
-        sink.write(noise(index))
+        sink.write(grainy(index))
         left = {name for name in before if name in names(tmp_path)}
         gone.append(sorted(before - left))
     assert gone[0] in (["masks/000102_part.png"], ["masks/000102_part.png", "overlays/000102_part.png"])
@@ -177,7 +174,7 @@ def test_what_an_earlier_run_left_goes_first_and_what_is_not_ours_stays(tmp_path
 def test_a_smaller_budget_is_kept_from_the_start(tmp_path: Path) -> None:
     first = opened(tmp_path)
     for index in range(6):
-        first.write(noise(index))
+        first.write(grainy(index))
     budget = total(tmp_path) // 2
     sink = opened(tmp_path, budget=budget)
     assert budget / 2 < total(tmp_path) <= budget
@@ -187,23 +184,23 @@ def test_a_smaller_budget_is_kept_from_the_start(tmp_path: Path) -> None:
 def test_images_that_are_written_again_count_once(tmp_path: Path) -> None:
     first = opened(tmp_path)
     for index in range(4):
-        first.write(noise(index))
+        first.write(grainy(index))
     sink = opened(tmp_path, budget=2 * total(tmp_path))
     for _ in range(3):
         for index in range(4):
-            sink.write(noise(index))
+            sink.write(grainy(index))
     assert sink.counts() == {"rotated": 0}
     assert len(names(tmp_path)) == 8
 
 
 def test_a_budget_that_one_frame_exceeds_is_an_error_each_time_and_removes_nothing(tmp_path: Path) -> None:
-    small = noise(0, size=(8, 8))
+    small = grainy(0, size=(8, 8))
     sink = opened(tmp_path, budget=4000, overlays=False)
     sink.write(small)
     for index in (1, 2):
         with pytest.raises(LrpEdgeError, match=r"take \d+ bytes, the budget is 4000; set a larger one"):
-            sink.write(noise(index, size=(300, 300)))
-    sink.write(noise(3, size=(8, 8)))
+            sink.write(grainy(index, size=(300, 300)))
+    sink.write(grainy(3, size=(8, 8)))
     assert names(tmp_path) == ["masks/000000_part.png", "masks/000003_part.png"]
     with pytest.raises(LrpEdgeError, match="0 bytes; expected more than 0"):
         Images(tmp_path, "BGR", budget=0)
@@ -212,14 +209,14 @@ def test_a_budget_that_one_frame_exceeds_is_an_error_each_time_and_removes_nothi
 def test_a_full_disk_costs_frames_and_leaves_no_torn_file(small_disk: Path) -> None:
     sink = opened(small_disk / "out")
     filler = small_disk / "filler"
-    sink.write(noise(0))
+    sink.write(grainy(0))
     _fill(filler)
     for index in (1, 2):
         with pytest.raises(LrpEdgeError, match=r"masks/00000\d_part.png: No space left on device; free space"):
-            sink.write(noise(index))
+            sink.write(grainy(index))
     assert names(small_disk / "out") == ["masks/000000_part.png", "overlays/000000_part.png"]
     filler.unlink()
-    sink.write(noise(3))
+    sink.write(grainy(3))
     assert names(small_disk / "out") == [f"{part}s/00000{i}_part.png" for part in ("mask", "overlay") for i in (0, 3)]
     for name in names(small_disk / "out"):
         assert cv2.imread(str(small_disk / "out" / name)) is not None
@@ -234,10 +231,10 @@ def _fill(path: Path) -> None:
 
 def test_a_disk_that_is_only_read_is_said_to_be(small_disk: Path) -> None:
     sink = opened(small_disk, budget=10_000_000)
-    sink.write(noise(0))
+    sink.write(grainy(0))
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(LrpEdgeError, match="Read-only file system"):
-        sink.write(noise(1))
+        sink.write(grainy(1))
     with pytest.raises(LrpEdgeError, match="Read-only file system; choose another folder"):
         opened(small_disk)
     assert names(small_disk) == ["masks/000000_part.png", "overlays/000000_part.png"]
@@ -249,6 +246,8 @@ def test_folders_that_stay_empty_are_removed_if_they_were_not_there_before(tmp_p
     assert (tmp_path / "overlays").is_dir()
     sink.close()
     assert [path.name for path in tmp_path.iterdir()] == ["masks"]
+    opened(tmp_path / "masks" / "new").close()
+    assert not list((tmp_path / "masks").iterdir())
 
 
 def test_a_folder_that_is_a_file_is_refused_before_the_first_frame(tmp_path: Path) -> None:
@@ -318,7 +317,7 @@ def test_frames_of_another_size_are_fitted_into_that_of_the_first(tmp_path: Path
 
 def test_a_video_without_frames_leaves_no_file(tmp_path: Path) -> None:
     sink = VideoFile(tmp_path / "line.mp4", "BGR", fps=5)
-    assert [sink.wants(noise(0)), sink.wants(unread(1))] == [True, False]
+    assert [sink.wants(grainy(0)), sink.wants(unread(1))] == [True, False]
     sink.open()
     sink.close()
     assert names(tmp_path) == []
@@ -329,10 +328,10 @@ def test_a_video_ends_well_before_the_disk_is_full(larger_disk: Path) -> None:
     sink.open()
     written = 0
     while shutil.disk_usage(larger_disk).free >= 2**24:
-        sink.write(noise(written, size=(400, 600)))
+        sink.write(grainy(written, size=(400, 600)))
         written += 1
     with pytest.raises(LrpEdgeError, match="fewer than 16 MiB are free; free space"):
-        sink.write(noise(written, size=(400, 600)))
+        sink.write(grainy(written, size=(400, 600)))
     sink.close()
     frames, _ = read_video(larger_disk / "line.avi")
     assert 2 < len(frames) == written

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import shutil
@@ -17,16 +16,19 @@ from typing import Any
 
 import psutil
 import pytest
-from brokers import Broker, Listener, broker, free_port, listener
-from scripted import result, until
+from brokers import Broker, Listener, broker, listener
+from programs import free_port
+from scripted import result, unread, until
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks import mqtt
 from lrp_edge.runtime.sinks.mqtt import Mqtt
 
-pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"),
+    pytest.mark.usefixtures("leaves_nothing_behind"),
+]
 
 SECRET = "hunter2-pass"
 
@@ -35,16 +37,6 @@ SECRET = "hunter2-pass"
 def running(tmp_path: Path) -> Iterator[Broker]:
     with broker(tmp_path / "broker") as started:
         yield started
-
-
-@pytest.fixture(autouse=True)
-def _leaves_nothing_behind() -> Iterator[None]:
-    gc.collect()
-    threads, sockets = set(threading.enumerate()), len(connections())
-    yield
-    assert set(threading.enumerate()) <= threads
-    gc.collect()
-    assert len(connections()) <= sockets
 
 
 def connections(port: int | None = None) -> list[Any]:
@@ -83,7 +75,7 @@ def accounted(sink: Mqtt) -> int:
 
 def test_each_frame_and_event_arrives_as_its_line(running: Broker) -> None:
     results = [result(index) for index in range(5)]
-    results.append(Result(Frame(5, "camera", None, 1.5, 2.5, "cut"), error="cut short: ä"))
+    results.append(unread(5, "cut short: ä"))
     event = Event("lost", "source", "camera lost", 12.25, 3)
     with listener(running.port) as heard:
         sink = opened(running.port)
@@ -113,19 +105,8 @@ def test_only_the_status_is_kept_for_those_who_come_late(running: Broker) -> Non
     assert late.messages == [("plant/line 1/status", b"online", True), ("plant/line 1/status", b"offline", False)]
 
 
-def test_of_defects_only_those_are_sent_that_are_one_or_rejected() -> None:
-    sink = Mqtt("mqtt://127.0.0.1", only="defects")
-    fine, odd, rejected = result(0), result(1), result(2)
-    rejected.reject = True
-    unread = Result(Frame(3, "camera", None, 0.0, 0.0, "cut"), error="cut")
-    assert [sink.wants(each) for each in (fine, odd, rejected, unread)] == [False, True, True, False]
-    assert all(Mqtt("mqtt://127.0.0.1").wants(each) for each in (fine, odd, rejected, unread))
-
-
 def test_a_broker_that_comes_later_gets_all_from_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    later = Broker(tmp_path / "broker")
-    later.start()
-    with listener(later.port) as heard:
+    with broker(tmp_path / "broker") as later, listener(later.port) as heard:
         later.stop()
         sink = opened(later.port)
         _write(sink, range(30))
@@ -135,7 +116,6 @@ def test_a_broker_that_comes_later_gets_all_from_the_start(tmp_path: Path, caplo
         until(lambda: len(heard.frames()) == 30)
         sink.close()
         assert heard.frames() == list(range(30))
-    later.stop()
     assert sink.counts() == {"published": 30, "outbox_waiting": 0, "outbox_dropped": 0, "reconnects": 0}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from disks import disk
-from scripted import result
+from scripted import lines, result, until
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.result import Event
@@ -28,13 +27,9 @@ def write(folder: Path, indices: Iterator[int] | range, existing: str = "refuse"
     return sink
 
 
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def test_a_line_has_what_the_documentation_says(tmp_path: Path) -> None:
     write(tmp_path, range(1, 2))
-    assert lines(tmp_path / "results.jsonl") == [
+    assert lines(tmp_path) == [
         {
             "schema": 1,
             "frame": 1,
@@ -62,7 +57,7 @@ def test_events_have_a_file_of_their_own(tmp_path: Path) -> None:
     sink.event(Event("lost", "source", "no frame for 5 s", 1_700_000_000.0, 7))
     sink.write(result(8))
     sink.close()
-    assert lines(tmp_path / "events.jsonl") == [
+    assert lines(tmp_path, "events.jsonl") == [
         {
             "schema": 1,
             "time": "2023-11-14T22:13:20.000Z",
@@ -79,9 +74,9 @@ def test_results_are_refused_replaced_or_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(LrpEdgeError, match="--append or --overwrite"):
         Results(tmp_path)
     assert write(tmp_path, range(3, 5), "append").first == 3
-    assert [line["frame"] for line in lines(tmp_path / "results.jsonl")] == [0, 1, 2, 3, 4]
+    assert [line["frame"] for line in lines(tmp_path)] == [0, 1, 2, 3, 4]
     assert write(tmp_path, range(1), "overwrite").first == 0
-    assert [line["frame"] for line in lines(tmp_path / "results.jsonl")] == [0]
+    assert [line["frame"] for line in lines(tmp_path)] == [0]
 
 
 def test_appending_cuts_what_a_power_cut_left_of_a_line(tmp_path: Path) -> None:
@@ -91,7 +86,7 @@ def test_appending_cuts_what_a_power_cut_left_of_a_line(tmp_path: Path) -> None:
     path.write_bytes(whole + b'{"schema": 1, "frame": 3, "sour')
     assert write(tmp_path, range(3, 4), "append").first == 3
     assert path.read_bytes().startswith(whole)
-    assert [line["frame"] for line in lines(path)] == [0, 1, 2, 3]
+    assert [line["frame"] for line in lines(tmp_path)] == [0, 1, 2, 3]
 
 
 def test_a_file_that_holds_something_else_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -127,13 +122,14 @@ def test_a_killed_process_leaves_whole_lines_of_consecutive_frames(tmp_path: Pat
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    while (tmp_path / "results.jsonl").stat().st_size < 50_000:
-        pass
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    try:
+        until(lambda: (tmp_path / "results.jsonl").stat().st_size >= 50_000, 60)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
     assert (tmp_path / "results.jsonl").read_bytes().endswith(b"\n")
-    found = [line["frame"] for line in lines(tmp_path / "results.jsonl")]
+    found = [line["frame"] for line in lines(tmp_path)]
     assert found == list(range(len(found)))
     assert len(found) > 50
 
@@ -164,7 +160,7 @@ def test_a_full_disk_costs_whole_lines_and_goes_on_once_there_is_room(small_disk
     (small_disk / "ballast").unlink()
     sink.write(result(written + 2))
     sink.close()
-    found = [line["frame"] for line in lines(small_disk / "out" / "results.jsonl")]
+    found = [line["frame"] for line in lines(small_disk / "out")]
     assert found == [*range(written), written + 2]
 
 
@@ -173,7 +169,7 @@ def test_a_run_without_a_result_leaves_no_new_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     write(tmp_path / "old", range(3))
     write(tmp_path / "old", range(0), "append")
-    assert len(lines(tmp_path / "old" / "results.jsonl")) == 3
+    assert len(lines(tmp_path / "old")) == 3
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

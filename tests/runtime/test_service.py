@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from runtime_graphs import expected
-from scripted import until
+from scripted import lines, until
 
 from lrp_edge.runtime.config import read_config
 from lrp_edge.runtime.line import Line, build
@@ -42,11 +41,6 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )
-
-
-def lines(folder: Path, name: str = "results.jsonl") -> list[dict]:
-    path = folder / name
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

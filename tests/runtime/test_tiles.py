@@ -269,7 +269,6 @@ def test_tiles_of_a_network_have_no_seams(convolutional: Segmenter) -> None:
     frame = texture(150, 200)
     apart, steps = deviation(convolutional, frame, 64, 24)
     cut_apart, cut_steps = deviation(convolutional, frame, 64, 0)
-    print(f"overlap of 24: {apart.max():.2%} from the whole frame; of 0: {cut_apart.max():.2%}")
     assert np.median(apart) < 1e-5
     assert apart.max() < 0.01
     assert np.abs(steps - 1).max() < 0.05
@@ -307,8 +306,6 @@ def test_memory_does_not_grow_with_the_frame(write_model: Callable[..., Path], v
     for height in (2048, 8192):
         command = [sys.executable, "-c", _MEASURED, str(path), str(height), vote]
         used[height] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        said = ", ".join(f"{part} {size / 2**20:.0f} MiB" for part, size in used[height].items())
-        print(f"{height}x8192, vote {vote}, over mask and relevance: {said}")
     assert used[8192]["arrays"] < used[2048]["arrays"] + 2**20
     # Four tiles are 1 MiB, their answers 5, and votes for 512 rows of the frame 16.
     assert used[8192]["arrays"] < (8 if vote == "any" else 28) * 2**20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import gc
 import hashlib
 import hmac
 import json
@@ -15,28 +14,19 @@ from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 import pytest
-from brokers import WebServer, free_port, web_server
-from scripted import result, until
+from brokers import WebServer, web_server
+from programs import free_port
+from scripted import result, unread, until
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.overlay import draw_result
-from lrp_edge.runtime.result import Result
 from lrp_edge.runtime.sinks import webhook
 from lrp_edge.runtime.sinks.webhook import Webhook
 
+pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
+
 KEY = "hunter2-key"
-
-
-@pytest.fixture(autouse=True)
-def _leaves_nothing_behind() -> Iterator[None]:
-    gc.collect()
-    threads, sockets = set(threading.enumerate()), len(psutil.Process().net_connections())
-    yield
-    assert set(threading.enumerate()) <= threads
-    assert len(psutil.Process().net_connections()) <= sockets
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +54,7 @@ def bodies(server: WebServer) -> list[Any]:
 
 def test_each_result_arrives_as_its_line_over_one_connection(opened: Any) -> None:
     results = [result(index) for index in range(4)]
-    results.append(Result(Frame(4, "camera", None, 1.5, 2.5, "cut"), error="cut short: ä"))
+    results.append(unread(4, "cut short: ä"))
     with web_server() as server:
         sink = opened(f"{server.address}/hook?line=1", only="all")
         for each in results:
@@ -158,8 +148,9 @@ def test_a_server_that_hangs_is_left_after_the_timeout(opened: Any) -> None:
 def test_an_answer_that_does_not_end_is_not_waited_for(opened: Any) -> None:
     with web_server("drip") as server:
         start = time.monotonic()
-        opened(server.address, timeout=0.3).write(result(1))
-        assert time.monotonic() - start < 10
+        opened(server.address, timeout=3).write(result(1))
+        # It would end after 30 s.
+        assert time.monotonic() - start < 20
         assert len(server.posts) == 1
 
 
@@ -188,14 +179,6 @@ def test_an_interruption_ends_the_waiting_between_requests(monkeypatch: pytest.M
         writing.join(20)
         assert not writing.is_alive()
     assert "answered 500; frame 1 is lost after 1 request" in str(errors[0])
-
-
-def test_it_takes_defects_unless_it_is_told_to_take_all() -> None:
-    fine, odd, rejected = result(0), result(1), result(2)
-    rejected.reject = True
-    unread = Result(Frame(3, "camera", None, 0.0, 0.0, "cut"), error="cut")
-    assert [Webhook("http://host").wants(each) for each in (fine, odd, rejected, unread)] == [False, True, True, False]
-    assert all(Webhook("http://host", only="all").wants(each) for each in (fine, odd, rejected, unread))
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ function say(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// What does not come in time does not come: the next message asks again.
+const get = (path) => fetch(path, { signal: AbortSignal.timeout(SILENCE) });
+
 function short(value) {
   return value === null ? "–" : Number(value.toPrecision(3)).toLocaleString("en");
 }
@@ -44,6 +47,7 @@ let stream = null;
 let heard = 0; // when the last message came
 let lostSince = null;
 let state = null;
+let behind = false; // the newest frame's pictures did not come
 
 function connect() {
   stream?.close();
@@ -77,7 +81,7 @@ function lose(why) {
 }
 
 async function explain() {
-  const answer = await fetch("defects").catch(() => null);
+  const answer = await get("defects").catch(() => null);
   if (lostSince === null || answer === null) return;
   lose(answer.status === 401 ? "The viewer asks for a token: open it with /?token=TOKEN. Refused" : "Too many pages are open. Refused");
 }
@@ -87,7 +91,7 @@ function showConnection() {
   const { running, stalled } = state?.status ?? {};
   // Who has said that it stops is not lost.
   $("lost").hidden = !lost || running === false;
-  document.body.classList.toggle("old", lost);
+  document.body.classList.toggle("old", lost || behind);
   const [name, text] = running === false ? ["waiting", "Stopped"]
     : lost ? ["lost", "Lost"]
     : !state ? ["waiting", "Connecting"]
@@ -181,38 +185,38 @@ async function offer(frame) {
   next = frame;
   if (loading) return;
   loading = true;
-  while (!frozen && next && !same(next, shown)) {
-    const wanted = next;
-    const loaded = await loadLayers(wanted);
-    if (frozen) break;
-    if (loaded) {
-      replaceLayers(loaded);
-      shown = wanted;
-      showFrame(wanted);
-    } else if (same(next, wanted)) {
-      break;
-    }
+  try {
+    while (!frozen && !same(next, shown) && await advance(next));
+  } finally {
+    loading = false;
+    showConnection();
   }
-  loading = false;
+}
+
+async function advance(wanted) {
+  // Where it was too long ago, or the connection is lost, the next message tries again.
+  const loaded = await loadLayers(wanted).catch(() => null);
+  if (frozen) return false;
+  behind = loaded === null;
+  if (behind) return false;
+  replaceLayers(loaded);
+  shown = wanted;
+  showFrame(wanted);
+  return true;
 }
 
 const same = (one, other) => other !== null && one.id === other.id && one.time === other.time;
 
 async function loadLayers(frame) {
   const wanted = frame.layers.filter((name) => name === "frame.jpg" || (opacity(name) > 0 && !isEmpty(frame, name)));
-  try {
-    const bitmaps = await Promise.all(wanted.map((name) => load(frame.id, name)));
-    return Object.fromEntries(wanted.map((name, index) => [name, bitmaps[index]]));
-  } catch {
-    // It was too long ago, or the connection is lost; the next message tries again.
-    return null;
-  }
+  const bitmaps = await Promise.all(wanted.map((name) => load(frame.id, name)));
+  return Object.fromEntries(wanted.map((name, index) => [name, bitmaps[index]]));
 }
 
 const isEmpty = (frame, name) => name === "mask.png" && frame.mask_fraction === 0;
 
 async function load(id, name) {
-  const answer = await fetch(`live/${id}/${name}`);
+  const answer = await get(`live/${id}/${name}`);
   if (!answer.ok) throw new Error(`${answer.status}`);
   return createImageBitmap(await answer.blob());
 }
@@ -362,7 +366,7 @@ async function loadDefects(number) {
   if (asking) return;
   asking = true;
   try {
-    const answer = await fetch("defects");
+    const answer = await get("defects");
     if (answer.ok) {
       defects = await answer.json();
       defectsShown = number;
@@ -370,8 +374,9 @@ async function loadDefects(number) {
     }
   } catch {
     // Asked again with the next message.
+  } finally {
+    asking = false;
   }
-  asking = false;
 }
 
 function showDefects() {
@@ -526,5 +531,5 @@ setInterval(() => {
   sample();
 }, 1000);
 
-connect();
+if (!document.hidden) connect();
 sample();

@@ -1,0 +1,30 @@
+"""What tests of the runtime have in common."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from scripted import until
+
+
+@pytest.fixture
+def leaves_nothing_behind() -> Iterator[None]:
+    """Let no thread, file, socket or process outlive a test."""
+    gc.collect()
+    threads, before = set(threading.enumerate()), held()
+    yield
+    until(lambda: set(threading.enumerate()) <= threads, what=threading.enumerate)
+    until(lambda: gc.collect() >= 0 and held() <= before, what=lambda: held() - before)
+
+
+def held() -> set[Any]:
+    """Return what this process holds of the system."""
+    me = psutil.Process()
+    sockets = {(each.fd, each.laddr, each.raddr) for each in me.net_connections("all")}
+    processes = {each.pid for each in me.children() if each.status() != psutil.STATUS_ZOMBIE}
+    return {file.path for file in me.open_files()} | sockets | processes
