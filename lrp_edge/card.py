@@ -210,8 +210,9 @@ class ModelCard:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
-            raise LrpEdgeError(f"{source}: the model card is not JSON ({error}); export the model again") from error
+        except (ValueError, RecursionError) as error:
+            why = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise LrpEdgeError(f"{source}: the model card is not JSON ({why}); export the model again") from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else type(data).__name__
             raise LrpEdgeError(

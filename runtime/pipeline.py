@@ -334,9 +334,9 @@ class Pipeline:
                 each.sink.open()
                 opened.append(each)
         except BaseException:
-            self._end_capture()
             for each in opened:
                 each.sink.close()
+            self._end_capture()
             raise
         for each in self._deliveries:
             each.start()

@@ -100,6 +100,7 @@ class Native:
         assert done.returncode == 0, done.stderr
         *answers, last = map(json.loads, done.stdout.splitlines())
         assert last["live"] == 0
+        assert last["current"] == int("current=1" in steps), "another GPU is the thread's than before"
         return answers, last["calls"]
 
     def error(self, path: Path, *steps: str, product: str = "tensorrt") -> str:

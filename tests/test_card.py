@@ -33,6 +33,7 @@ def test_json_round_trip(spec, head, explained):
     ("text", "message"),
     [
         ("{", "not JSON"),
+        pytest.param("[" * 100_000, "nested too deeply", id="deep"),
         ("[]", "has schema 'list'"),
         ('{"schema": 99}', "has schema 99"),
         (json.dumps({"schema": 1}), "does not fit its schema"),

@@ -1,4 +1,5 @@
-# For a Jetson or another 64-bit ARM with Linux, with Debian's cross compiler (g++-aarch64-linux-gnu).
+# For 64-bit ARM with Linux, with Debian's cross compiler (g++-aarch64-linux-gnu), without TensorRT: a Jetson has that
+# itself, and builds with it on the device.
 
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)

@@ -21,12 +21,7 @@ if(NOT BUILD_SHARED_LIBS)
 endif()
 
 if(UNIX AND NOT APPLE)
-  set(rpath "$ORIGIN")
-  if(LRP_EDGE_HAS_TENSORRT AND TENSORRT_ROOT)
-    # An archive that was unpacked somewhere is not where the loader looks.
-    get_filename_component(folder "${TensorRT_LIBRARY}" DIRECTORY)
-    list(APPEND rpath "${folder}")
-  endif()
+  set(rpath "$ORIGIN" ${LRP_EDGE_TENSORRT_FOLDER})
   set_target_properties(lrp_edge PROPERTIES INSTALL_RPATH "${rpath}")
 endif()
 

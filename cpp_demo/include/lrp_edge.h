@@ -151,7 +151,10 @@ LRP_EDGE_C_API lrp_edge_status lrp_edge_get_info(lrp_edge_segmenter* segmenter, 
 /** Name of a class; null if there is none of that index. Holds until the segmenter is destroyed. */
 LRP_EDGE_C_API const char* lrp_edge_class_name(const lrp_edge_segmenter* segmenter, size_t index) LRP_EDGE_NOEXCEPT;
 
-/** Segment one frame. If it fails, the result is left as it was, and the segmenter can be used on. */
+/**
+ * Segment one frame. If it fails, the result is left as it was, and the segmenter can be used on, unless CUDA says that
+ * the process cannot use the GPU any more.
+ */
 LRP_EDGE_C_API lrp_edge_status lrp_edge_run(lrp_edge_segmenter* segmenter, const lrp_edge_frame* frame,
                                             lrp_edge_result* result) LRP_EDGE_NOEXCEPT;
 

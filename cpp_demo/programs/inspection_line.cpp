@@ -29,20 +29,17 @@ struct InspectionLine::Buffer {
 struct InspectionLine::Ticket {
   std::uint64_t part = 0;
   Clock::time_point triggered;
-  Buffer* buffer = nullptr;  ///< Null if none was free.
+  Buffer* buffer = nullptr;      ///< Null for a part that was missed.
+  const char* missed = nullptr;  ///< Why.
 };
-
-namespace {
-
-std::string shape_text(std::size_t height, std::size_t width, std::size_t channels) {
-  return std::to_string(height) + "x" + std::to_string(width) + "x" + std::to_string(channels);
-}
-
-}  // namespace
 
 InspectionLine::InspectionLine(lrp_edge::Segmenter& segmenter, const LineOptions& options, Output output)
     : segmenter_(segmenter), options_(options), output_(std::move(output)), buffers_(options.buffers) {
   if (buffers_.empty()) throw lrp_edge::Error("the line has 0 buffers; expected 1 or more");
+  if (options.deadline <= options.deadline.zero()) {
+    throw lrp_edge::Error("the deadline is " + std::to_string(options.deadline.count()) +
+                          " us after the trigger; expected 1 or more");
+  }
   const std::size_t channels = segmenter.card().input.channels();
   const std::size_t values = options.height * options.width;
   for (Buffer& buffer : buffers_) {
@@ -61,37 +58,39 @@ InspectionLine::~InspectionLine() {
   finish();
 }
 
-void InspectionLine::check(const lrp_edge::FrameView& frame) const {
-  const std::size_t channels = buffers_.front().frame.channels;
-  const std::size_t row = options_.width * channels;
-  const bool same = frame.height == options_.height && frame.width == options_.width && frame.channels == channels;
-  if (!same || frame.data == nullptr) {
-    throw lrp_edge::Error("frame " + shape_text(frame.height, frame.width, frame.channels) +
-                          (frame.data == nullptr ? " without data" : "") + "; the line takes " +
-                          shape_text(options_.height, options_.width, channels));
-  }
-  if (frame.stride != 0 && frame.stride < static_cast<std::ptrdiff_t>(row)) {
-    throw lrp_edge::Error("frame has a stride of " + std::to_string(frame.stride) + " bytes; expected " +
-                          std::to_string(row) + " or more, or 0 if the rows are adjacent");
-  }
+bool InspectionLine::takes(const lrp_edge::FrameView& frame) const noexcept {
+  const lrp_edge::FrameView& own = buffers_.front().frame;
+  const auto row = static_cast<std::ptrdiff_t>(own.width * own.channels);
+  return frame.data != nullptr && frame.height == own.height && frame.width == own.width &&
+         frame.channels == own.channels && (frame.stride == 0 || frame.stride >= row);
 }
 
 void InspectionLine::trigger(const lrp_edge::FrameView& frame) {
-  check(frame);
-  const auto now = Clock::now();
-  Buffer* const buffer = take_buffer();
-  if (buffer != nullptr) {
-    const std::size_t row = options_.width * buffer->frame.channels;
-    const std::ptrdiff_t stride = frame.stride == 0 ? static_cast<std::ptrdiff_t>(row) : frame.stride;
-    for (std::size_t y = 0; y < options_.height; ++y) {
-      std::memcpy(&buffer->pixels[y * row], frame.data + static_cast<std::ptrdiff_t>(y) * stride, row);
-    }
-    buffer->deadline = now + options_.deadline;
+  Ticket ticket;
+  ticket.triggered = Clock::now();
+  if (takes(frame)) {
+    ticket.buffer = take_buffer();
+    ticket.missed = "no buffer was free";
+  } else {
+    ticket.missed = "no frame of the line's size";
+  }
+  if (ticket.buffer != nullptr) {
+    copy(frame, *ticket.buffer);
+    ticket.buffer->deadline = ticket.triggered + options_.deadline;
   }
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (buffer != nullptr) grabbed_.push_back(buffer);
-  tickets_.push_back({counts_.triggers++, now, buffer});
+  ticket.part = counts_.triggers++;
+  if (ticket.buffer != nullptr) grabbed_.push_back(ticket.buffer);
+  tickets_.push_back(ticket);
   changed_.notify_all();
+}
+
+void InspectionLine::copy(const lrp_edge::FrameView& frame, Buffer& buffer) {
+  const std::size_t row = frame.width * frame.channels;
+  const std::size_t stride = frame.stride == 0 ? row : static_cast<std::size_t>(frame.stride);
+  for (std::size_t y = 0; y < frame.height; ++y) {
+    std::memcpy(&buffer.pixels[y * row], frame.data + y * stride, row);
+  }
 }
 
 InspectionLine::Buffer* InspectionLine::take_buffer() {
@@ -169,7 +168,7 @@ Verdict InspectionLine::judge(const Ticket& ticket) {
   verdict.latency = std::chrono::duration_cast<std::chrono::microseconds>(now - ticket.triggered);
   const Buffer* const buffer = ticket.buffer;
   if (buffer == nullptr) {
-    verdict.reason = "no buffer was free";
+    verdict.reason = ticket.missed;
   } else if (!buffer->inferred || now >= buffer->deadline) {
     verdict.outcome = Outcome::late;
     verdict.reason = "no verdict in time";

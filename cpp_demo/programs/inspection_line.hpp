@@ -21,7 +21,7 @@ namespace programs {
 enum class Outcome {
   in_time,  ///< Its verdict is the model's, and was there before the deadline.
   late,     ///< It was not there at the deadline.
-  missed    ///< No buffer was free when it came; it was never seen.
+  missed    ///< No buffer was free when it came, or its frame was not the line's; it was never seen.
 };
 
 /// What is said of a part. Whatever is not known to be good is rejected.
@@ -65,15 +65,15 @@ class InspectionLine {
   /// Runs the model once, so that the first part does not wait for what is done at the first call only.
   /// @param segmenter Used by nobody else meanwhile.
   /// @param output Gets the verdicts; must not throw.
-  /// @throws lrp_edge::Error If there are no buffers, or the model does not take frames of the size.
+  /// @throws lrp_edge::Error If there are no buffers or no time, or the model does not take frames of the size.
   InspectionLine(lrp_edge::Segmenter& segmenter, const LineOptions& options, Output output);
   InspectionLine(const InspectionLine&) = delete;
   InspectionLine& operator=(const InspectionLine&) = delete;
   ~InspectionLine();
 
   /// A part is in front of the camera.
-  /// @param frame What the grabber holds, of the line's size; it is copied before this returns.
-  /// @throws lrp_edge::Error If it is of another size or number of channels, or has no data; no part is counted.
+  /// @param frame What the grabber holds, of the line's size; it is copied before this returns. With any other, e.g. an
+  ///   empty one for a frame that did not arrive, the part is missed.
   void trigger(const lrp_edge::FrameView& frame);
 
   /// Wait for the verdicts that are still due, and end. No trigger may follow.
@@ -86,8 +86,9 @@ class InspectionLine {
   struct Buffer;
   struct Ticket;
 
-  void check(const lrp_edge::FrameView& frame) const;
+  bool takes(const lrp_edge::FrameView& frame) const noexcept;
   Buffer* take_buffer();
+  static void copy(const lrp_edge::FrameView& frame, Buffer& buffer);
   void infer();
   void infer(Buffer& buffer);
   void keep(Buffer& buffer, const lrp_edge::Result& result) const;

@@ -151,8 +151,11 @@ int run(Settings settings) {
   CameraFrame frame;
   Counts counts;
   Progress progress;
-  while (camera.next(frame) && inspection.run(frame, counts)) {
-    progress.add(milliseconds_since(frame.info.captured));
+  bool goes_on = true;
+  while (goes_on && camera.next(frame)) {
+    const std::uint64_t before = counts.segmented;
+    goes_on = inspection.run(frame, counts);
+    if (counts.segmented > before) progress.add(milliseconds_since(frame.info.captured));
     progress.tell(camera);
   }
   camera.stop();

@@ -18,6 +18,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int kSchema = 1;
+constexpr int kDeepest = 100;
 
 /// Put null in place of the numbers that Python writes and that are not JSON: NaN, Infinity, -Infinity.
 std::string without_non_finite(std::string_view text) {
@@ -48,8 +49,13 @@ std::string reason(const json::exception& error) {
 }
 
 json parse(std::string_view text, const std::string& source) {
+  // What is deeper by far than any card would exhaust the stack of what goes through it.
+  const auto check_depth = [&source](int depth, json::parse_event_t, const json&) {
+    if (depth <= kDeepest) return true;
+    throw Error(source + ": the model card is not JSON (nested too deeply); export the model again");
+  };
   try {
-    return json::parse(without_non_finite(text));
+    return json::parse(without_non_finite(text), check_depth);
   } catch (const json::exception& error) {
     throw Error(source + ": the model card is not JSON (" + reason(error) + "); export the model again");
   }

@@ -3,7 +3,6 @@
 #include <lrp_edge/error.hpp>
 
 #include <fstream>
-#include <iterator>
 #include <system_error>
 
 namespace lrp_edge {
@@ -32,9 +31,12 @@ fs::path side_file(const fs::path& path) {
 }
 
 std::string read_file(const fs::path& path) {
+  std::error_code failed;
+  const auto size = fs::file_size(path, failed);
+  std::string bytes(failed ? 0 : static_cast<std::size_t>(size), '\0');
   std::ifstream file(path, std::ios::binary);
-  std::string bytes(std::istreambuf_iterator<char>(file), {});
-  if (!file) throw Error(path_text(path) + " cannot be read; check its permissions");
+  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (failed || !file) throw Error(path_text(path) + " cannot be read; check its permissions");
   return bytes;
 }
 

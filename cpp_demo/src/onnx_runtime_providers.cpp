@@ -53,8 +53,8 @@ void append_tensorrt(Ort::SessionOptions& options) {
 
 std::string choose_provider(const std::string& asked) {
   if (asked.empty()) return has(kProviders[0]) ? "cuda" : "cpu";
-  const auto* const found = std::find_if(kProviders.begin(), kProviders.end(),
-                                         [&](const Provider& provider) { return provider.name == asked; });
+  const auto found = std::find_if(kProviders.begin(), kProviders.end(),
+                                  [&](const Provider& provider) { return provider.name == asked; });
   if (found == kProviders.end()) {
     std::vector<std::string> names;
     for (const Provider& provider : kProviders) names.emplace_back(provider.name);

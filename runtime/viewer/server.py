@@ -169,15 +169,18 @@ class _Protocol(H11Protocol):
         transport.set_write_buffer_limits(0)
         if len(self.connections) > _MOST_CONNECTIONS:
             transport.abort()
-        self._timer = self.loop.call_later(_IDLE, self._end_if_idle, None)
+        self._timer = self.loop.call_later(_IDLE, self._end_if_idle, True, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         super().connection_lost(exc)
 
-    def _end_if_idle(self, before: RequestResponseCycle | None) -> None:
-        """Close it where no request has come since the last look; those who never ask would lock out all others."""
-        if self.cycle is before and (before is None or before.response_complete):
+    def _end_if_idle(self, was_idle: bool, before: RequestResponseCycle | None) -> None:
+        """Close it where nothing was under way since the last look; those who never ask would lock out all others."""
+        # An answer is complete as soon as it is handed to the transport, which may send it for long.
+        sent = self.transport.get_write_buffer_size() == 0
+        idle = self.cycle is None or (self.cycle.response_complete and sent)
+        if idle and was_idle and self.cycle is before:
             self.transport.abort()
         else:
-            self._timer = self.loop.call_later(_IDLE, self._end_if_idle, self.cycle)
+            self._timer = self.loop.call_later(_IDLE, self._end_if_idle, idle, self.cycle)

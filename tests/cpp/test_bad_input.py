@@ -124,6 +124,7 @@ CARDS = {
     "newer": changed(schema=2),
     "text-schema": changed(schema="1"),
     "no-schema": without("schema"),
+    "deep": f'{{"schema": {"[" * 100_000}{"]" * 100_000}}}',
     "list": "[1, 2]",
     "text": '"card"',
     "number": "1.5",

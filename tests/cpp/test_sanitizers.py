@@ -16,7 +16,7 @@ import pytest
 
 
 def run(*words: object, given: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(list(map(str, words)), input=given, capture_output=True, text=True, timeout=300)
+    return subprocess.run(list(map(str, words)), input=given, capture_output=True, text=True, timeout=540)
 
 
 def assert_clean(done: subprocess.CompletedProcess[str], said: str) -> None:

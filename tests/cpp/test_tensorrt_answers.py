@@ -28,7 +28,14 @@ def test_first_gpu_is_used_whichever_the_program_has_chosen(both: Native, produc
     answers, calls = both.run(both.write(product), *steps, *["2x5x7"] * 3, product=product)
     for answer in answers[1:]:
         assert_right(answer, both.frames((2, 5, 7, 3)))
-    assert calls["cudaSetDevice"] % 2 == 0
+    assert calls["cudaSetDevice"] >= 2
+
+
+@pytest.mark.parametrize(
+    "steps", [["loads=0", "open"], ["contexts=0", "open"], ["open", "fail=cudaMemcpyAsync:1:901", "2x5x7", "heal"]]
+)
+def test_thread_keeps_its_gpu_when_a_call_fails(both: Native, steps: list[str]) -> None:
+    assert "error" in both.run(both.write(), "current=1", *steps)[0][-1]
 
 
 @pytest.mark.parametrize("told", ["-1x-1x-1", "2x-1x7", "-1x5x-1"])

@@ -113,8 +113,16 @@ def test_library_is_of_the_headers_product(sdk: Path, tmp_path: Path) -> None:
     assert f"TensorRT: {tmp_path}/both/lib/libtensorrt_rtx.so" in done.stdout
 
 
-def test_sdk_that_is_not_there(sdk: Path, tmp_path: Path) -> None:
-    done = configure(sdk, tmp_path / "build", "-DTENSORRT_ROOT=/nowhere")
+def test_programs_with_the_static_library_find_the_sdk(sdk: Path, tmp_path: Path) -> None:
+    cpp_build.require_header("libopencv-dev", "opencv4/opencv2/core.hpp")
+    done = configure(sdk, tmp_path, "-DBUILD_SHARED_LIBS=OFF", "-DLRP_EDGE_PROGRAMS=ON")
+    assert done.returncode == 0, done.stderr
+    assert f'ORIGIN/../lib:{sdk}/tensorrt/lib"' in (tmp_path / "programs/cmake_install.cmake").read_text()
+
+
+@pytest.mark.parametrize("on", ["ON", "1"])
+def test_sdk_that_is_not_there(sdk: Path, tmp_path: Path, on: str) -> None:
+    done = configure(sdk, tmp_path / "build", "-DTENSORRT_ROOT=/nowhere", f"-DLRP_EDGE_TENSORRT={on}")
     assert done.returncode != 0
     said = " ".join(done.stderr.split())
     assert "TensorRT, the CUDA toolkit or OpenSSL was not found; set TENSORRT_ROOT, or LRP_EDGE_TENSORRT=OFF" in said

@@ -19,7 +19,8 @@ namespace lrp_edge {
 /// How a file is opened.
 struct Options {
   /// What runs an ONNX file: cpu, cuda, tensorrt, nv_tensorrt_rtx or openvino, each a provider of ONNX Runtime. Empty
-  /// for CUDA if this ONNX Runtime has it and it starts, else the CPU. An engine file says itself what runs it.
+  /// for CUDA if this ONNX Runtime has it and it starts, else the CPU. An engine file says itself what runs it. A GPU is
+  /// the first one that CUDA shows; CUDA_VISIBLE_DEVICES chooses.
   std::string provider;
   /// Threads of one call on the CPU; 0 for as many as there are cores.
   int threads = 0;
@@ -65,7 +66,7 @@ class LRP_EDGE_API Segmenter {
   /// A frame whose rows are adjacent is not copied on its way to ONNX Runtime. It is read during the call only.
   /// @return A result that holds until the next run.
   /// @throws Error If the frame's shape, size or stride is not what the model takes, or the engine fails on it. The
-  ///   Segmenter can be used on.
+  ///   Segmenter can be used on, unless CUDA says that the process cannot use the GPU any more.
   const Result& run(const FrameView& frame);
 
   /// Segment frames of one size in one call.

@@ -7,7 +7,6 @@
 #include <array>
 #include <cctype>
 #include <fstream>
-#include <iterator>
 #include <string_view>
 #include <system_error>
 
@@ -71,11 +70,14 @@ std::vector<fs::path> find_images(const std::vector<std::string>& places) {
 }
 
 cv::Mat read_image(const fs::path& path, const std::string& order) {
+  std::error_code failed;
+  const auto size = fs::file_size(path, failed);
+  std::string data(failed ? 0 : static_cast<std::size_t>(size), '\0');
   std::ifstream file(path, std::ios::binary);
-  const std::string data(std::istreambuf_iterator<char>(file), {});
-  if (!file) throw Error(path.string() + " cannot be read; check its permissions");
+  file.read(data.data(), static_cast<std::streamsize>(data.size()));
+  if (failed || !file) throw Error(path.string() + " cannot be read; check its permissions");
   if (is_cut_short(data)) throw Error(path.string() + " is cut short; mend or remove it");
-  const cv::Mat bytes(1, static_cast<int>(data.size()), CV_8UC1, const_cast<char*>(data.data()));
+  const cv::Mat bytes(1, static_cast<int>(data.size()), CV_8UC1, data.data());
   cv::Mat image;
   if (!data.empty()) image = cv::imdecode(bytes, order == "GRAY" ? cv::IMREAD_GRAYSCALE : cv::IMREAD_COLOR);
   if (image.empty()) throw Error(path.string() + " is not an image that OpenCV can decode");

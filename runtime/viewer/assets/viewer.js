@@ -34,8 +34,8 @@ function say(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// What does not come in time does not come: the next message asks again.
-const get = (path) => fetch(path, { signal: AbortSignal.timeout(SILENCE) });
+// What does not come in time does not come: the next message asks again. A slow link is given time for a picture.
+const get = (path) => fetch(path, { signal: AbortSignal.timeout(4 * SILENCE) });
 
 function short(value) {
   return value === null ? "–" : Number(value.toPrecision(3)).toLocaleString("en");
@@ -186,7 +186,10 @@ async function offer(frame) {
   if (loading) return;
   loading = true;
   try {
-    while (!frozen && !same(next, shown) && await advance(next));
+    while (!frozen && !same(next, shown)) {
+      const wanted = next;
+      if (!await advance(wanted) && same(next, wanted)) break;
+    }
   } finally {
     loading = false;
     showConnection();
