@@ -74,7 +74,7 @@ def compile_(
 
 def compile_for(target: str, model: Path, **options: Any) -> None:
     """Compile for a target as ``--for`` takes it, e.g. ``"rtx:sm86,sm89"``, and say what was made."""
-    from lrp_edge.export.tensorrt import to_engine
+    from lrp_edge.export.tensorrt.engine import to_engine
 
     product, colon, names = target.partition(":")
     gpus = [name.strip().lower() for name in names.split(",")] if colon else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrp_edge.export.onnx_file import to_onnx
-    from lrp_edge.export.tensorrt import to_engine
+    from lrp_edge.export.tensorrt.engine import to_engine
 
 __all__ = ["to_engine", "to_onnx"]
 

@@ -20,7 +20,7 @@ from runtime_graphs import brightness_card, brightness_graph
 
 from lrp_edge.card import InputSpec, MaskSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.engine_profile import profile_for
+from lrp_edge.export.tensorrt.profile import profile_for
 from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.engines import onnx_runtime
 

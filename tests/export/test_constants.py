@@ -18,8 +18,8 @@ from torch import nn
 
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.export import to_onnx
-from lrp_edge.export.constants import fold_constants, separate_orientations
 from lrp_edge.export.parity import random_frames
+from lrp_edge.export.passes.constants import fold_constants, separate_orientations
 from lrp_edge.export.reading import load_proto
 
 CLASSES = ("ok", "dent", "scratch")

@@ -18,7 +18,7 @@ from lrp_edge.classifiers import vgg
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import parity, to_engine, to_onnx
 from lrp_edge.export.graph import ranks_and_types
-from lrp_edge.export.precision import find_products, to_half
+from lrp_edge.export.passes.precision import find_products, to_half
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.reference import ReferenceSession
 

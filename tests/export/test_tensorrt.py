@@ -21,9 +21,10 @@ from onnx import TensorProto
 
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export import engine_build, engine_target, to_engine, to_onnx
-from lrp_edge.export.engine_cache import EngineCache, cache_limit
-from lrp_edge.export.engine_profile import profile_for
+from lrp_edge.export import to_engine, to_onnx
+from lrp_edge.export.tensorrt import build, target
+from lrp_edge.export.tensorrt.cache import EngineCache, cache_limit
+from lrp_edge.export.tensorrt.profile import profile_for
 
 trt = pytest.importorskip("tensorrt_rtx")
 pytestmark = pytest.mark.usefixtures("cache")
@@ -309,7 +310,7 @@ def test_what_the_builder_refuses_is_named_with_its_module(tmp_path: Path, monke
     noted(next(made for made in graph.graph.node if made.op_type == "Gemm"), module="classifier.6")
     model = save(graph, tmp_path / "model.onnx")
     with monkeypatch.context() as patch:
-        patch.setattr("lrp_edge.export.turing.without_gemm", lambda proto: proto)
+        patch.setattr("lrp_edge.export.passes.turing.without_gemm", lambda proto: proto)
         with pytest.raises(LrpEdgeError, match=r"for sm75 \(node of module classifier\.6\): .*FP32 GEMM"):
             to_engine(model, gpus=["sm75"], **SHAPES)
     assert to_engine(model, gpus=["sm75"], **SHAPES).is_file()
@@ -325,16 +326,16 @@ def test_too_little_memory_says_what_to_do(model: Path) -> None:
 
 def builds_of(monkeypatch: pytest.MonkeyPatch, refuse: int, reason: str = "") -> list[str]:
     """Let the first builds be refused; return the list that gets each tried graph's operators before its branch."""
-    tried, run, attempt = [], engine_build._run, engine_build._attempt
+    tried, run, attempt = [], build._run, build._attempt
 
-    def attempted(form: engine_build.Request, logger: object, *rest: object) -> tuple:
+    def attempted(form: build.Request, logger: object, *rest: object) -> tuple:
         tried.append(" ".join(node.op_type for node in form.proto.graph.node))
         if len(tried) <= refuse and reason:
             logger.log(logger.Severity.ERROR, reason)
         return attempt(form, logger, *rest)
 
-    monkeypatch.setattr(engine_build, "_attempt", attempted)
-    monkeypatch.setattr(engine_build, "_run", lambda *given: run(*given) if len(tried) > refuse else None)
+    monkeypatch.setattr(build, "_attempt", attempted)
+    monkeypatch.setattr(build, "_run", lambda *given: run(*given) if len(tried) > refuse else None)
     return tried
 
 
@@ -368,7 +369,7 @@ def test_what_lacks_memory_is_not_tried_again(tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_how_the_builder_speaks_of_memory(text: str) -> None:
-    assert engine_build._NO_MEMORY.search(text)
+    assert build._NO_MEMORY.search(text)
 
 
 def test_graphs_that_are_not_the_contract_s(tmp_path: Path) -> None:
@@ -481,9 +482,9 @@ def test_tensorrt_where_it_cannot_build(
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_target, "_CUDA", "libcuda-that-is-not-there.so")
+    monkeypatch.setattr(target, "_CUDA", "libcuda-that-is-not-there.so")
     with pytest.raises(LrpEdgeError, match="no CUDA driver"):
-        engine_target.present_gpu()
+        target.present_gpu()
 
 
 def test_what_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
@@ -504,9 +505,9 @@ def test_what_earlier_builds_measured_is_used_if_it_fits() -> None:
             calls.append((timing, ignore_mismatch))
             return timing != b"of another driver"
 
-    assert engine_build._use_timing(Config(), b"fits") == b"fits"
-    assert engine_build._use_timing(Config(), b"of another driver") == b""
-    assert engine_build._use_timing(Config(), None) is None
+    assert build._use_timing(Config(), b"fits") == b"fits"
+    assert build._use_timing(Config(), b"of another driver") == b""
+    assert build._use_timing(Config(), None) is None
     assert calls == [(b"fits", False), (b"of another driver", False), (b"", False)]
 
 

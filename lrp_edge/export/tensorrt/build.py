@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.engine_request import Request
-from lrp_edge.export.engine_target import no_gpu
 from lrp_edge.export.names import describe
+from lrp_edge.export.tensorrt.request import Request
+from lrp_edge.export.tensorrt.target import no_gpu
 
 if TYPE_CHECKING:
     import onnx
@@ -96,7 +96,7 @@ def _forms(request: Request) -> Iterator[Request]:
     """Yield the graph, and then another form of it that computes the same, for the case that the first is refused."""
     yield request
     if request.card.gate and request.card.precision != "fp32":
-        from lrp_edge.export.gate import casts_before_branch
+        from lrp_edge.export.passes.gate import casts_before_branch
 
         yield _with_proto(request, casts_before_branch(request.proto))
 
@@ -106,7 +106,7 @@ def _suited(request: Request) -> Request:
     if not request.for_turing:
         return request
     # Not above: it needs onnx, and find_target names the extra that has it without torch.
-    from lrp_edge.export.turing import without_gemm
+    from lrp_edge.export.passes.turing import without_gemm
 
     return _with_proto(request, without_gemm(request.proto))
 

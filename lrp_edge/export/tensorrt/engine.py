@@ -11,11 +11,11 @@ from time import perf_counter
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.engine_build import Progress, build
-from lrp_edge.export.engine_cache import EngineCache, cache_folder, cache_limit
-from lrp_edge.export.engine_profile import Size, profile_for
-from lrp_edge.export.engine_request import Options, Request
-from lrp_edge.export.engine_target import DEFAULT_GPUS, PRODUCTS, find_target
+from lrp_edge.export.tensorrt.build import Progress, build
+from lrp_edge.export.tensorrt.cache import EngineCache, cache_folder, cache_limit
+from lrp_edge.export.tensorrt.profile import Size, profile_for
+from lrp_edge.export.tensorrt.request import Options, Request
+from lrp_edge.export.tensorrt.target import DEFAULT_GPUS, PRODUCTS, find_target
 from lrp_edge.files import claim_folder
 
 __all__ = ["DEFAULT_GPUS", "PRODUCTS", "to_engine"]

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.engine_profile import Profile
-from lrp_edge.export.engine_target import PRODUCTS, Target, near
+from lrp_edge.export.tensorrt.profile import Profile
+from lrp_edge.export.tensorrt.target import PRODUCTS, Target, near
 
 if TYPE_CHECKING:
     import onnx
 
 TURING = "sm75"
-#: To be raised with each change of :mod:`lrp_edge.export.turing`, so that no engine of before is taken from the cache.
+#: To be raised with each change of :mod:`lrp_edge.export.passes.turing`, so that no older engine comes from the cache.
 _TURING_FORM = 1
 
 
@@ -116,7 +116,7 @@ class Request:
 
     @property
     def for_turing(self) -> bool:
-        """Whether the graph is to be brought to the form of :mod:`lrp_edge.export.turing`, for all its GPUs."""
+        """Whether the graph is to be brought to the form of :mod:`lrp_edge.export.passes.turing`, for all its GPUs."""
         return self.target.product == "rtx" and TURING in self.target.gpus
 
     def check(self) -> None:

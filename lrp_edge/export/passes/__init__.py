@@ -1,0 +1,1 @@
+"""Passes: an ONNX graph in, an ONNX graph out."""
