@@ -67,9 +67,9 @@ def export(
     engine: Annotated[str, typer.Option(help="Compile it too, as lrp-edge compile --for: rtx, rtx:GPUS.")] = "",
 ) -> None:
     """Export a classifier as one ONNX file that answers with class, scores, mask and relevance."""
-    from lrp_edge.export.frames import read_frames
     from lrp_edge.export.onnx_file import to_onnx
     from lrp_edge.export.sources import load_model
+    from lrp_edge.export.verify.frames import read_frames
 
     network, own, origin = load_model(model, weights)
     card = _card(own, classes, ok_class)

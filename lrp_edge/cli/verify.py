@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lrp_edge.export.verification import Result, Verification
+    from lrp_edge.export.verify.report import Result, Verification
 
 _Limit = Annotated[float | None, typer.Option(min=0, help="In place of the limit for the file's precision.")]
 

@@ -166,7 +166,7 @@ class PixelPredictor(NetworkPredictor):
     def __call__(self, frame: UInt8) -> Segmentation:
         import torch
 
-        from lrp_edge.training.pixels import pixel_logits
+        from lrp_edge.training.unet import pixel_logits
 
         started = time.perf_counter()
         with torch.no_grad():

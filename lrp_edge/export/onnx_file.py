@@ -19,13 +19,13 @@ from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.deployable import OUTPUTS, Deployable
 from lrp_edge.export.names import name_places
-from lrp_edge.export.parity import SOUND, Frames, Parity, TorchSession, compare, random_frames, run_frames
 from lrp_edge.export.passes.constants import fold_constants, separate_orientations
 from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import to_half
 from lrp_edge.export.passes.quantise import quantise
-from lrp_edge.export.reference import open_reference
 from lrp_edge.export.sources import load_model
+from lrp_edge.export.verify.parity import SOUND, Frames, Parity, TorchSession, compare, random_frames, run_frames
+from lrp_edge.export.verify.typed_evaluator import open_reference
 from lrp_edge.relevance.composites import Composite
 from lrp_edge.relevance.masks import calibrate
 from lrp_edge.relevance.receptive_field import receptive_field

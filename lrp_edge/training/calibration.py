@@ -19,7 +19,7 @@ from lrp_edge.datasets import Dataset
 from lrp_edge.errors import needs_extra
 from lrp_edge.export.deployable import Deployable
 from lrp_edge.relevance.masks import FLOOR, SPREAD, MaskHead, calibrate, effective_area
-from lrp_edge.training.marks import crack, draw_marks, spot
+from lrp_edge.training.synthetic_defects import crack, draw_marks, spot
 from lrp_edge.training.windows import Frames, cut
 
 with needs_extra("train"):

@@ -26,12 +26,12 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.factory import load_factory, start_from
 from lrp_edge.files import claim_folder, write_text
 from lrp_edge.training.calibration import calibrated
+from lrp_edge.training.callbacks import RESUME, Keeper
 from lrp_edge.training.cards import card_of
-from lrp_edge.training.figures import Figures, measure
-from lrp_edge.training.keeper import RESUME, Keeper
-from lrp_edge.training.lesson import LabelLesson, Lesson
-from lrp_edge.training.marks import Curriculum, MarkedWindows, SurfaceWindows
+from lrp_edge.training.metrics import Figures, measure
+from lrp_edge.training.modules import LabelLesson, Lesson
 from lrp_edge.training.options import PRECISIONS, Options, write_config
+from lrp_edge.training.synthetic_defects import Curriculum, MarkedWindows, SurfaceWindows
 from lrp_edge.training.windows import Frames, Windows
 
 with needs_extra("train"):
@@ -208,7 +208,7 @@ def _lesson(parts: Split, card: ModelCard, options: Options, gray: bool) -> tupl
     frames, workers = Frames(parts.train, gray), options.workers
     whole_images: Any = Frames(parts.val, gray)
     if options.model == "unet":
-        from lrp_edge.training.pixels import PixelLesson, TruthFrames, TruthWindows
+        from lrp_edge.training.unet import PixelLesson, TruthFrames, TruthWindows
 
         windows = TruthWindows(frames, options.patch, options.balance, options.guided, options.seed)
         lesson: Lesson = PixelLesson(model, card, options, windows)

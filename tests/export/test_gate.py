@@ -11,11 +11,12 @@ from exported import CARD, CLASSES, RGB, tiny
 from oracles import torchvision_model
 
 from lrp_edge.card import InputSpec, MaskSpec
-from lrp_edge.export import parity, to_onnx
+from lrp_edge.export import to_onnx
 from lrp_edge.export.deployable import Preprocess
 from lrp_edge.export.inspect import inspect
 from lrp_edge.export.passes.gate import casts_before_branch, gate, ungate
 from lrp_edge.export.reading import load_proto
+from lrp_edge.export.verify import parity
 
 OUTPUTS = ("scores", "label", "mask", "relevance")
 

@@ -16,8 +16,9 @@ from lrp_edge import ModelCard
 from lrp_edge.card import InputSpec, MaskSpec
 from lrp_edge.classifiers import vgg
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export import parity, to_engine, to_onnx
+from lrp_edge.export import to_engine, to_onnx
 from lrp_edge.export.deployable import Deployable, Preprocess
+from lrp_edge.export.verify import parity
 from lrp_edge.relevance.masks import HEADS
 from lrp_edge.runtime import Segmenter
 

@@ -16,11 +16,12 @@ from oracles import random_cnn
 from lrp_edge.card import InputSpec, MaskSpec
 from lrp_edge.classifiers import vgg
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export import parity, to_engine, to_onnx
+from lrp_edge.export import to_engine, to_onnx
 from lrp_edge.export.graph import ranks_and_types
 from lrp_edge.export.passes.precision import find_products, to_half
 from lrp_edge.export.reading import load_proto
-from lrp_edge.export.reference import ReferenceSession
+from lrp_edge.export.verify import parity
+from lrp_edge.export.verify.typed_evaluator import ReferenceSession
 
 HALVES = {"fp16": (np.float16, 2.0**-10), "bf16": (ml_dtypes.bfloat16, 2.0**-7)}
 FRAMES = parity.random_frames((64, 64), 3, 3)

@@ -13,13 +13,13 @@ from scripted import SMALL, Collect, Engine, Script, background, result, until
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.backoff import Backoff
-from lrp_edge.runtime.delivery import Delivery
 from lrp_edge.runtime.pipeline import Judgement, Pipeline, PipelineOptions
+from lrp_edge.runtime.pipeline.delivery import Delivery
+from lrp_edge.runtime.pipeline.throttle import Throttle
 from lrp_edge.runtime.regions import Rule
 from lrp_edge.runtime.result import Event
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sources import Source
-from lrp_edge.runtime.throttle import Throttle
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 
@@ -361,7 +361,7 @@ def test_a_throttle_lets_a_few_through_and_tells_how_many_it_held_back() -> None
 
 def test_large_frames_wait_in_fewer_places(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, stopped = threading.Event(), threading.Event()
-    monkeypatch.setattr("lrp_edge.runtime.queues.LARGEST", 2 * np.prod(SMALL))
+    monkeypatch.setattr("lrp_edge.runtime.pipeline.queues.LARGEST", 2 * np.prod(SMALL))
     pipeline = Pipeline(Engine(gate=gate), Script(["frame"] * 30), [Collect(recording=True)], PipelineOptions(queue=9))
     thread, errors = background(pipeline, stopped)
     # One is with the engine, two wait, one waits for room.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from images import write_folder
 
 from lrp_edge.datasets import Dataset, open_dataset
-from lrp_edge.training.marks import FIRST_SHARE, KINDS, VISIBLE, Curriculum, MarkedWindows, SurfaceWindows
+from lrp_edge.training.synthetic_defects import FIRST_SHARE, KINDS, VISIBLE, Curriculum, MarkedWindows, SurfaceWindows
 from lrp_edge.training.windows import Frames, Windows
 
 

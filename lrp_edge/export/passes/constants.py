@@ -10,7 +10,7 @@ from typing import Any
 
 from lrp_edge.errors import needs_extra
 from lrp_edge.export.graph import Editor
-from lrp_edge.export.reference import Conv, ConvTranspose, Gemm, MatMul, MaxPool
+from lrp_edge.export.verify.typed_evaluator import Conv, ConvTranspose, Gemm, MatMul, MaxPool
 
 with needs_extra("export"):
     import numpy as np

@@ -19,8 +19,8 @@ from typing import Any
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.graph import Editor, cut, ranks_and_types
 from lrp_edge.export.names import describe
-from lrp_edge.export.parity import Frames, Parity, compare, run_frames
 from lrp_edge.export.passes.precision import Products, find_products, scale_relevance
+from lrp_edge.export.verify.parity import Frames, Parity, compare, run_frames
 
 with needs_extra("cpu"):
     import numpy as np

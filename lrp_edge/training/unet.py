@@ -9,7 +9,7 @@ import numpy as np
 from lrp_edge.card import ModelCard
 from lrp_edge.datasets import read_mask
 from lrp_edge.errors import needs_extra
-from lrp_edge.training.lesson import Lesson, geometric, photometric
+from lrp_edge.training.modules import Lesson, geometric, photometric
 from lrp_edge.training.options import Options
 from lrp_edge.training.windows import Frames, cut, place
 

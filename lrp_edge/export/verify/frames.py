@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.export.parity import random_frames
+from lrp_edge.export.verify.parity import random_frames
 
 with needs_extra("cpu"):
     import numpy as np

@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.backoff import Backoff
-from lrp_edge.runtime.capture import Capture
-from lrp_edge.runtime.counters import Counters, Latencies, Rate
-from lrp_edge.runtime.delivery import Delivery
 from lrp_edge.runtime.engines.base import first_line
 from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.pipeline.capture import Capture
+from lrp_edge.runtime.pipeline.counters import Counters, Latencies, Rate
+from lrp_edge.runtime.pipeline.delivery import Delivery
+from lrp_edge.runtime.pipeline.queues import FrameQueue
+from lrp_edge.runtime.pipeline.throttle import Throttle
+from lrp_edge.runtime.pipeline.watchdog import Watchdog
 from lrp_edge.runtime.pool import Pool
-from lrp_edge.runtime.queues import FrameQueue
 from lrp_edge.runtime.regions import Rule, find_regions
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.segmentation import Segmentation
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sources import Source
-from lrp_edge.runtime.throttle import Throttle
-from lrp_edge.runtime.watchdog import Watchdog
 
 UInt8 = NDArray[np.uint8]
 #: Frames uint8 [N, H, W, C] → what the model says of each.

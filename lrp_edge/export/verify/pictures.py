@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import needs_extra
-from lrp_edge.export.parity import Answer
+from lrp_edge.export.verify.parity import Answer
 from lrp_edge.files import whole
 from lrp_edge.runtime.overlay import draw_overlay, draw_relevance, to_bgr
 from lrp_edge.runtime.segmentation import Segmentation

@@ -10,11 +10,11 @@ from typing import Any
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export.deployable import Deployable
-from lrp_edge.export.frames import USUAL, Picture
-from lrp_edge.export.parity import Answer, Session, TorchSession, run_frames
 from lrp_edge.export.reading import card_of
 from lrp_edge.export.sources import load_model, sha256
-from lrp_edge.export.subjects import Subject
+from lrp_edge.export.verify.backends import Subject
+from lrp_edge.export.verify.frames import USUAL, Picture
+from lrp_edge.export.verify.parity import Answer, Session, TorchSession, run_frames
 from lrp_edge.runtime.engines import Engine, open_engine
 
 #: Called with what is run, the frames done and all of them.

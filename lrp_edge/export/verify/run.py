@@ -15,15 +15,15 @@ from pathlib import Path
 from time import perf_counter
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.against import EngineSession, Progress, Reference, References, answers_of
-from lrp_edge.export.frames import Picture, common_pictures
-from lrp_edge.export.parity import PROMISED, SOUND, Answer, Parity, Session, Tolerance, compare
 from lrp_edge.export.reading import load_proto
-from lrp_edge.export.reference import open_reference
-from lrp_edge.export.sides import draw_sides, write_png
 from lrp_edge.export.sources import sha256
-from lrp_edge.export.subjects import Subject, check_asked, choose
-from lrp_edge.export.verification import Result, Unavailable, Verification
+from lrp_edge.export.verify.backends import Subject, check_asked, choose
+from lrp_edge.export.verify.frames import Picture, common_pictures
+from lrp_edge.export.verify.parity import PROMISED, SOUND, Answer, Parity, Session, Tolerance, compare
+from lrp_edge.export.verify.pictures import draw_sides, write_png
+from lrp_edge.export.verify.references import EngineSession, Progress, Reference, References, answers_of
+from lrp_edge.export.verify.report import Result, Unavailable, Verification
+from lrp_edge.export.verify.typed_evaluator import open_reference
 from lrp_edge.files import claim_folder
 from lrp_edge.runtime.engines import open_engine
 
@@ -53,14 +53,15 @@ def verify(
     weights : path, optional
         Weights for ``module:factory``.
     frames : str, optional
-        Image, folder, glob or video; by default 8 frames of noise, for which :data:`~lrp_edge.export.parity.SOUND`
-        takes the place of :data:`~lrp_edge.export.parity.PROMISED`.
+        Image, folder, glob or video; by default 8 frames of noise, for which
+        :data:`~lrp_edge.export.verify.parity.SOUND` takes the place of
+        :data:`~lrp_edge.export.verify.parity.PROMISED`.
     most : int
         Take so many frames, evenly from the whole source.
     backends : sequence of str, optional
-        Of :data:`~lrp_edge.export.subjects.BACKENDS`; by default all that fit the file.
+        Of :data:`~lrp_edge.export.verify.backends.BACKENDS`; by default all that fit the file.
     tolerance : mapping of str to float, optional
-        Fields of :class:`~lrp_edge.export.parity.Tolerance` in place of those for the file's precision.
+        Fields of :class:`~lrp_edge.export.verify.parity.Tolerance` in place of those for the file's precision.
     output : path, optional
         Folder for ``<file>.<backend>.worst.png``, the worst frame of each; made if it is not there.
     progress : callable

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrp_edge.errors import needs_extra
-from lrp_edge.export.parity import Session
+from lrp_edge.export.verify.parity import Session
 
 with needs_extra("export"):
     import numpy as np

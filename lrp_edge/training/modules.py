@@ -10,9 +10,9 @@ from lrp_edge.card import ModelCard
 from lrp_edge.classifiers import SMALLEST_SIDE, Classifier, evidence
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.deployable import standardise
-from lrp_edge.training.figures import Figures, measure
-from lrp_edge.training.marks import KINDS, Curriculum
+from lrp_edge.training.metrics import Figures, measure
 from lrp_edge.training.options import Options
+from lrp_edge.training.synthetic_defects import KINDS, Curriculum
 
 with needs_extra("train"):
     import lightning

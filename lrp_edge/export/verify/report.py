@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lrp_edge.export.parity import Parity, Tolerance
+from lrp_edge.export.verify.parity import Parity, Tolerance
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Result:
     sha256 : str
         Its SHA-256, in hexadecimal.
     backend : str
-        One of :data:`~lrp_edge.export.subjects.BACKENDS`.
+        One of :data:`~lrp_edge.export.verify.backends.BACKENDS`.
     precision : str
         The card's.
     reference : str
@@ -73,7 +73,7 @@ class Unavailable:
     file : Path
         The file.
     backend : str
-        One of :data:`~lrp_edge.export.subjects.BACKENDS`.
+        One of :data:`~lrp_edge.export.verify.backends.BACKENDS`.
     reason : str
         Why, in one line.
     started : bool

@@ -1,0 +1,5 @@
+"""Capture, engine and sinks, each at its own pace, and an account of every frame."""
+
+from lrp_edge.runtime.pipeline.pipeline import Judgement, Pipeline, PipelineOptions, Segment
+
+__all__ = ["Judgement", "Pipeline", "PipelineOptions", "Segment"]
