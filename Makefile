@@ -23,18 +23,18 @@ bench: $(VENV)/dev.installed
 
 # A line with a camera, a broker and a viewer's client, for MINUTES; what grows, and whether results get older.
 soak: $(VENV)/dev.installed
-	$(BIN)/python tests/soak.py --minutes $(MINUTES)
+	$(BIN)/python -m tools.soak --minutes $(MINUTES)
 
 # Which precision, shape and gate TensorRT-RTX builds for which GPU; goes on where it was stopped.
 matrix: $(VENV)/dev.installed
-	$(BIN)/python tests/matrix.py -o build/matrix $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+	$(BIN)/python -m tools.matrix -o build/matrix $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 # The page from the stored figures; `make runs` trains and measures what is not stored, for hours.
 results: $(VENV)/dev.installed
-	$(BIN)/python docs/results.py page
+	$(BIN)/python -m tools.results page
 
 runs: $(VENV)/dev.installed
-	OMP_NUM_THREADS=1 $(BIN)/python docs/results.py runs $(DATA)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.results runs $(DATA)
 
 # The C++ library and its programs, with the ONNX Runtime that Python has or that ONNXRUNTIME_ROOT names.
 cpp: $(VENV)/dev.installed

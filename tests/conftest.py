@@ -39,7 +39,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return a function that writes a graph of known answers and returns its path."""
     import onnx
-    from runtime_graphs import brightness_card, brightness_graph
+
+    from tests.support.runtime_graphs import brightness_card, brightness_graph
 
     def write(order: str = "BGR", size: tuple[int, int] | None = None, max_batch: int = 3) -> Path:
         card = brightness_card(order, size, max_batch)

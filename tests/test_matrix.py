@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matrix
 import pytest
 
 import lrp_edge
+from tools import matrix
 
 pytest.importorskip("tensorrt_rtx")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from lrp_edge import synthetic
 from lrp_edge.evaluation import evaluate
+from tools import results as results_program
 
 DOCS = Path(__file__).parents[1] / "docs"
 NAMES = {"ok": "MT_Free", "blowhole": "MT_Blowhole", "crack": "MT_Crack"}
@@ -36,22 +36,17 @@ CONFIGS = {
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("results", DOCS / "results.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     store = tmp_path / "docs" / "results"
     store.mkdir(parents=True)
     shutil.copy(DOCS / "results" / "page.md", store)
     for name, text in CONFIGS.items():
         (store / f"{name}.toml").write_text(text + COMMON)
-    monkeypatch.setattr(module, "HERE", store.parent)
-    monkeypatch.setattr(module, "STORE", store)
-    monkeypatch.setattr(module, "SEEDS", (0,))
+    monkeypatch.setattr(results_program, "HERE", store.parent)
+    monkeypatch.setattr(results_program, "STORE", store)
+    monkeypatch.setattr(results_program, "SEEDS", (0,))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
-    return module
+    return results_program
 
 
 def write_tiles(root: Path, count: int) -> Path:

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cpp_build
 import onnx
 import pytest
-from runtime_graphs import brightness_card, brightness_graph
 
 import lrp_edge
+from tests.support import cpp_build
+from tests.support.runtime_graphs import brightness_card, brightness_graph
 
 pytestmark = pytest.mark.benchmark
 

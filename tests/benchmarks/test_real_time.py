@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from runtime_graphs import brightness_card, brightness_graph
 
 import lrp_edge
 from lrp_edge.card import MaskSpec
@@ -25,6 +24,7 @@ from lrp_edge.runtime.sinks.results import Results
 from lrp_edge.runtime.sources import Source
 from lrp_edge.runtime.sources.shape import Paced
 from lrp_edge.synthetic import draw
+from tests.support.runtime_graphs import brightness_card, brightness_graph
 
 pytestmark = pytest.mark.benchmark
 

@@ -17,10 +17,7 @@ import pytest
 import torch
 from onnx import TensorProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-from oracles import torchvision_model
 from torch import nn
-from zennit.attribution import Gradient
-from zennit.composites import EpsilonPlusFlat
 
 from lrp_edge import ModelCard
 from lrp_edge.card import InputSpec, MaskSpec
@@ -31,6 +28,7 @@ from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import find_products
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify.parity import random_frames
+from tests.support.oracles import Gradient, composites, torchvision_model
 
 pytestmark = pytest.mark.benchmark
 
@@ -90,7 +88,9 @@ def test_vgg_a_at_224(threads, tmp_path, capsys):
     image = Preprocess(CARD.input)(torch.from_numpy(frame))
 
     def zennit():
-        with Gradient(model, EpsilonPlusFlat(), attr_output=lambda y: y * nn.functional.one_hot(y.argmax(1), 5)) as lrp:
+        with Gradient(
+            model, composites.EpsilonPlusFlat(), attr_output=lambda y: y * nn.functional.one_hot(y.argmax(1), 5)
+        ) as lrp:
             lrp(image.clone())
 
     times = in_turns(

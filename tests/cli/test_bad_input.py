@@ -5,7 +5,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from command import assert_refused, lrp_edge
+
+from tests.support.command import assert_refused, lrp_edge
 
 CARD_OPTIONS = ("--classes", "ok,scratch", "--order", "GRAY", "--network-order", "GRAY")
 

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from command import assert_refused, lrp_edge
-from runtime_graphs import brightness_card, brightness_graph
+
+from tests.support.command import assert_refused, lrp_edge
+from tests.support.runtime_graphs import brightness_card, brightness_graph
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from runtime_graphs import brightness_card, brightness_graph, expected
 from typer.testing import CliRunner, Result
 
 from lrp_edge.cli import app
 from lrp_edge.cli.bench import cut_to_scores
 from lrp_edge.errors import LrpEdgeError
+from tests.support.runtime_graphs import brightness_card, brightness_graph, expected
 
 SUMMARY = {"min", "max", "mean", "median", "p90", "p95", "p99"}
 

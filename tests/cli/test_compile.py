@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import assert_refused, lrp_edge
-from engine_graphs import contract_graph, save, small_card
 from typer.testing import CliRunner, Result
 
 from lrp_edge.cli import app
+from tests.support.command import assert_refused, lrp_edge
+from tests.support.engine_graphs import contract_graph, save, small_card
 
 trt = pytest.importorskip("tensorrt_rtx")
 pytestmark = pytest.mark.usefixtures("cache")

@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from images import write_folder
 from typer.testing import CliRunner
 
 from lrp_edge.cli import app
 from lrp_edge.errors import LrpEdgeError
+from tests.support.images import write_folder
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from runtime_graphs import expected
-from scripted import lines
 from typer.testing import CliRunner, Result
 
 from lrp_edge.cli import app
 from lrp_edge.errors import LrpEdgeError
+from tests.support.runtime_graphs import expected
+from tests.support.scripted import lines
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from command import assert_refused, lrp_edge
-from engine_graphs import contract_graph, save, small_card, why_it_cannot_run
 from onnx import numpy_helper
-from runtime_graphs import LIMIT, brightness_card, brightness_graph, expected
 from typer.testing import CliRunner, Result
 
 from lrp_edge.cli import app
+from tests.support.command import assert_refused, lrp_edge
+from tests.support.engine_graphs import contract_graph, save, small_card, why_it_cannot_run
+from tests.support.runtime_graphs import LIMIT, brightness_card, brightness_graph, expected
 
 
 def write(path: Path, limit: float = LIMIT, shift: float = 0.0) -> Path:

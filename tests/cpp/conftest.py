@@ -6,11 +6,11 @@ import ctypes
 import shutil
 from pathlib import Path
 
-import cpp_build
-import cpp_ctypes
 import pytest
-from cpp_tensorrt import BACKEND, BESIDES, FLAGS, SIMULATED, Native, compile_all, cuda
-from simulated_cuda import Gpu
+
+from tests.support import cpp_build, cpp_ctypes
+from tests.support.cpp_tensorrt import BACKEND, BESIDES, FLAGS, SIMULATED, Native, compile_all, cuda
+from tests.support.simulated_cuda import Gpu
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

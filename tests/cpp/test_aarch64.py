@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cpp_build
 import numpy as np
 import onnxruntime
 import pytest
-from runtime_graphs import expected
+
+from tests.support import cpp_build
+from tests.support.runtime_graphs import expected
 
 SYSROOT = Path("/usr/aarch64-linux-gnu")
 PLATFORM = "manylinux_2_28_aarch64"

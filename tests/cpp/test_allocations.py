@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cpp_build
 import pytest
+
+from tests.support import cpp_build
 
 WAYS = ["contiguous", "strided", "batch", "in-turns", "c"]
 FRAMES = 1000

@@ -10,19 +10,18 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import cpp_build
-import cpp_ctypes
 import numpy as np
 import onnx
 import pytest
-from cpp_ctypes import Frame, Handle
-from runtime_graphs import brightness_card, brightness_graph
 
 from lrp_edge.card import InputSpec, MaskSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export.tensorrt.profile import profile_for
 from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.engines import onnx_runtime
+from tests.support import cpp_build, cpp_ctypes
+from tests.support.cpp_ctypes import Frame, Handle
+from tests.support.runtime_graphs import brightness_card, brightness_graph
 
 
 def said_by_python(call: Callable[[], object]) -> str:

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import cpp_build
 import numpy as np
-from cpp_ctypes import BAD_ARGUMENT, ERROR, OK, Frame, Handle, Info, Options, Region, Result, frame_of
 
 from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.regions import find_regions
+from tests.support import cpp_build
+from tests.support.cpp_ctypes import BAD_ARGUMENT, ERROR, OK, Frame, Handle, Info, Options, Region, Result, frame_of
 
 
 def frames(count: int = 3) -> list[np.ndarray]:
@@ -137,7 +137,7 @@ def test_from_c(release: Path, model: Path, tmp_path: Path) -> None:
 WITHOUT_MEMORY = """
 import ctypes, resource, sys
 import numpy as np
-import cpp_ctypes
+from tests.support import cpp_ctypes
 from pathlib import Path
 
 folder, model = sys.argv[1:]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cpp_build
 import numpy as np
+
+from tests.support import cpp_build
 
 
 def test_clang_s_build_answers_as_gcc_s(release: Path, model: Path, tmp_path: Path) -> None:

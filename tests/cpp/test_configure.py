@@ -7,8 +7,9 @@ import re
 import subprocess
 from pathlib import Path
 
-import cpp_build
 import pytest
+
+from tests.support import cpp_build
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,13 @@ import re
 import subprocess
 from pathlib import Path
 
-import cpp_build
 import numpy as np
 import onnx
 import pytest
 
 from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.regions import find_regions
+from tests.support import cpp_build
 
 PAGE = (cpp_build.ROOT / "docs/embed.md").read_text()
 

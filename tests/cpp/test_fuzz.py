@@ -6,9 +6,10 @@ import os
 import subprocess
 from pathlib import Path
 
-import cpp_build
 import pytest
-from runtime_graphs import brightness_card
+
+from tests.support import cpp_build
+from tests.support.runtime_graphs import brightness_card
 
 SECONDS = int(os.environ.get("LRP_EDGE_FUZZ_SECONDS", "5"))
 

@@ -7,8 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import cpp_build
 import pytest
+
+from tests.support import cpp_build
 
 CONSUMER = cpp_build.SOURCE / "consumer"
 

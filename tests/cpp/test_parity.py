@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cpp_build
 import cv2
 import numpy as np
 import pytest
-from cpp_build import Answer
 
 import lrp_edge
 from lrp_edge.card import ModelCard
 from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.regions import find_regions
+from tests.support import cpp_build
+from tests.support.cpp_build import Answer
 
 TILES = cpp_build.ROOT.parent / "shared/data/magnetic_tile"
 CHECKPOINT = Path(lrp_edge.__file__).parent / "assets/surfaces.safetensors"

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cpp_build
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pipeline import Judgement
 from lrp_edge.runtime.result import Result
 from lrp_edge.synthetic import KINDS, draw
+from tests.support import cpp_build
 
 COUNT = 12
 

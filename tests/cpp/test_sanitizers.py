@@ -10,9 +10,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import cpp_build
 import numpy as np
 import pytest
+
+from tests.support import cpp_build
 
 
 def run(*words: object, given: str = "") -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cpp_build
+from tests.support import cpp_build
 
 
 def test_thousand_frames_good_and_bad(release: Path, model: Path) -> None:

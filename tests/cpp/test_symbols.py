@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import cpp_build
+from tests.support import cpp_build
 
 INCLUDE = cpp_build.SOURCE / "include"
 

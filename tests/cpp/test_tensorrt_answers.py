@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from cpp_tensorrt import Native, assert_right, step
-from simulated_cuda import LARGEST
 
 from lrp_edge.runtime.engines.native import NativeEngine
+from tests.support.cpp_tensorrt import Native, assert_right, step
+from tests.support.simulated_cuda import LARGEST
 
 SHAPES = [(1, 2, 2, 3), (3, 12, 10, 3), (3, 12, 10, 3), (2, 5, 7, 3), (2, 5, 7, 3), (2, 5, 7, 3), (1, 12, 10, 3)]
 

@@ -7,10 +7,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import cpp_build
 import pytest
-from cpp_tensorrt import SIMULATED, cuda, python_error
-from simulated_cuda import Gpu
+
+from tests.support import cpp_build
+from tests.support.cpp_tensorrt import SIMULATED, cuda, python_error
+from tests.support.simulated_cuda import Gpu
 
 CONSUMER = cpp_build.SOURCE / "consumer"
 

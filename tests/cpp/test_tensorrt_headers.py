@@ -8,9 +8,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import cpp_build
 import pytest
-from cpp_tensorrt import BACKEND, SIMULATED, SOURCES, compile_all, cuda, tensorrt_headers
+
+from tests.support import cpp_build
+from tests.support.cpp_tensorrt import BACKEND, SIMULATED, SOURCES, compile_all, cuda, tensorrt_headers
 
 
 @pytest.mark.parametrize("compiler", ["g++", "clang++"])

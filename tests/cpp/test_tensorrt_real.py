@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cpp_build
 import pytest
-from cpp_tensorrt import DIAGNOSTICS, FLAGS, SIMULATED, VERSION, Native, compile_all, cuda, python_error
-from engine_graphs import contract_graph, save, small_card
 
 from lrp_edge.card import ModelCard
+from tests.support import cpp_build
+from tests.support.cpp_tensorrt import DIAGNOSTICS, FLAGS, SIMULATED, VERSION, Native, compile_all, cuda, python_error
+from tests.support.engine_graphs import contract_graph, save, small_card
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cpp_tensorrt import DIAGNOSTICS, VERSION, Native, assert_right, python_error, step
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.engines import native
 from lrp_edge.runtime.engines.engine_file import EngineFile
 from lrp_edge.runtime.engines.native import load_product
+from tests.support.cpp_tensorrt import DIAGNOSTICS, VERSION, Native, assert_right, python_error, step
 
 
 def missing(both: Native) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from images import surface, write_folder
 
 from lrp_edge.datasets import open_dataset, split, write_split
 from lrp_edge.datasets.check import check_data
+from tests.support.images import surface, write_folder
 
 
 @pytest.fixture

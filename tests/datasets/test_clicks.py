@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from images import write_folder
 
 from lrp_edge.datasets import Dataset, open_dataset, read_clicks, read_mask, simulate_clicks, write_clicks
 from lrp_edge.errors import LrpEdgeError
+from tests.support.images import write_folder
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from images import surface, write_folder
 
 from lrp_edge.datasets import Sample, open_dataset, read_image, read_mask
 from lrp_edge.errors import LrpEdgeError
+from tests.support.images import surface, write_folder
 
 TILES = Path(__file__).parents[3] / "shared" / "data" / "magnetic_tile"
 

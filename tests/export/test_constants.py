@@ -12,7 +12,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from engine_graphs import node
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
@@ -21,6 +20,7 @@ from lrp_edge.export import to_onnx
 from lrp_edge.export.passes.constants import fold_constants, separate_orientations
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify.parity import random_frames
+from tests.support.engine_graphs import node
 
 CLASSES = ("ok", "dent", "scratch")
 TWO_STREAMS = {"NUM_STREAMS": 2}

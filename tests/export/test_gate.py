@@ -7,8 +7,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from exported import CARD, CLASSES, RGB, tiny
-from oracles import torchvision_model
 
 from lrp_edge.card import InputSpec, MaskSpec
 from lrp_edge.export import to_onnx
@@ -17,6 +15,8 @@ from lrp_edge.export.inspect import inspect
 from lrp_edge.export.passes.gate import casts_before_branch, gate, ungate
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify import parity
+from tests.support.exported import CARD, CLASSES, RGB, tiny
+from tests.support.oracles import torchvision_model
 
 OUTPUTS = ("scores", "label", "mask", "relevance")
 

@@ -9,8 +9,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from exported import CARD, CLASSES, RGB, tiny
-from oracles import PRESETS, random_cnn, torchvision_model
 
 from lrp_edge import ModelCard
 from lrp_edge.card import InputSpec, MaskSpec
@@ -21,6 +19,8 @@ from lrp_edge.export.deployable import Deployable, Preprocess
 from lrp_edge.export.verify import parity
 from lrp_edge.relevance.masks import HEADS
 from lrp_edge.runtime import Segmenter
+from tests.support.exported import CARD, CLASSES, RGB, tiny
+from tests.support.oracles import PRESETS, random_cnn, torchvision_model
 
 
 def card(**changes):

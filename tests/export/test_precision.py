@@ -9,9 +9,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from exported import CARD, tiny
 from onnx import TensorProto, helper, numpy_helper
-from oracles import random_cnn
 
 from lrp_edge.card import InputSpec, MaskSpec
 from lrp_edge.classifiers import vgg
@@ -22,6 +20,8 @@ from lrp_edge.export.passes.precision import find_products, to_half
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify import parity
 from lrp_edge.export.verify.typed_evaluator import ReferenceSession
+from tests.support.exported import CARD, tiny
+from tests.support.oracles import random_cnn
 
 HALVES = {"fp16": (np.float16, 2.0**-10), "bf16": (ml_dtypes.bfloat16, 2.0**-7)}
 FRAMES = parity.random_frames((64, 64), 3, 3)

@@ -5,7 +5,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from exported import CARD, tiny
 from onnx import TensorProto, numpy_helper
 
 from lrp_edge.card import MaskSpec
@@ -16,6 +15,7 @@ from lrp_edge.export.passes.precision import PRODUCTS, find_products
 from lrp_edge.export.passes.quantise import IOU_KEPT, LEVELS, insert, quantise
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify import parity
+from tests.support.exported import CARD, tiny
 
 FRAMES = parity.random_frames((64, 64), 3, 4)
 INT8 = CARD.replace(precision="int8", mask=MaskSpec("otsu"))

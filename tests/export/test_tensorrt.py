@@ -15,8 +15,6 @@ from pathlib import Path
 
 import onnx
 import pytest
-from engine_graphs import contract_graph, node, noted, save, small_card
-from exported import CARD, tiny
 from onnx import TensorProto
 
 from lrp_edge.card import InputSpec, ModelCard
@@ -25,6 +23,8 @@ from lrp_edge.export import to_engine, to_onnx
 from lrp_edge.export.tensorrt import build, target
 from lrp_edge.export.tensorrt.cache import EngineCache, cache_limit
 from lrp_edge.export.tensorrt.profile import profile_for
+from tests.support.engine_graphs import contract_graph, node, noted, save, small_card
+from tests.support.exported import CARD, tiny
 
 trt = pytest.importorskip("tensorrt_rtx")
 pytestmark = pytest.mark.usefixtures("cache")

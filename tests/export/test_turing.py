@@ -13,7 +13,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from engine_graphs import contract_graph, node, noted, save, small_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -28,6 +27,7 @@ from lrp_edge.export.passes.turing import EXACT, without_gemm
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify.parity import random_frames
 from lrp_edge.export.verify.typed_evaluator import open_reference
+from tests.support.engine_graphs import contract_graph, node, noted, save, small_card
 
 CLASSES = ("ok", "dent", "scratch")
 SIZE = (32, 48)

@@ -15,9 +15,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from engine_graphs import why_it_cannot_run
-from exported import tiny
-from images import surface
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from scipy.stats import spearmanr
@@ -30,6 +27,9 @@ from lrp_edge.export import to_onnx
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify import verify
 from lrp_edge.export.verify.parity import PROMISED, SOUND
+from tests.support.engine_graphs import why_it_cannot_run
+from tests.support.exported import tiny
+from tests.support.images import surface
 
 CARD = ModelCard(
     ("ok", "dent"),

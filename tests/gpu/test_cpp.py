@@ -14,12 +14,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import cpp_build
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from exported import CLASSES, tiny
 
 from lrp_edge import ModelCard
 from lrp_edge.card import InputSpec
@@ -29,10 +27,11 @@ from lrp_edge.runtime.engines import Engine, Outputs, open_engine
 from lrp_edge.runtime.engines.cuda import load_cuda
 from lrp_edge.runtime.engines.engine_file import PRODUCTS
 from lrp_edge.runtime.engines.native import NativeEngine
+from tests.support import cpp_build
+from tests.support.exported import CLASSES, tiny
 
 pytestmark = pytest.mark.gpu
 
-TESTS = cpp_build.ROOT / "tests"
 ROOTS = os.environ.get("TENSORRT_ROOT", "").split(os.pathsep)
 SIZE, BATCH = (48, 64), 3
 
@@ -102,8 +101,19 @@ def in_cpp(build: Path, model: Path, provider: str, folder: Path) -> tuple[str, 
     wheels = [str(found) for place in places for found in sorted(Path(place).glob("nvidia/*/lib"))]
     paths = [*wheels, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     env = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(paths)}
-    words = [sys.executable, TESTS / "cpp_answers.py", build, model, provider, folder / "calls.npz", folder / "out.npz"]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, env=env, timeout=540)
+    words = [
+        sys.executable,
+        "-m",
+        "tests.support.cpp_answers",
+        build,
+        model,
+        provider,
+        folder / "calls.npz",
+        folder / "out.npz",
+    ]
+    done = subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, env=env, cwd=cpp_build.ROOT, timeout=540
+    )
     if "is installed; compile again with this one" in done.stderr:
         pytest.skip(f"the SDK is of another version than Python's: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from oracles import PRESETS, random_cnn, torchvision_model, zennit_relevance
 
 from lrp_edge.relevance import unroll
+from tests.support.oracles import PRESETS, random_cnn, torchvision_model, zennit_relevance
 
 TOLERANCE = 1e-8
 

@@ -4,9 +4,6 @@ import json
 
 import pytest
 import torch
-from command import lrp_edge
-from exported import CARD, tiny
-from oracles import random_cnn, torchvision_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,6 +14,9 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_onnx
 from lrp_edge.relevance import unroll
 from lrp_edge.relevance.receptive_field import receptive_field
+from tests.support.command import lrp_edge
+from tests.support.exported import CARD, tiny
+from tests.support.oracles import random_cnn, torchvision_model
 
 
 class Sums(nn.Module):

@@ -4,7 +4,6 @@ import operator
 
 import pytest
 import torch
-from oracles import random_cnn, torchvision_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -13,6 +12,7 @@ from lrp_edge.relevance import COMPOSITES, Assignment, composite_from, rule_from
 from lrp_edge.relevance.operators import Kind
 from lrp_edge.relevance.pooling import Windows, proportional, winner_takes_all
 from lrp_edge.relevance.rules import Epsilon, Flat, Gamma, Proportional, ZPlus
+from tests.support.oracles import random_cnn, torchvision_model
 
 X = torch.randn(2, 3, 32, 32, dtype=torch.float64)
 

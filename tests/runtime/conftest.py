@@ -9,7 +9,8 @@ from typing import Any
 
 import psutil
 import pytest
-from scripted import until
+
+from tests.support.scripted import until
 
 
 @pytest.fixture

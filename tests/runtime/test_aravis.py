@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from scripted import until
-from servers import FakeCamera, drain, fake_camera, loss, take
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.sources import SourceOptions, open_source
+from tests.support.scripted import until
+from tests.support.servers import FakeCamera, drain, fake_camera, loss, take
 
 pytest.importorskip("gi", reason="PyGObject (extra gobject) is not installed")
 try:

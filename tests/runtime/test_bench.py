@@ -6,11 +6,11 @@ import time
 
 import numpy as np
 import pytest
-from runtime_graphs import brightness_card
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.bench import Duration, bench, random_frames, summary
 from lrp_edge.runtime.engines import Engine, Outputs
+from tests.support.runtime_graphs import brightness_card
 
 
 class Sleeper(Engine):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from scripted import result, unread
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.sinks.chosen import ChosenSink
 from lrp_edge.runtime.sinks.mqtt import Mqtt
 from lrp_edge.runtime.sinks.webhook import Webhook
+from tests.support.scripted import result, unread
 
 
 def test_of_defects_only_those_are_taken_that_are_one_or_rejected() -> None:

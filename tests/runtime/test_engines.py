@@ -17,12 +17,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from runtime_graphs import brightness_card, brightness_graph, expected
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.engines import Engine, Outputs, open_engine, open_scores
+from tests.support.runtime_graphs import brightness_card, brightness_graph, expected
 
 pytest.importorskip("openvino")
 

@@ -10,10 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from brokers import broker, listener
-from disks import disk
-from scripted import Collect, Engine, Script, background, lines, until
-from servers import cut, jpeg, mjpeg_server, part, rtsp_server
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime import Segmenter
@@ -24,6 +20,10 @@ from lrp_edge.runtime.sinks.images import Images
 from lrp_edge.runtime.sinks.mqtt import Mqtt
 from lrp_edge.runtime.sinks.results import Results
 from lrp_edge.runtime.sources import Source, SourceOptions, open_source
+from tests.support.brokers import broker, listener
+from tests.support.disks import disk
+from tests.support.scripted import Collect, Engine, Script, background, lines, until
+from tests.support.servers import cut, jpeg, mjpeg_server, part, rtsp_server
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from scripted import until
-from servers import JPEG, cut, drain, jpeg, loss, noise, rtsp_server, take
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.sources import SourceOptions, open_source
 from lrp_edge.runtime.sources.uri import parse
+from tests.support.scripted import until
+from tests.support.servers import JPEG, cut, drain, jpeg, loss, noise, rtsp_server, take
 
 pytest.importorskip("gi", reason="PyGObject (extra gobject) is not installed")
 try:

@@ -12,8 +12,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from disks import disk
-from scripted import unread
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.frame import Frame
@@ -23,6 +21,8 @@ from lrp_edge.runtime.segmentation import Segmentation
 from lrp_edge.runtime.sinks.images import Images, file_name
 from lrp_edge.runtime.sinks.video import VideoFile
 from lrp_edge.runtime.sinks.window import Window
+from tests.support.disks import disk
+from tests.support.scripted import unread
 
 
 def grainy(index: int, source: str = "parts/part.png", size: tuple[int, int] = (40, 50), defect: bool = True) -> Result:

@@ -16,14 +16,14 @@ from typing import Any
 
 import psutil
 import pytest
-from brokers import Broker, Listener, broker, listener
-from programs import free_port
-from scripted import result, unread, until
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks import mqtt
 from lrp_edge.runtime.sinks.mqtt import Mqtt
+from tests.support.brokers import Broker, Listener, broker, listener
+from tests.support.programs import free_port
+from tests.support.scripted import result, unread, until
 
 pytestmark = [
     pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning"),

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime_graphs import expected
-from simulated_cuda import CAPTURE_FAILED, NO_DEVICE, OUT_OF_MEMORY, Gpu, SimulatedCudart
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime import Segmenter
@@ -17,6 +15,8 @@ from lrp_edge.runtime.bench import Duration, bench
 from lrp_edge.runtime.engines import native
 from lrp_edge.runtime.engines.cuda import Cuda, CudaError
 from lrp_edge.runtime.engines.native import NativeEngine
+from tests.support.runtime_graphs import expected
+from tests.support.simulated_cuda import CAPTURE_FAILED, NO_DEVICE, OUT_OF_MEMORY, Gpu, SimulatedCudart
 
 
 @pytest.fixture

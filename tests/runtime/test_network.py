@@ -15,12 +15,23 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from scripted import until
-from servers import RtspServer, cut, drain, jpeg, loss, mjpeg_server, noise, rtsp_server, stream_server, take
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.sources import SourceOptions, open_source
+from tests.support.scripted import until
+from tests.support.servers import (
+    RtspServer,
+    cut,
+    drain,
+    jpeg,
+    loss,
+    mjpeg_server,
+    noise,
+    rtsp_server,
+    stream_server,
+    take,
+)
 
 av = pytest.importorskip("av", reason="PyAV (extra camera) is not installed")
 

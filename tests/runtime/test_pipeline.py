@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import SMALL, Collect, Engine, Script, background, result, until
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.backoff import Backoff
@@ -20,6 +19,7 @@ from lrp_edge.runtime.regions import Rule
 from lrp_edge.runtime.result import Event
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sources import Source
+from tests.support.scripted import SMALL, Collect, Engine, Script, background, result, until
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from disks import disk
-from scripted import lines, result, until
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.result import Event
 from lrp_edge.runtime.sinks.results import Results
+from tests.support.disks import disk
+from tests.support.scripted import lines, result, until
 
 
 def write(folder: Path, indices: Iterator[int] | range, existing: str = "refuse") -> Results:
@@ -107,7 +107,7 @@ def test_appending_reads_no_more_than_the_end(tmp_path: Path) -> None:
 KILLED = """
 import sys
 sys.path[:0] = {path!r}
-from scripted import result
+from tests.support.scripted import result
 from lrp_edge.runtime.sinks.results import Results
 sink = Results({folder!r})
 sink.open()

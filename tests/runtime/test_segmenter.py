@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from runtime_graphs import brightness_card, brightness_graph, expected
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime import Segmentation, Segmenter
+from tests.support.runtime_graphs import brightness_card, brightness_graph, expected
 
 frames_of_any_size = arrays(
     np.uint8, st.tuples(st.integers(1, 24), st.integers(1, 24), st.just(3)), elements=st.integers(0, 255)

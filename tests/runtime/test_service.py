@@ -17,11 +17,11 @@ from typing import get_type_hints
 import cv2
 import numpy as np
 import pytest
-from runtime_graphs import expected
-from scripted import lines, until
 
 from lrp_edge.runtime.config import read_config
 from lrp_edge.runtime.line import Line, build
+from tests.support.runtime_graphs import expected
+from tests.support.scripted import lines, until
 
 SERVICE = Path(__file__).resolve().parents[2] / "docs" / "service"
 

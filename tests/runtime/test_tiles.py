@@ -15,17 +15,17 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from exported import CARD, tiny
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from runtime_graphs import brightness_card, brightness_graph, expected
 
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_onnx
 from lrp_edge.runtime import Segmenter, Tiler
 from lrp_edge.runtime.tiles import Cut, check_tile, decide
+from tests.support.exported import CARD, tiny
+from tests.support.runtime_graphs import brightness_card, brightness_graph, expected
 
 VOTES = ["any", "majority", "mean"]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from servers import cut, jpeg, loss
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.sources import open_source
+from tests.support.servers import cut, jpeg, loss
 
 HEIGHT, WIDTH = 48, 64
 # Takes frames until the camera is lost, and prints of each its shape, its mean colour, its error and its age.
@@ -44,7 +44,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not compiler or sys.platform != "linux":
         pytest.skip("no C compiler for the simulated driver")
     library = tmp_path_factory.mktemp("v4l2") / "driver.so"
-    source = Path(__file__).resolve().parents[1] / "simulated_v4l2.c"
+    source = Path(__file__).resolve().parents[1] / "support" / "simulated_v4l2.c"
     subprocess.run([compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     return library
 

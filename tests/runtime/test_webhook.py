@@ -15,14 +15,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from brokers import WebServer, web_server
-from programs import free_port
-from scripted import result, unread, until
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.sinks import webhook
 from lrp_edge.runtime.sinks.webhook import Webhook
+from tests.support.brokers import WebServer, web_server
+from tests.support.programs import free_port
+from tests.support.scripted import result, unread, until
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from images import write_folder
 from safetensors.torch import load_file
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.training import Options, train
+from tests.support.images import write_folder
 
 EPOCHS = 10
 ARGUMENTS = [

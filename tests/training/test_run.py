@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from images import surface, write_folder
 from safetensors.torch import load_file, save
 from sklearn.metrics import roc_auc_score
 
@@ -21,6 +20,7 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export.deployable import standardise
 from lrp_edge.export.sources import load_model
 from lrp_edge.training import Options, TrainingResult, measure, train
+from tests.support.images import surface, write_folder
 
 TINY = Options(
     width=0.1, epochs=16, mark_epochs=3, patch=48, batch=8, look_from=4, look_every=4, val_every=5, lr=5e-3, ema=0.9,

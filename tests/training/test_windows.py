@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from images import write_folder
 
 from lrp_edge.datasets import Dataset, open_dataset
 from lrp_edge.training.synthetic_defects import FIRST_SHARE, KINDS, VISIBLE, Curriculum, MarkedWindows, SurfaceWindows
 from lrp_edge.training.windows import Frames, Windows
+from tests.support.images import write_folder
 
 
 @pytest.fixture(scope="module")

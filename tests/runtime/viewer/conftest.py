@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from programs import free_port
-from viewing import STATUS, Page
 
 from lrp_edge.runtime.viewer import Viewer
+from tests.support.programs import free_port
+from tests.support.viewing import STATUS, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SWITCHES = (

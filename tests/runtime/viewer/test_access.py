@@ -13,14 +13,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from programs import free_port
-from scripted import until
-from viewing import answers, client, drawn, events, port_of, seen
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.regions import find_regions
 from lrp_edge.runtime.result import Result
 from lrp_edge.runtime.viewer import Viewer, parse_address, server
+from tests.support.programs import free_port
+from tests.support.scripted import until
+from tests.support.viewing import answers, client, drawn, events, port_of, seen
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 

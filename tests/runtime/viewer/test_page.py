@@ -8,11 +8,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from scripted import unread
-from viewing import client, drawn
 
 from lrp_edge.runtime.overlay import draw_relevance
 from lrp_edge.runtime.result import Event
+from tests.support.scripted import unread
+from tests.support.viewing import client, drawn
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 

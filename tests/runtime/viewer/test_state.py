@@ -12,10 +12,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from programs import free_port
 from prometheus_client.parser import text_string_to_metric_families
-from scripted import Engine, Script, result, unread, until
-from viewing import answers, client, decode, drawn, events, seen
 
 from lrp_edge.runtime.overlay import draw_relevance, draw_result, to_bgr
 from lrp_edge.runtime.pipeline import Pipeline
@@ -24,6 +21,9 @@ from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.viewer import Viewer
 from lrp_edge.runtime.viewer.app import Feed
 from lrp_edge.runtime.viewer.board import Board
+from tests.support.programs import free_port
+from tests.support.scripted import Engine, Script, result, unread, until
+from tests.support.viewing import answers, client, decode, drawn, events, seen
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 

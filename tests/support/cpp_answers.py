@@ -10,9 +10,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cpp_ctypes
 import numpy as np
-from cpp_ctypes import OK, Handle, Result, frame_of
+
+from tests.support import cpp_ctypes
+from tests.support.cpp_ctypes import OK, Handle, Result, frame_of
 
 
 def run(handle: Handle, calls: Iterable[np.ndarray]) -> Iterator[dict[str, object]]:

@@ -24,10 +24,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from programs import Program, free_port, listens
 
 from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.sources import SourceLost, SourceOptions, open_source
+from tests.support.programs import Program, free_port, listens
 
 RTSP_PROGRAM = Path(__file__).with_name("rtsp_server.py")
 # What a GigE camera is found by: the command DISCOVERY, to which an answer is asked for.

@@ -1,6 +1,6 @@
 """A line with everything that it may have, for minutes or days: what grows, and whether results get older.
 
-``python tests/soak.py --minutes 10`` starts an RTSP camera, a broker, a viewer's client and ``lrp-edge run`` as a user
+``python -m tools.soak --minutes 10`` starts an RTSP camera, a broker, a viewer's client and ``lrp-edge run`` as a user
 does, looks at the process twice a second, and says whether memory, threads, handles and latency stay as they are. It
 ends with 1 if they do not.
 """
@@ -23,11 +23,12 @@ import httpx
 import numpy as np
 import onnx
 import psutil
-from brokers import broker
-from programs import free_port
-from runtime_graphs import brightness_card, brightness_graph
-from scripted import until
-from servers import rtsp_server
+
+from tests.support.brokers import broker
+from tests.support.programs import free_port
+from tests.support.runtime_graphs import brightness_card, brightness_graph
+from tests.support.scripted import until
+from tests.support.servers import rtsp_server
 
 SIZE, FPS = (480, 640), 25
 #: The first share of the time is warming up: allocators, caches of codecs and of the engine fill.

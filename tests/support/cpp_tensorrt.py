@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cpp_build
 import numpy as np
 import pytest
-from runtime_graphs import expected
-from simulated_cuda import LARGEST, Gpu
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.engines.native import NativeEngine
+from tests.support import cpp_build
+from tests.support.runtime_graphs import expected
+from tests.support.simulated_cuda import LARGEST, Gpu
 
 SOURCES = cpp_build.SOURCE / "src"
 SIMULATED = cpp_build.SOURCE / "tests/simulated_gpu"

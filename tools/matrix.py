@@ -1,6 +1,6 @@
 """The deployment matrix: which models build with TensorRT-RTX, in which precision and form, for which GPUs.
 
-``python tests/matrix.py [-o OUT] [--checkpoint FILE]`` writes ``matrix.md``, and ``matrix.jsonl`` with a line a build.
+``python -m tools.matrix [-o OUT] [--checkpoint FILE]`` writes ``matrix.md``, and ``matrix.jsonl`` with a line a build.
 A run that was stopped goes on where it was: what has a line is not built again.
 """
 
@@ -109,7 +109,7 @@ def _flat(model: str, form: str, checkpoint: Path | None) -> str:
     from lrp_edge.export.sources import load_model
 
     if model in MODELS:
-        from oracles import torchvision_model
+        from tests.support.oracles import torchvision_model
 
         network, card = torchvision_model(MODELS[model]).float(), ModelCard(CLASSES, CLASSES[1:])
     else:

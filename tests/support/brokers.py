@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
-from programs import Program, free_port, listens
+
+from tests.support.programs import Program, free_port, listens
 
 
 class Broker(Program):

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime_graphs import brightness_card, expected
 
 from lrp_edge.runtime.engines import native
 from lrp_edge.runtime.engines.cuda import Cuda
 from lrp_edge.runtime.engines.native import NativeEngine
+from tests.support.runtime_graphs import brightness_card, expected
 
 TYPES = {"image": np.uint8, "scores": np.float32, "label": np.int32, "mask": np.uint8, "relevance": np.float32}
 OK, OUT_OF_MEMORY, CAPTURE_FAILED, NO_DEVICE = 0, 2, 901, 100

@@ -1,7 +1,7 @@
 """The experiments behind docs/results.md: train, evaluate, keep the figures, and write the page from them.
 
-``python docs/results.py runs DATA`` trains and measures whatever is not in ``runs/results`` yet, and keeps the figures
-of each run as JSON in ``docs/results``. ``python docs/results.py page`` writes ``docs/results.md`` from those alone.
+``python -m tools.results runs DATA`` trains and measures whatever is not in ``runs/results`` yet, and keeps the figures
+of each run as JSON in ``docs/results``. ``python -m tools.results page`` writes ``docs/results.md`` from those alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from safetensors import safe_open
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parents[1] / "docs"
 STORE, RUNS = HERE / "results", Path("runs/results")
 SEEDS = (0, 1, 2)
 #: What is trained, and what each is measured with.
@@ -135,7 +135,7 @@ def page() -> str:
     """Write the page from the stored figures."""
     runs = {path.stem: json.loads(path.read_text()) for path in sorted(STORE.glob("*.json"))}
     if not runs:
-        sys.exit(f"no figures in {STORE}; make them with: python docs/results.py runs DATA")
+        sys.exit(f"no figures in {STORE}; make them with: python -m tools.results runs DATA")
     template = (HERE / "results" / "page.md").read_text()
     draw_sizes(runs, "random", STORE / "sizes.png")
     draw_learning(runs, "random", STORE / "learning.png")

@@ -17,7 +17,7 @@ import pytest
 
 from lrp_edge.runtime.regions import Region
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "cpp_demo"
 BUILD = ROOT / "build/cpp/tests"
 ONNXRUNTIME = ROOT / "build/onnxruntime"

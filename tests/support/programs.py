@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import pytest
-from scripted import until
+
+from tests.support.scripted import until
 
 
 def free_port() -> int:
