@@ -3,14 +3,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MINUTES ?= 10
 DATA ?= ../shared/data/magnetic_tile
+WORKERS ?= 2
+# Each worker computes in one thread: two workers with two threads each would wait for one another.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=15
 
-.PHONY: demo test lint bench soak matrix results runs cpp fuzz clean
+.PHONY: demo test test-thorough lint bench soak matrix results runs cpp cpp-thorough fuzz clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/lrp-edge demo -o demo-line
 
 test: $(VENV)/dev.installed lint
-	$(BIN)/pytest
+	$(PYTEST) tests
+
+# All tests, also those that repeat a quicker one on whole networks, for more GPUs or for longer.
+test-thorough: $(VENV)/dev.installed lint cpp-thorough
+	$(PYTEST) tests -m 'not benchmark and not cpp'
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
@@ -38,7 +45,10 @@ runs: $(VENV)/dev.installed
 
 # The C++ library and its programs, with the ONNX Runtime that Python has or that ONNXRUNTIME_ROOT names.
 cpp: $(VENV)/dev.installed
-	$(BIN)/pytest tests/cpp -m cpp
+	$(BIN)/pytest tests/cpp -m 'cpp and not thorough' --durations=15
+
+cpp-thorough: $(VENV)/dev.installed
+	$(BIN)/pytest tests/cpp -m cpp --durations=15
 
 # The card and the frames that the C++ library takes, fuzzed for MINUTES each.
 fuzz: $(VENV)/dev.installed

@@ -28,6 +28,14 @@ def _engine_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["LRP_EDGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _exports(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Name one folder, the same for all workers, in which exported files are kept for the session."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["LRP_EDGE_TEST_EXPORTS"] = str(shared / "exports")
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty folder in which this test alone keeps engines."""

@@ -57,6 +57,7 @@ def test_what_cannot_be_exported_is_in_the_table(tmp_path: Path) -> None:
     assert row["error"].startswith("export: ")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "case",
     [

@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from lrp_edge.card import InputSpec, MaskSpec
-from lrp_edge.export import to_onnx
 from lrp_edge.export.deployable import Preprocess
 from lrp_edge.export.inspect import inspect
 from lrp_edge.export.passes.gate import casts_before_branch, gate, ungate
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify import parity
-from tests.support.exported import CARD, CLASSES, RGB, tiny
-from tests.support.oracles import torchvision_model
+from tests.support.exported import CARD, CLASSES, RGB, export_once, tiny
+from tests.support.oracles import small_family
 
 OUTPUTS = ("scores", "label", "mask", "relevance")
 
@@ -24,7 +23,8 @@ OUTPUTS = ("scores", "label", "mask", "relevance")
 def both(model, folder, **changes):
     """Export a model flat and gated; return both as sessions."""
     files = [
-        to_onnx(model, folder / name, card=CARD.replace(gate=name == "gated", **changes)) for name in ("flat", "gated")
+        export_once(model, folder / name, card=CARD.replace(gate=name == "gated", **changes))
+        for name in ("flat", "gated")
     ]
     return [onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]) for file in files]
 
@@ -63,7 +63,7 @@ def test_one_defect_opens_the_gate_for_its_batch(tmp_path):
         logits = model(Preprocess(RGB)(torch.from_numpy(frames)))
         model[-1].bias[1] += (logits[:, 0] - logits[:, 1]).mean()
         model[-1].bias[2:] -= 100
-    file = to_onnx(model, tmp_path, card=CARD.replace(input=dataclasses.replace(RGB, max_batch=2)))
+    file = export_once(model, tmp_path, card=CARD.replace(input=dataclasses.replace(RGB, max_batch=2)))
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     labels = session.run(["label"], {"image": frames})[0]
     assert labels[0] != labels[1]
@@ -77,12 +77,13 @@ def test_one_defect_opens_the_gate_for_its_batch(tmp_path):
     assert np.allclose(alone, expected[1:], atol=1e-5 * np.abs(expected[1:]).max())
 
 
-@pytest.mark.parametrize("name", ["vgg11", "resnet18"])
+@pytest.mark.parametrize("name", ["vgg", "basic_resnet"])
 def test_only_what_decides_is_outside(name, tmp_path):
     """The graph outside the If holds the classifier's convolutions, and its weights alone."""
-    file = to_onnx(torchvision_model(name).float(), tmp_path, card=CARD.replace(gate=True))
+    model = small_family(name).float()
+    file = export_once(model, tmp_path, card=CARD.replace(gate=True))
     graph = onnx.load(file).graph
-    convolutions = {"vgg11": 8, "resnet18": 20}[name]
+    convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in model.modules())
     assert sum(node.op_type == "Conv" for node in graph.node) == convolutions
     branch = next(a.g for node in graph.node for a in node.attribute if a.name == "then_branch")
     read = {name for node in graph.node for name in node.input}
@@ -92,7 +93,7 @@ def test_only_what_decides_is_outside(name, tmp_path):
 
 
 def test_ungating_gives_the_flat_graph_back(tmp_path):
-    flat, _ = load_proto(to_onnx(tiny(), tmp_path, card=CARD))
+    flat, _ = load_proto(export_once(tiny(), tmp_path, card=CARD))
     back = ungate(gate(flat, CARD))
     assert {n.name for n in back.graph.node} == {n.name for n in flat.graph.node}
     onnx.checker.check_model(back, full_check=True)
@@ -112,7 +113,7 @@ def casts_of_activations(proto):
 
 
 def test_casts_before_the_branch_change_nothing(tmp_path):
-    proto, _ = load_proto(to_onnx(tiny(favour=2), tmp_path, card=CARD.replace(gate=True, precision="fp16")))
+    proto, _ = load_proto(export_once(tiny(favour=2), tmp_path, card=CARD.replace(gate=True, precision="fp16")))
     moved = casts_before_branch(proto)
     onnx.checker.check_model(moved, full_check=True)
     before, after = (casts_of_activations(graph) for graph in (proto, moved))
@@ -127,14 +128,14 @@ def test_casts_before_the_branch_change_nothing(tmp_path):
 
 
 def test_a_flat_graph_has_no_branch_to_cast_before(tmp_path):
-    proto, _ = load_proto(to_onnx(tiny(), tmp_path, card=CARD.replace(precision="fp16")))
+    proto, _ = load_proto(export_once(tiny(), tmp_path, card=CARD.replace(precision="fp16")))
     assert casts_before_branch(proto) is proto
     assert ungate(proto) is proto
 
 
 def test_inspect_counts_behind_the_gate(tmp_path):
     flat, gated = (
-        inspect(to_onnx(tiny(), tmp_path / str(closed), card=CARD.replace(gate=closed))) for closed in (False, True)
+        inspect(export_once(tiny(), tmp_path / str(closed), card=CARD.replace(gate=closed))) for closed in (False, True)
     )
     assert (gated.forward.macs, gated.relevance.macs) == (flat.forward.macs, flat.relevance.macs)
     assert gated.relevance.macs > gated.forward.macs

@@ -14,13 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from lrp_edge.card import InputSpec, MaskSpec
 from lrp_edge.classifiers import vgg
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export import to_engine, to_onnx
+from lrp_edge.export import to_engine
 from lrp_edge.export.graph import ranks_and_types
 from lrp_edge.export.passes.precision import find_products, to_half
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify import parity
 from lrp_edge.export.verify.typed_evaluator import ReferenceSession
-from tests.support.exported import CARD, tiny
+from tests.support.exported import CARD, export_once, tiny
 from tests.support.oracles import random_cnn
 
 HALVES = {"fp16": (np.float16, 2.0**-10), "bf16": (ml_dtypes.bfloat16, 2.0**-7)}
@@ -47,7 +47,7 @@ def strided():
 
 def export(model, folder, precision, **changes):
     card = CARD.replace(precision=precision, **changes)
-    file = to_onnx(model, folder / precision, card=card, frames=FRAMES)
+    file = export_once(model, folder / precision, card=card, frames=FRAMES)
     return load_proto(file)
 
 
@@ -81,7 +81,7 @@ def test_random_cnns_stay_near_float64(seed, precision, tmp_path):
     classes = CARD.classes[: model[-1].out_features]
     spec = InputSpec(size=(65, 70), max_batch=3)
     card = CARD.replace(classes=classes, defects=classes[1:], input=spec, precision=precision)
-    figures = load_proto(to_onnx(model, tmp_path, card=card))[1].parity
+    figures = load_proto(export_once(model, tmp_path, card=card))[1].parity
     print(seed, precision, figures["relevance_l2"], figures["scores_max"])
     _, step = HALVES[precision]
     assert step / 100 < figures["relevance_l2"] < 200 * step
@@ -122,7 +122,7 @@ def test_half_precision_compiles_with_tensorrt_rtx(precision, size, gate, tmp_pa
     pytest.importorskip("tensorrt_rtx")
     spec = dataclasses.replace(CARD.input, size=size)
     card = CARD.replace(precision=precision, gate=gate, input=spec)
-    engine = to_engine(to_onnx(strided(), tmp_path, card=card), cache=False)
+    engine = to_engine(export_once(strided(), tmp_path, card=card), gpus=["sm86"], cache=False)
     assert f".{precision}.engine" in engine.name
 
 

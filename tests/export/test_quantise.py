@@ -15,14 +15,14 @@ from lrp_edge.export.passes.precision import PRODUCTS, find_products
 from lrp_edge.export.passes.quantise import IOU_KEPT, LEVELS, insert, quantise
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify import parity
-from tests.support.exported import CARD, tiny
+from tests.support.exported import CARD, export_once, tiny
 
 FRAMES = parity.random_frames((64, 64), 3, 4)
 INT8 = CARD.replace(precision="int8", mask=MaskSpec("otsu"))
 
 
 def flat(model, folder):
-    return load_proto(to_onnx(model, folder / "flat", card=CARD, frames=FRAMES))[0]
+    return load_proto(export_once(model, folder / "flat", card=CARD, frames=FRAMES))[0]
 
 
 def session(proto):
@@ -110,7 +110,7 @@ def test_what_int8_would_spoil_is_left(tmp_path):
 
 def test_relevance_by_weights_of_both_signs_is_never_in_int8(tmp_path):
     card = CARD.replace(composite="EpsilonGammaBox")
-    proto, _ = load_proto(to_onnx(deep(), tmp_path, card=card, frames=FRAMES))
+    proto, _ = load_proto(export_once(deep(), tmp_path, card=card, frames=FRAMES))
     found = quantise(proto, FRAMES)
     products = find_products(proto.graph)
     forward = {proto.graph.node[i].name for i in products.forward if i not in products.deciding}
@@ -124,7 +124,7 @@ def test_relevance_by_weights_of_both_signs_is_never_in_int8(tmp_path):
 
 @pytest.mark.parametrize("gate", [False, True])
 def test_the_rest_is_in_float16_and_pairs_touch_their_product(gate, tmp_path):
-    file = to_onnx(deep(), tmp_path, card=INT8.replace(gate=gate), frames=FRAMES)
+    file = export_once(deep(), tmp_path, card=INT8.replace(gate=gate), frames=FRAMES)
     proto, card = load_proto(file)
     onnx.checker.check_model(proto, full_check=True)
     assert card.provenance["int8"]["products"] > 0
@@ -145,5 +145,5 @@ def test_the_rest_is_in_float16_and_pairs_touch_their_product(gate, tmp_path):
 @pytest.mark.parametrize("gate", [False, True])
 def test_int8_compiles_with_tensorrt_rtx(gate, tmp_path):
     pytest.importorskip("tensorrt_rtx")
-    file = to_onnx(deep(), tmp_path, card=INT8.replace(gate=gate), frames=FRAMES)
-    assert ".int8.engine" in to_engine(file, cache=False).name
+    file = export_once(deep(), tmp_path, card=INT8.replace(gate=gate), frames=FRAMES)
+    assert ".int8.engine" in to_engine(file, gpus=["sm86"], cache=False).name

@@ -20,7 +20,7 @@ from torch import nn
 
 from lrp_edge.card import METADATA_KEY, InputSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export import to_engine, to_onnx
+from lrp_edge.export import to_engine
 from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import to_half
 from lrp_edge.export.passes.turing import EXACT, without_gemm
@@ -28,6 +28,7 @@ from lrp_edge.export.reading import load_proto
 from lrp_edge.export.verify.parity import random_frames
 from lrp_edge.export.verify.typed_evaluator import open_reference
 from tests.support.engine_graphs import contract_graph, node, noted, save, small_card
+from tests.support.exported import export_once
 
 CLASSES = ("ok", "dent", "scratch")
 SIZE = (32, 48)
@@ -216,7 +217,7 @@ def exported(precision: str, dynamic: bool) -> tuple[onnx.ModelProto, ModelCard]
         return to_half(proto, "fp16"), card.replace(precision="fp16")
     spec = InputSpec(size=None, resize=SIZE, max_batch=4) if dynamic else InputSpec(size=SIZE)
     card = ModelCard(CLASSES, CLASSES[1:], spec, precision=precision)
-    return load_proto(to_onnx(small_cnn(), mkdtemp(), card=card, frames=random_frames(SIZE, 3, 2)))
+    return load_proto(export_once(small_cnn(), Path(mkdtemp()), card=card, frames=random_frames(SIZE, 3, 2)))
 
 
 @pytest.mark.parametrize("gated", [False, True])

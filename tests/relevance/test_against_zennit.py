@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lrp_edge.relevance import unroll
-from tests.support.oracles import PRESETS, random_cnn, torchvision_model, zennit_relevance
+from tests.support.oracles import PRESETS, SMALL_FAMILIES, random_cnn, small_family, torchvision_model, zennit_relevance
 
 TOLERANCE = 1e-8
 
@@ -20,6 +20,15 @@ def assert_same_relevance(model, image, preset):
     assert difference <= TOLERANCE
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", SMALL_FAMILIES)
+def test_families(name, preset):
+    torch.manual_seed(1)
+    image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    assert_same_relevance(small_family(name), image, preset)
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", ["vgg11", "vgg16_bn", "resnet18", "resnet50"])
 def test_torchvision_families(name, preset):
@@ -40,9 +49,10 @@ def test_random_cnns(seed, preset):
 def test_ties_go_to_the_first_maximum(preset):
     """A flat image makes all elements of a window equal."""
     image = torch.full((1, 3, 64, 64), 0.25, dtype=torch.float64)
-    assert_same_relevance(torchvision_model("vgg11"), image, preset)
+    assert_same_relevance(small_family("vgg"), image, preset)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["vgg13", "vgg13_bn", "vgg19", "resnet34"])
 def test_the_other_depths(name):
     torch.manual_seed(2)
@@ -51,7 +61,7 @@ def test_the_other_depths(name):
 
 
 def test_the_model_is_left_as_it_was():
-    model = torchvision_model("resnet18").train()
+    model = small_family("basic_resnet").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     unroll(model, torch.randn(1, 3, 64, 64, dtype=torch.float64))
     assert model.training

@@ -16,7 +16,7 @@ from lrp_edge.relevance import unroll
 from lrp_edge.relevance.receptive_field import receptive_field
 from tests.support.command import lrp_edge
 from tests.support.exported import CARD, tiny
-from tests.support.oracles import random_cnn, torchvision_model
+from tests.support.oracles import random_cnn, small_family, torchvision_model
 
 
 class Sums(nn.Module):
@@ -61,9 +61,18 @@ def field(model, side=64):
     return receptive_field(unroll(model, torch.zeros(1, 3, side, side, dtype=next(model.parameters()).dtype)))
 
 
-@pytest.mark.parametrize(("name", "side"), [("vgg11", 224), ("resnet18", 512)])
+@pytest.mark.parametrize(("name", "side"), [("vgg_bn", 112), ("basic_resnet", 384)])
 def test_families(name, side):
-    model = torchvision_model(name)
+    assert_field_is_seen(small_family(name), side)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("name", "side"), [("vgg11", 224), ("resnet18", 512)])
+def test_torchvision_families(name, side):
+    assert_field_is_seen(torchvision_model(name), side)
+
+
+def assert_field_is_seen(model, side):
     found = field(model)
     assert found == support(nn.Sequential(*list(model.children())[:-2]), (side, side))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import random
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +77,63 @@ def torchvision_model(name: str, classes: int = 5) -> nn.Module:
     """Return a torchvision classifier with random weights, in float64."""
     torch.manual_seed(0)
     return with_statistics(torchvision.models.get_model(name, num_classes=classes)).double()
+
+
+def small_family(name: str, classes: int = 5) -> nn.Module:
+    """Return a classifier with all the kinds of layers of a torchvision family, but few and narrow ones, in float64."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        model = _FAMILIES[name](num_classes=classes)
+    for module in model.modules():
+        _narrow(module)
+    model = model.to_empty(device="cpu")
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return with_statistics(model).double()
+
+
+def _vgg(batch_norm: bool) -> Callable[..., nn.Module]:
+    layers = [64, "M", 128, "M", 256, 256, "M", 512, "M"]
+    return lambda **options: torchvision.models.VGG(
+        torchvision.models.vgg.make_layers(layers, batch_norm=batch_norm), init_weights=False, **options
+    )
+
+
+def _resnet(block: type[nn.Module]) -> Callable[..., nn.Module]:
+    return functools.partial(torchvision.models.ResNet, block, [2, 1, 1, 1])
+
+
+_FAMILIES = {
+    "vgg": _vgg(False),
+    "vgg_bn": _vgg(True),
+    "basic_resnet": _resnet(torchvision.models.resnet.BasicBlock),
+    "bottleneck_resnet": _resnet(torchvision.models.resnet.Bottleneck),
+}
+SMALL_FAMILIES = tuple(_FAMILIES)
+
+
+def _narrow(module: nn.Module, factor: int = 8) -> None:
+    """Divide a layer's channels, but those of the image and of the classes."""
+    sizes = {
+        nn.Conv2d: {"in_channels": 1, "out_channels": 0},
+        nn.BatchNorm2d: {"num_features": 0},
+        nn.Linear: {"in_features": 1, "out_features": 0},
+    }.get(type(module), {})
+    for name, axis in sizes.items():
+        size = getattr(module, name)
+        if size < 2 * factor:
+            continue
+        setattr(module, name, size // factor)
+        for tensors in (module._parameters, module._buffers):
+            for key, tensor in tensors.items():
+                if tensor is not None and tensor.ndim > axis:
+                    tensors[key] = _of_length(tensor, axis, size // factor)
+
+
+def _of_length(tensor: Tensor, axis: int, length: int) -> Tensor:
+    narrowed = tensor.narrow(axis, 0, length).detach()
+    return nn.Parameter(narrowed) if isinstance(tensor, nn.Parameter) else narrowed
 
 
 def random_cnn(seed: int) -> nn.Sequential:
