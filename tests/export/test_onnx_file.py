@@ -37,7 +37,7 @@ def pairs():
             yield pytest.param(name, composite, marks=[] if quick else pytest.mark.thorough)
 
 
-@pytest.mark.parametrize(("name", "composite"), pairs())
+@pytest.mark.parametrize(("name", "composite"), list(pairs()))
 def test_families_agree_with_pytorch(name, composite, tmp_path):
     # AlphaBeta subtracts what is nearly alike, and few channels leave the roundings uneven.
     assert_agreement(small_family(name), composite, tmp_path, 5e-4 if "Beta" in composite else 1e-4)

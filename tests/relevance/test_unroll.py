@@ -12,7 +12,7 @@ from lrp_edge.relevance import COMPOSITES, Assignment, composite_from, rule_from
 from lrp_edge.relevance.operators import Kind
 from lrp_edge.relevance.pooling import Windows, proportional, winner_takes_all
 from lrp_edge.relevance.rules import Epsilon, Flat, Gamma, Proportional, ZPlus
-from tests.support.oracles import random_cnn, small_family
+from tests.support.oracles import random_cnn, torchvision_model
 
 X = torch.randn(2, 3, 32, 32, dtype=torch.float64)
 
@@ -186,7 +186,7 @@ def test_targets_that_do_not_exist(target):
 
 
 def test_segmentation_relevance_is_nonnegative_for_a_positive_logit():
-    model = small_family("vgg_bn")
+    model = torchvision_model("vgg11")
     image = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     logits, relevance = unroll(model, image, "Segmentation", int(model(image).argmax()))(image)
     assert operator.gt(float(logits.max()), 0)
