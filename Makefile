@@ -32,7 +32,7 @@ bench: $(VENV)/dev.installed
 soak: $(VENV)/dev.installed
 	$(BIN)/python -m tools.soak --minutes $(MINUTES)
 
-# Which precision, shape and gate TensorRT-RTX builds for which GPU; goes on where it was stopped.
+# Which precision, shape and gate TensorRT-RTX builds for which GPU; resumes where it was stopped.
 matrix: $(VENV)/dev.installed
 	$(BIN)/python -m tools.matrix -o build/matrix $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 

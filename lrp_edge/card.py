@@ -40,7 +40,7 @@ class InputSpec:
     max_batch : int
         The most frames in one call.
     standardise : bool
-        Bring each frame to mean 0 and deviation 1 after that, so that exposure and contrast do not matter.
+        Normalise each frame to mean 0 and standard deviation 1 after that, so that exposure and contrast do not matter.
     """
 
     order: str = "BGR"
@@ -108,7 +108,7 @@ class ModelCard:
     classes : tuple of str
         Class names in the order of the scores.
     defects : tuple of str
-        Those of them that count as defects; a frame decided otherwise gets an empty mask.
+        Those of them that count as defects; a frame classified otherwise gets an empty mask.
     explained : str
         ``"predicted"``, ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one), ``"evidence"`` (all
         defects, by how far each exceeds OK) or a class name.
@@ -121,7 +121,7 @@ class ModelCard:
     precision : {"fp32", "fp16", "bf16", "int8"}
         Numeric type of the graph's arithmetic.
     gate : bool
-        Whether relevance and mask are computed only in a call with a frame that is decided to be a defect; they are
+        Whether relevance and mask are computed only in a call with a frame that is classified as a defect; they are
         zero otherwise.
     receptive_field : (height, width), optional
         The window that a unit of the last feature map sees, in pixels of the network's input: where ``input.resize``

@@ -120,7 +120,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
             return {name: file.get_tensor(name) for name in names}, metadata.get(METADATA_KEY)
     except (OSError, SafetensorError) as error:
         raise LrpEdgeError(
-            f"{path}: no readable safetensors file ({error}); it is cut short or of another format: "
+            f"{path}: not a readable safetensors file ({error}); it is cut short or of another format: "
             "copy or train it again"
         ) from error
 

@@ -1,4 +1,4 @@
-"""The main job end to end, on a line that the computer draws: export, prove, compile, run, look."""
+"""The main workflow end to end, on a synthetic line: export, verify, compile, run, and a page to open."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Part:
     truth : str
         What was drawn.
     name, score : str, float
-        The decided class and its score.
+        The predicted class and its score.
     defect : bool
         Whether that is a defect.
     iou : float
@@ -76,7 +76,7 @@ class Part:
 def demo(
     output: str | Path, *, frames: int = 48, seed: int = 0, say: Callable[[str], None] = lambda line: None
 ) -> Path:
-    """Export the shipped checkpoint, prove and compile it, and run it over a drawn inspection line.
+    """Export the shipped checkpoint, verify and compile it, and run it over a synthetic inspection line.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def demo(
     Returns
     -------
     Path
-        The page to look at.
+        The page to open.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def _compile(model: Path, say: Callable[[str], None]) -> Path | None:
 
 
 class _Drawn(Source):
-    """Parts that are drawn as they are asked for; every second one has a defect.
+    """Synthetic parts, drawn on request; every second one has a defect.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ class _Drawn(Source):
 
 
 class _Album(Sink):
-    """Keeps each part beside what was drawn, and writes the pictures of it."""
+    """Keeps each part beside its ground truth, and writes its images."""
 
     name, recording = "album", True
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class LrpEdgeError(Exception):
-    """Base of all errors that a user can mend; the message is one line."""
+    """Base of all errors that a user can fix; the message is one line."""
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def load_factory(name: str, **arguments: Any) -> nn.Module:
     Parameters
     ----------
     name : str
-        ``"module:factory"``; a ``torch.nn.Module`` in place of the factory is returned as it is.
+        ``"module:factory"``; a ``torch.nn.Module`` in place of the factory is returned unchanged.
     **arguments
         Arguments of the factory.
 
@@ -70,7 +70,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"{path}: these weights cannot be loaded ({_first_line(error)}); expected a state dict"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise LrpEdgeError(f"{path}: this is no state dict; save model.state_dict()")
+        raise LrpEdgeError(f"{path}: this is not a state dict; save model.state_dict()")
     return state
 
 

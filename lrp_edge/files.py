@@ -15,7 +15,7 @@ from lrp_edge.errors import LrpEdgeError
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`, and move what was written there to it at the end.
 
-    What was there before stays until then, and stays for good if the block fails.
+    An existing file stays until then, and is kept if the block fails.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def claim_folder(folder: str | os.PathLike[str]) -> Path:
-    """Make a folder if need be, and make sure, before hours of work, that it can be written.
+    """Create a folder if needed, and make sure, before hours of work, that it can be written.
 
     Raises
     ------

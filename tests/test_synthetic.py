@@ -1,4 +1,4 @@
-"""The drawn line: deterministic, labelled by construction."""
+"""The synthetic line: deterministic, labelled by construction."""
 
 import numpy as np
 import pytest

@@ -71,7 +71,7 @@ def run_all(data: Path, jobs: int, splits: Sequence[str]) -> None:
 
 
 def run_one(data: Path, split: str, supervision: str, seed: int) -> None:
-    """Train one network and measure it in every way; what is there already is left."""
+    """Train one network and evaluate it with every method; existing results are kept."""
     folder = RUNS / f"{split}-{supervision}-{seed}"
     checkpoint, parts = folder / "model.safetensors", RUNS / f"{split}.json"
     if not checkpoint.exists():
@@ -178,7 +178,7 @@ def spread(values: Sequence[float | None], digits: int = 3) -> str:
 
 
 def claim_table(runs: dict[str, Any], split: str) -> Iterator[str]:
-    """What the method promises, and what was found."""
+    """The claims of the method, and the measured values."""
     yield "| asked | supervision | found | met |"
     yield "| :--- | :--- | ---: | :--- |"
     found = {(title, supervision): these for title, supervision, these in groups(runs, split)}
@@ -248,7 +248,7 @@ def ratio_table(runs: dict[str, Any], split: str) -> Iterator[str]:
 
 
 def ratio(own: Sequence[Any], base: Sequence[Any], kind: str) -> float | None:
-    """Ratio of mean IoU; None where there is none to compare with."""
+    """Ratio of mean IoU; None without a baseline to compare with."""
     means = [mean_iou(part, kind) for part in (own, base)]
     return means[0] / means[1] if means[1] else None
 
@@ -275,7 +275,7 @@ def draw_sizes(runs: dict[str, Any], split: str, path: Path) -> None:
 
 
 def draw_learning(runs: dict[str, Any], split: str, path: Path) -> None:
-    """Draw what validation said over the minutes of training: a panel for each of LRP and U-Net, a line a seed."""
+    """Plot validation metrics over the minutes of training: a panel for each of LRP and U-Net, a line a seed."""
     panels = [(title, supervision, found) for title, supervision, found in groups(runs, split) if title in TRAINED]
     figure = Figure(figsize=(4 * len(panels), 3), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]

@@ -1,7 +1,7 @@
 """A line with everything that it may have, for minutes or days: what grows, and whether results get older.
 
 ``python -m tools.soak --minutes 10`` starts an RTSP camera, a broker, a viewer's client and ``lrp-edge run`` as a user
-does, looks at the process twice a second, and says whether memory, threads, handles and latency stay as they are. It
+does, looks at the process twice a second, and says whether memory, threads, handles and latency stay constant. It
 ends with 1 if they do not.
 """
 
@@ -72,7 +72,7 @@ def started(folder: Path, camera: str, broker_port: int) -> Iterator[subprocess.
 
 
 def look(port: int, done: threading.Event) -> None:
-    """Do what a browser with the viewer's page does."""
+    """Behave like a browser with the viewer's page open."""
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
         while not done.is_set():
             with contextlib.suppress(httpx.HTTPError), client.stream("GET", "/events") as events:
@@ -106,7 +106,7 @@ def latencies(path: Path) -> np.ndarray:
 
 
 def ends(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last fifth of what is behind the warming up."""
+    """Return the first and the last fifth of the values after warm-up."""
     steady = values[int(WARM * len(values)) :]
     fifth = max(1, len(steady) // 5)
     return steady[:fifth], steady[-fifth:]

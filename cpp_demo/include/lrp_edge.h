@@ -1,15 +1,15 @@
 /**
  * @file
- * lrp_edge for C, and for whatever calls C: C#, LabVIEW, HALCON, PLC gateways, Python's ctypes.
+ * lrp_edge for C, and for anything that can call C: C#, LabVIEW, HALCON, PLC gateways, Python's ctypes.
  *
- * No function throws or ends the process for a mistake of its caller. Each returns a status; what went wrong is said by
- * lrp_edge_last_error(), in UTF-8 and in one line. Texts are in UTF-8 and end with a zero byte.
+ * No function throws or ends the process because of a caller's mistake. Each returns a status; lrp_edge_last_error()
+ * returns what went wrong, in one line of UTF-8. Texts are in UTF-8 and end with a zero byte.
  *
  * Threads: a segmenter may be used by one thread at a time, and handed from one to another. Several segmenters are
  * independent of each other.
  *
  * Structures begin with their own size, which the caller sets (LRP_EDGE_..._INIT does). A later version of the library
- * may add fields at the end of a structure; it neither reads nor writes beyond the size that it was given.
+ * may add fields at the end of a structure; it neither reads nor writes beyond the given size.
  */
 #ifndef LRP_EDGE_H
 #define LRP_EDGE_H
@@ -36,14 +36,14 @@ extern "C" {
 #define LRP_EDGE_NOEXCEPT
 #endif
 
-/** Grows when something is added to this file; what was there stays as it is. */
+/** Grows when something is added to this file; existing parts stay unchanged. */
 #define LRP_EDGE_ABI_VERSION 1
 
 /** How a call ended. */
 typedef int32_t lrp_edge_status;
 enum {
   LRP_EDGE_OK = 0,
-  LRP_EDGE_ERROR = 1,         /**< Something that the user can mend, as lrp_edge::Error. */
+  LRP_EDGE_ERROR = 1,         /**< Something that the user can fix, as lrp_edge::Error. */
   LRP_EDGE_BAD_ARGUMENT = 2,  /**< A pointer is null, or a structure's size is not set. */
   LRP_EDGE_OUT_OF_MEMORY = 3, /**< The memory was not there. */
   LRP_EDGE_INTERNAL = 4       /**< Anything else. */
@@ -64,7 +64,7 @@ typedef struct lrp_edge_options {
 #define LRP_EDGE_OPTIONS_INIT \
   { sizeof(lrp_edge_options), NULL, 0, 1, 1 }
 
-/** One frame in a buffer of the caller's, which is read during the call only. */
+/** One frame in a caller-owned buffer, which is read during the call only. */
 typedef struct lrp_edge_frame {
   size_t struct_size;  /**< sizeof(lrp_edge_frame). */
   const uint8_t* data; /**< First byte of the upper row. */
@@ -89,12 +89,12 @@ typedef struct lrp_edge_region {
 } lrp_edge_region;
 
 /**
- * Class and mask of one frame. All that is pointed to belongs to the segmenter, and holds until its next run or its
- * destruction; the name holds until its destruction.
+ * Class and mask of one frame. Everything pointed to belongs to the segmenter, and is valid until its next run or its
+ * destruction; the name is valid until its destruction.
  */
 typedef struct lrp_edge_result {
   size_t struct_size;             /**< sizeof(lrp_edge_result), set before the call. */
-  int32_t label;                  /**< Index of the decided class. */
+  int32_t label;                  /**< Index of the predicted class. */
   int32_t defect;                 /**< 1 if that class counts as a defect, else 0. */
   const char* name;               /**< Name of that class. */
   const float* scores;            /**< [score_count] */
@@ -111,7 +111,7 @@ typedef struct lrp_edge_result {
 #define LRP_EDGE_RESULT_INIT \
   { sizeof(lrp_edge_result), 0, 0, NULL, NULL, 0, 0, 0, NULL, NULL, NULL, 0, 0.0 }
 
-/** What a loaded file is. All that is pointed to holds until the segmenter is destroyed. */
+/** Properties of a loaded file. Everything pointed to is valid until the segmenter is destroyed. */
 typedef struct lrp_edge_info {
   size_t struct_size;    /**< sizeof(lrp_edge_info), set before the call. */
   const char* provider;  /**< What runs it. */
@@ -142,17 +142,17 @@ LRP_EDGE_C_API int32_t lrp_edge_abi_version(void) LRP_EDGE_NOEXCEPT;
 LRP_EDGE_C_API lrp_edge_status lrp_edge_create(const char* path, const lrp_edge_options* options,
                                                lrp_edge_segmenter** segmenter) LRP_EDGE_NOEXCEPT;
 
-/** Release a segmenter; null is no error. */
+/** Release a segmenter; null is allowed. */
 LRP_EDGE_C_API void lrp_edge_destroy(lrp_edge_segmenter* segmenter) LRP_EDGE_NOEXCEPT;
 
-/** Say what a loaded file is. */
+/** Return the properties of a loaded file. */
 LRP_EDGE_C_API lrp_edge_status lrp_edge_get_info(lrp_edge_segmenter* segmenter, lrp_edge_info* info) LRP_EDGE_NOEXCEPT;
 
-/** Name of a class; null if there is none of that index. Holds until the segmenter is destroyed. */
+/** Name of a class; null if the index is out of range. Valid until the segmenter is destroyed. */
 LRP_EDGE_C_API const char* lrp_edge_class_name(const lrp_edge_segmenter* segmenter, size_t index) LRP_EDGE_NOEXCEPT;
 
 /**
- * Segment one frame. If it fails, the result is left as it was, and the segmenter can be used on, unless CUDA says that
+ * Segment one frame. If it fails, the result is left as it was, and the segmenter stays usable, unless CUDA says that
  * the process cannot use the GPU any more.
  */
 LRP_EDGE_C_API lrp_edge_status lrp_edge_run(lrp_edge_segmenter* segmenter, const lrp_edge_frame* frame,
@@ -161,16 +161,16 @@ LRP_EDGE_C_API lrp_edge_status lrp_edge_run(lrp_edge_segmenter* segmenter, const
 /**
  * Segment frames of one size in one call.
  * @param frames [count]; the first one's struct_size holds for all.
- * @param count At most the info's max_batch; 0 is no error.
+ * @param count At most the info's max_batch; 0 is allowed.
  * @param results [count]; the first one's struct_size holds for all.
  */
 LRP_EDGE_C_API lrp_edge_status lrp_edge_run_batch(lrp_edge_segmenter* segmenter, const lrp_edge_frame* frames,
                                                   size_t count, lrp_edge_result* results) LRP_EDGE_NOEXCEPT;
 
 /**
- * What the last call that failed said; empty if none has.
+ * The message of the last failed call; empty if none has failed.
  * @param segmenter The one of that call; null for lrp_edge_create() and for calls without a segmenter, of this thread.
- * @return Holds until the next call that fails.
+ * @return Valid until the next failed call.
  */
 LRP_EDGE_C_API const char* lrp_edge_last_error(const lrp_edge_segmenter* segmenter) LRP_EDGE_NOEXCEPT;
 

@@ -24,7 +24,7 @@ bool open(cv::VideoCapture& capture, const std::string& source) {
 }  // namespace
 
 Camera::Camera(CameraOptions options) : options_(std::move(options)) {
-  // What OpenCV has to say of every way in which it tried to open a source; the error below says what matters.
+  // Silences OpenCV's report on every backend that it tried; the error below says what matters.
   if (std::getenv("OPENCV_LOG_LEVEL") == nullptr) cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
   if (!open(capture_, options_.source)) {
     throw lrp_edge::Error("source " + options_.source +

@@ -1,5 +1,5 @@
 /// @file
-/// A camera, a stream or a file of OpenCV's, read by a thread of its own.
+/// A camera, stream or file read through OpenCV, in its own thread.
 #ifndef LRP_EDGE_PROGRAMS_CAMERA_HPP
 #define LRP_EDGE_PROGRAMS_CAMERA_HPP
 
@@ -17,7 +17,7 @@
 
 namespace programs {
 
-/// What is asked of a camera.
+/// Camera settings.
 struct CameraOptions {
   std::string source = "0";  ///< Number of a camera, address of a stream, video file, or pattern of images.
   std::string order;         ///< Channel order of the frames.
@@ -27,13 +27,13 @@ struct CameraOptions {
   bool lossless = false;     ///< Whether the source has to wait for the engine.
 };
 
-/// A frame on its way.
+/// A frame in flight.
 struct CameraFrame {
   FrameInfo info;
   cv::Mat image;
 };
 
-/// Reads frames ahead while others are worked on; of those that nobody takes in time, the newest is kept.
+/// Reads ahead while earlier frames are processed; of the frames not taken in time, the newest is kept.
 class Camera {
  public:
   /// @throws lrp_edge::Error If it cannot be opened.
@@ -43,7 +43,7 @@ class Camera {
   ~Camera();
 
   /// Wait for the next frame.
-  /// @param frame Its memory is used again.
+  /// @param frame Its memory is reused.
   /// @return False at the end.
   /// @throws lrp_edge::Error If reading failed.
   bool next(CameraFrame& frame);

@@ -7,7 +7,7 @@
 
 namespace programs {
 
-/// A place of the ring: a frame, and what the model says of it.
+/// A slot of the ring: a frame and its result.
 struct InspectionLine::Buffer {
   std::vector<std::uint8_t> pixels;
   lrp_edge::FrameView frame;
@@ -25,7 +25,7 @@ struct InspectionLine::Buffer {
   bool answered = false;  ///< The output thread is done with it.
 };
 
-/// A part that waits for its verdict.
+/// A part waiting for its verdict.
 struct InspectionLine::Ticket {
   std::uint64_t part = 0;
   Clock::time_point triggered;
@@ -127,7 +127,7 @@ void InspectionLine::infer(Buffer& buffer) {
   }
 }
 
-/// Copy a result, which would be gone with the next part's.
+/// Copy a result, which would be overwritten by the next part's.
 void InspectionLine::keep(Buffer& buffer, const lrp_edge::Result& result) const {
   std::copy(result.scores.begin(), result.scores.end(), buffer.scores.begin());
   std::copy_n(result.mask.data, result.mask.size(), buffer.mask.begin());
@@ -192,7 +192,7 @@ void InspectionLine::count(const Verdict& verdict) {
   counts_.rejected += verdict.reject ? 1 : 0;
 }
 
-/// Free a place for the next part, once neither thread needs it.
+/// Free a slot for the next part, once neither thread needs it.
 void InspectionLine::release(Buffer& buffer) {
   if (buffer.inferred && buffer.answered) buffer.taken = false;
 }

@@ -17,14 +17,14 @@
 
 namespace programs {
 
-/// What became of a part.
+/// Outcome of a part.
 enum class Outcome {
   in_time,  ///< Its verdict is the model's, and was there before the deadline.
   late,     ///< It was not there at the deadline.
   missed    ///< No buffer was free when it came, or its frame was not the line's; it was never seen.
 };
 
-/// What is said of a part. Whatever is not known to be good is rejected.
+/// The verdict on a part. Anything not known to be good is rejected.
 struct Verdict {
   std::uint64_t part = 0;  ///< Counted from 0, without gaps, in the order of the triggers.
   Outcome outcome = Outcome::missed;
@@ -43,7 +43,7 @@ struct LineOptions {
   std::chrono::microseconds deadline{0};  ///< From a trigger to its verdict.
 };
 
-/// Parts and what became of them: `triggers = in_time + late + missed` once finished.
+/// Parts by outcome: `triggers = in_time + late + missed` once finished.
 struct LineCounts {
   std::uint64_t triggers = 0, in_time = 0, late = 0, missed = 0;
   std::uint64_t failed = 0;    ///< Of those in time: the engine raised an error.
@@ -53,18 +53,18 @@ struct LineCounts {
 /// An inspection line around a model.
 ///
 /// trigger() copies a frame into a ring of buffers and returns; inference and output have a thread each. Every part
-/// gets exactly one verdict, in the order of the triggers and at its deadline at the latest, so that what counts parts
-/// behind it (an ejector, a shift register) stays in step. A frame that waited beyond its deadline is not inferred any
-/// more.
+/// gets exactly one verdict, in the order of the triggers and at its deadline at the latest, so that downstream part
+/// counters (an ejector, a shift register) stay in step. A frame that waited beyond its deadline is no longer
+/// inferred.
 ///
-/// Threads: one thread triggers. The output callback is called by another one, and holds up the verdicts that follow.
+/// Threads: one thread triggers. The output callback is called by another one, and delays the verdicts that follow.
 class InspectionLine {
  public:
   using Output = std::function<void(const Verdict&)>;
 
-  /// Runs the model once, so that the first part does not wait for what is done at the first call only.
-  /// @param segmenter Used by nobody else meanwhile.
-  /// @param output Gets the verdicts; must not throw.
+  /// Runs the model once, so that the first part does not wait for one-time initialisation.
+  /// @param segmenter Must not be used elsewhere meanwhile.
+  /// @param output Receives the verdicts; must not throw.
   /// @throws lrp_edge::Error If there are no buffers or no time, or the model does not take frames of the size.
   InspectionLine(lrp_edge::Segmenter& segmenter, const LineOptions& options, Output output);
   InspectionLine(const InspectionLine&) = delete;

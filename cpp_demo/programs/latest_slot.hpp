@@ -1,5 +1,5 @@
 /// @file
-/// One place between two threads, which holds what is newest.
+/// A slot between two threads that holds the newest value.
 #ifndef LRP_EDGE_PROGRAMS_LATEST_SLOT_HPP
 #define LRP_EDGE_PROGRAMS_LATEST_SLOT_HPP
 
@@ -9,7 +9,7 @@
 
 namespace programs {
 
-/// Hands values from a thread to another by swapping, so that three of them, with their memory, go round.
+/// Hands values from one thread to another by swapping, so that three of them, with their memory, circulate.
 template <class T>
 class LatestSlot {
  public:

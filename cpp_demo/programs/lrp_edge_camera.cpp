@@ -37,12 +37,12 @@ struct Settings {
   bool lines = false;
 };
 
-/// What became of the frames.
+/// Outcome of the frames.
 struct Counts {
   std::uint64_t segmented = 0, failed = 0, defects = 0;
 };
 
-/// Tells once a second how it goes.
+/// Reports status once a second.
 class Progress {
  public:
   void add(double latency) {
@@ -87,7 +87,7 @@ void require_display() {
 }
 
 /// Show a result.
-/// @return Whether to go on; Escape, q or a closed window end the program.
+/// @return Whether to continue; Escape, q or a closed window end the program.
 bool show(const cv::Mat& overlay) {
   cv::imshow(kWindow, overlay);
   const int key = cv::waitKey(1);
@@ -106,7 +106,7 @@ class Inspection {
 
   const std::string& order() const noexcept { return segmenter_.card().input.order; }
 
-  /// @return Whether to go on.
+  /// @return Whether to continue.
   bool run(const CameraFrame& frame, Counts& counts) {
     const lrp_edge::FrameView pixels = view(frame.image);
     const lrp_edge::Result* result = nullptr;

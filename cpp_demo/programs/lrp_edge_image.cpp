@@ -28,13 +28,13 @@ struct Settings {
   Scale mm_per_px = 0;
 };
 
-/// An image that waits for its batch.
+/// An image waiting for its batch.
 struct Waiting {
   FrameInfo info;
   cv::Mat image;
 };
 
-/// Runs images in batches of one size, and writes what comes of them.
+/// Runs images in batches of one size, and writes the results.
 class Images {
  public:
   Images(const Settings& settings, lrp_edge::Segmenter& segmenter)
@@ -57,7 +57,7 @@ class Images {
     if (waiting_.size() == batch_) run();
   }
 
-  /// Run what waits.
+  /// Run the waiting images.
   void run() {
     std::vector<lrp_edge::FrameView> frames;
     for (const Waiting& each : waiting_) frames.push_back(view(each.image));

@@ -33,7 +33,7 @@ struct Settings {
   std::uint64_t parts = 0;
 };
 
-/// Frames that stand for what comes past the camera.
+/// Frames that stand in for the parts passing the camera.
 struct Parts {
   std::vector<std::string> sources;
   std::vector<cv::Mat> images;
@@ -54,7 +54,7 @@ const char* name(Outcome outcome) {
   return outcome == Outcome::in_time ? "in_time" : outcome == Outcome::late ? "late" : "missed";
 }
 
-/// Where a PLC would be told: a line of JSON for each verdict.
+/// Where a PLC would be notified: a line of JSON for each verdict.
 class Outputs {
  public:
   Outputs(const Settings& settings, const Parts& parts, const std::string& order)

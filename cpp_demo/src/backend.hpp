@@ -41,7 +41,7 @@ class Backend {
   /// @param frames One or more, at most `card().largest_batch()`; all of one size that the card's input takes, with its
   ///   number of channels, and each with a stride that is valid (0 if the rows are adjacent). The caller has checked
   ///   so.
-  /// @throws Error If the engine fails on them, or does not take them; the backend can be used on.
+  /// @throws Error If the engine fails on them, or does not take them; the backend stays usable.
   virtual Outputs run(Span<const FrameView> frames) = 0;
 };
 

@@ -87,7 +87,7 @@ Structure read(const void* source, std::size_t size, Structure value) {
   return value;
 }
 
-/// The other way: nothing is written beyond the caller's size, and that size stays as it is.
+/// The other way: nothing is written beyond the caller's size, and that size is not changed.
 template <class Structure>
 void write(void* destination, std::size_t size, Structure value) {
   value.struct_size = size;

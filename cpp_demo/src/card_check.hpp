@@ -10,7 +10,7 @@ namespace lrp_edge {
 /// @throws Error If an order is unknown, or the normalisation has not one value for each channel.
 void check_input(const InputSpec& input);
 
-/// @throws Error If classes are not different, or a field is none of the names that it may be.
+/// @throws Error If classes are not different, or a field is not one of its allowed values.
 void check_card(const Card& card);
 
 }  // namespace lrp_edge

@@ -40,7 +40,7 @@ class Fields {
   /// @throws Misfit If there is a field that was neither read nor allowed.
   void allow_no_more() const;
 
-  /// Read a field; what is missing is left as it is.
+  /// Read a field; a missing one is not changed.
   /// @throws Misfit If it is of another type.
   void read(const char* field, std::string& value);
   void read(const char* field, bool& value);

@@ -61,7 +61,7 @@ json parse(std::string_view text, const std::string& source) {
   }
 }
 
-/// The type that Python gives a value that is no object.
+/// The type that Python gives a value that is not an object.
 const char* python_type(const json& value) {
   if (value.is_array()) return "list";
   if (value.is_string()) return "str";
@@ -122,7 +122,7 @@ MaskSpec read_mask(const json& data) {
   return mask;
 }
 
-/// Text of a fact; what is none is left out, and missed by whoever needs it.
+/// Text of a fact; anything that is not text is left out, and reported missing where it is needed.
 std::string fact(const json& engine, const char* name) {
   const auto found = engine.find(name);
   return found != engine.end() && found->is_string() ? found->get<std::string>() : std::string();

@@ -1,5 +1,5 @@
 /// @file
-/// Frames, checked before they reach an engine, and brought into the form that it takes.
+/// Frames, checked before they reach an engine, and converted to the layout that it takes.
 #ifndef LRP_EDGE_SRC_FRAMES_HPP
 #define LRP_EDGE_SRC_FRAMES_HPP
 

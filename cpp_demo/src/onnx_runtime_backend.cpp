@@ -70,7 +70,7 @@ std::unique_ptr<Backend> open_onnx_runtime(const std::filesystem::path& path, co
     check_tensors(opened.session, path);
     return std::make_unique<OnnxRuntimeBackend>(path_text(path), std::move(opened), std::move(card));
   } catch (const Ort::Exception& error) {
-    throw Error(path_text(path) + " is no ONNX file that can be run: " + reason(error));
+    throw Error(path_text(path) + " is not an ONNX file that can be run: " + reason(error));
   }
 }
 

@@ -9,8 +9,8 @@
 namespace lrp_edge {
 namespace {
 
-/// ONNX Runtime 1.32 reports its use to its makers, from Linux too, unless it finds this when it starts. What a line
-/// inspects is nobody else's business, and a device may have no disk for it to queue reports on.
+/// ONNX Runtime 1.32 sends usage telemetry, on Linux too, unless it finds this when it starts. What a line
+/// inspects is nobody else's business, and a device may have no disk for queued reports.
 bool keep_to_ourselves() noexcept {
   constexpr const char* name = "ORT_DISABLE_TELEMETRY";
 #if defined(_WIN32)

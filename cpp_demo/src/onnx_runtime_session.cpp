@@ -52,7 +52,7 @@ void require_types(const fs::path& path, const char* kind, const Types& found, c
 Ort::SessionOptions session_options(const Options& options) {
   Ort::SessionOptions result;
   result.SetLogSeverityLevel(ORT_LOGGING_LEVEL_ERROR);
-  // A pool that spins on after its call would slow whatever comes next: a grabber's thread, or another session.
+  // A pool that keeps spinning after its call would slow what comes next: a grabber's thread, or another session.
   result.AddConfigEntry("session.force_spinning_stop", "1");
   if (options.threads > 0) result.SetIntraOpNumThreads(options.threads);
   return result;

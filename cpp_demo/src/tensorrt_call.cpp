@@ -114,7 +114,7 @@ void Call::wait() {
   }
 }
 
-/// Tell the context the frames' shape; a recorded graph is of the shape before and goes.
+/// Set the frames' shape in the context; a graph recorded for the previous shape is discarded.
 void Call::reshape(const FramesShape& shape) {
   graph_.reset();
   settled_ = false;

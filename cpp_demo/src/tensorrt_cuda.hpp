@@ -30,7 +30,7 @@ class CudaError : public Error {
 /// @throws CudaError If it did not.
 void check(cudaError_t code, const char* call);
 
-/// Releases handles; a failure does not matter there, after whatever went wrong.
+/// Releases handles; a failure does not matter there, after an error.
 struct CudaRelease {
   void operator()(cudaStream_t stream) const noexcept { static_cast<void>(cudaStreamDestroy(stream)); }
   void operator()(cudaGraph_t graph) const noexcept { static_cast<void>(cudaGraphDestroy(graph)); }

@@ -64,7 +64,7 @@ class EngineFile {
   Card card_;
 };
 
-/// What a product is called: "TensorRT-RTX" for "rtx", "TensorRT" for "tensorrt"; null for what is none.
+/// What a product is called: "TensorRT-RTX" for "rtx", "TensorRT" for "tensorrt"; null for anything else.
 const char* product_title(const std::string& product) noexcept;
 
 }  // namespace lrp_edge::tensorrt

@@ -68,7 +68,7 @@ std::string reasons(std::uint64_t diagnostics) {
       {Bit::kOLD_CUDA_RUNTIME, "needs a newer CUDA runtime: update tensorrt-rtx"},
       {Bit::kINSUFFICIENT_GPU_MEMORY,
        "needs more GPU memory than is there: compile with a smaller --batch or --largest"},
-      {Bit::kMALFORMED_ENGINE, "is no engine of TensorRT-RTX"},
+      {Bit::kMALFORMED_ENGINE, "is not a TensorRT-RTX engine"},
       {Bit::kCUDA_ERROR, "could not be checked, since CUDA failed: check the NVIDIA driver"},
   };
   std::string text;

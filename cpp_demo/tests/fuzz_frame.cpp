@@ -1,6 +1,6 @@
 /// libFuzzer: any numbers as frames, through the C interface, on the model that LRP_EDGE_FUZZ_MODEL names.
 ///
-/// A frame's memory ends where its last row does, so that AddressSanitizer sees whatever is read beyond.
+/// A frame's memory ends where its last row does, so that AddressSanitizer sees any read beyond it.
 
 #include <lrp_edge.h>
 

@@ -103,7 +103,7 @@ std::size_t differences_in_turns(const std::string& model, std::size_t rounds, c
   return differences;
 }
 
-/// Files that are no models, so that ONNX Runtime is started and given up all the time.
+/// Files that are not models, so that ONNX Runtime is started and released all the time.
 std::size_t refused_otherwise(const std::string& file, std::size_t rounds) {
   std::atomic<std::size_t> wrong{0};
   std::vector<std::thread> threads;

@@ -1,4 +1,4 @@
-"""Labelled images on disk: how they are found, parted, clicked and checked."""
+"""Labelled images on disk: how they are found, split, clicked and checked."""
 
 from lrp_edge.datasets.clicks import Clicks, read_clicks, simulate_clicks, write_clicks
 from lrp_edge.datasets.layouts import open_dataset

@@ -1,4 +1,4 @@
-"""What is in a dataset, and what is wrong with it, before hours are spent on it."""
+"""What is in a dataset, and what is wrong with it, before hours of training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lrp_edge.datasets.samples import Dataset, Sample, read_mask
 from lrp_edge.datasets.splits import Split, read_split
 from lrp_edge.errors import LrpEdgeError, needs_extra
 
-#: Images whose perceptual hashes differ in at most so many of 256 bits are near duplicates.
+#: Images whose perceptual hashes differ in at most this many of 256 bits are near duplicates.
 NEAR = 24
 
 
@@ -32,7 +32,7 @@ class DataReport:
     gray : bool
         Whether all images have one channel.
     unreadable : list of str
-        Files that are cut short, no images or too small.
+        Files that are cut short, not images or too small.
     bad_masks : list of str
         Masks that cannot be read or are of another size than their image.
     empty_masks : list of str
@@ -46,7 +46,7 @@ class DataReport:
     split : dict of str to dict
         By part of the split, images of each class.
     across : list of list of str
-        Same or nearly the same image in two parts of the split: it lets a model score by memory.
+        Same or nearly the same image in two parts of the split: it lets a model score by memorising.
     groups_across : list of str
         Groups with images in two parts.
     """
@@ -69,7 +69,7 @@ class DataReport:
 
     @property
     def faults(self) -> list[str]:
-        """What must be mended before training or measuring."""
+        """What must be fixed before training or measuring."""
         counts = {
             "unreadable files": len(self.unreadable),
             "masks that do not fit their image": len(self.bad_masks),
@@ -93,14 +93,14 @@ def check_data(
     ok: tuple[str, ...] = (),
     progress: Callable[[], None] = lambda: None,
 ) -> DataReport:
-    """Look at every file of a dataset.
+    """Check every file of a dataset.
 
     Parameters
     ----------
     source, masks, group
         See :func:`lrp_edge.datasets.open_dataset`.
     split : path, optional
-        Parts to look for duplicates across.
+        Split across whose parts to search for duplicates.
     ok : tuple of str
         Names of OK classes, whose masks must be empty.
     progress : callable
@@ -109,7 +109,7 @@ def check_data(
     Raises
     ------
     LrpEdgeError
-        If there is no dataset, or the split does not fit it. Bad files are no error here: they are what is looked for.
+        If there is no dataset, or the split does not fit it. Bad files are not an error here: they are reported.
     """
     root, samples, classes = find_samples(source, masks=masks, group=group)
     nothing = dict.fromkeys(classes, 0)

@@ -40,7 +40,9 @@ def read_clicks(path: str | os.PathLike[str], dataset: Dataset) -> Clicks:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = [(row["path"], float(row["y"]), float(row["x"])) for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise LrpEdgeError(f"{path}: no readable clicks ({error}); expected CSV with columns path, x and y") from error
+        raise LrpEdgeError(
+            f"{path}: the clicks cannot be read ({error}); expected CSV with columns path, x and y"
+        ) from error
     known = set(dataset.names)
     found: dict[str, list[tuple[float, float]]] = {}
     for name, row, column in rows:

@@ -19,7 +19,7 @@ SMALLEST_SIDE = 32
 NAMED = 5
 #: A file beside an image, named like it with this ending, is its mask.
 MASK_ENDING = "_mask"
-#: Magnetic tiles are numbered as they were taken. Six exposures of a part lie within so many numbers.
+#: Magnetic tiles are numbered as they were taken. Six exposures of a part lie within this many numbers.
 RECORDING_GAP = 250
 
 
@@ -39,20 +39,20 @@ def open_dataset(
         ``NAME.<any>`` is its pixel truth. The magnetic-tile layout: ``<class>/Imgs/`` with ``.jpg`` images and
         their pixel truth as ``.png`` of the same name; exposures of one part are a group. A table: a CSV file
         with columns ``path`` and ``label``, and, if wanted, ``mask``, ``group`` and ``split``; paths are
-        relative to it. Hidden files are no data.
+        relative to it. Hidden files are not data.
     masks : path, optional
         A parallel folder with pixel truth under the images' names, as ``.png``.
     group : str, optional
         A regular expression on the image's name from the root; what its first parentheses (or all of it) match
         is the image's group. Images without a match are groups of their own.
     skip_bad : bool
-        Leave out files that cannot be used, naming them on stderr, instead of raising.
+        Skip files that cannot be used, naming them on stderr, instead of raising.
 
     Raises
     ------
     LrpEdgeError
         If the source is missing or has no two classes with images, the table lacks a column, the pattern is
-        none, or files are cut short, are no images, or are smaller than 32 pixels on a side: the first are named,
+        none, or files are cut short, are not images, or are smaller than 32 pixels on a side: the first are named,
         all are counted.
     """
     root, samples, classes = find_samples(source, masks=masks, group=group)
@@ -149,7 +149,9 @@ def _table(path: Path) -> Iterator[Sample]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LrpEdgeError(f"{path}: no readable table ({error}); expected CSV with columns path and label") from error
+        raise LrpEdgeError(
+            f"{path}: not a readable table ({error}); expected CSV with columns path and label"
+        ) from error
     for line, row in enumerate(rows, 2):
         if not row.get("path") or not row.get("label"):
             raise LrpEdgeError(
@@ -158,7 +160,7 @@ def _table(path: Path) -> Iterator[Sample]:
             )
         mask = path.parent / row["mask"] if row.get("mask") else None
         if mask and not mask.is_file():
-            raise LrpEdgeError(f"{path}, line {line}: no mask at {mask}; mend the path or leave the column empty")
+            raise LrpEdgeError(f"{path}, line {line}: no mask at {mask}; fix the path or leave the column empty")
         image = path.parent / row["path"]
         yield Sample(image, row["label"], mask, row.get("group") or "", row.get("split") or "")
 
@@ -175,7 +177,7 @@ def _with_groups(samples: Iterable[Sample], root: Path, pattern: str) -> list[Sa
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise LrpEdgeError(f"group pattern {pattern!r} is no regular expression ({error})") from error
+        raise LrpEdgeError(f"group pattern {pattern!r} is not a regular expression ({error})") from error
     found = []
     for sample in samples:
         match = compiled.search(Path(os.path.relpath(sample.path, root)).as_posix())
@@ -210,9 +212,9 @@ def _report_bad(faults: Sequence[str], total: int, skip_bad: bool) -> None:
         return
     first = ", ".join(faults[:NAMED]) + (f" and {len(faults) - NAMED} more" if len(faults) > NAMED else "")
     found = (
-        f"{len(faults)} of {total} files are cut short, no images, or smaller than {SMALLEST_SIDE} pixels on "
+        f"{len(faults)} of {total} files are cut short, not images, or smaller than {SMALLEST_SIDE} pixels on "
         f"a side: {first}"
     )
     if not skip_bad:
-        raise LrpEdgeError(f"{found}; mend or remove them, or leave them out with --skip-bad")
+        raise LrpEdgeError(f"{found}; fix or remove them, or leave them out with --skip-bad")
     print(f"lrp-edge: warning: skipped {found}", file=sys.stderr)

@@ -105,7 +105,7 @@ def read_image(path: str | os.PathLike[str], gray: bool) -> NDArray[np.uint8]:
         import cv2
     image: Any = cv2.imread(os.fspath(path), cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR)
     if image is None:
-        raise LrpEdgeError(f"{path}: no readable image; mend or remove it")
+        raise LrpEdgeError(f"{path}: not a readable image; fix or remove it")
     return np.ascontiguousarray(image if image.ndim == 3 else image[..., None])
 
 

@@ -16,7 +16,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import write_text
 
 PARTS = ("train", "val", "test")
-#: A grouped split deals whole groups into so many stacks, and each part takes stacks; finer shares are rounded.
+#: A grouped split deals whole groups into this many stacks, and each part takes stacks; finer shares are rounded.
 STACKS = 20
 
 
@@ -35,12 +35,12 @@ def split(
     fractions: tuple[float, float, float] = (0.6, 0.1, 0.3),
     grouped: bool = False,
 ) -> Split:
-    """Part a dataset class by class, at random.
+    """Split a dataset class by class, at random.
 
     Parameters
     ----------
     dataset : Dataset
-        What is parted. If its samples name their parts, as a table can, those hold.
+        The dataset to split. If its samples name their parts, as a table can, those hold.
     seed : int
         The same seed gives the same parts.
     fractions : (train, val, test)
@@ -71,12 +71,12 @@ def split(
 
 
 def folds(dataset: Dataset, count: int, *, seed: int = 0, val: float = 0.1, grouped: bool = False) -> list[Split]:
-    """Part a dataset `count` times, so that each sample is in the test part once.
+    """Split a dataset `count` times, so that each sample is in the test part once.
 
     Parameters
     ----------
     dataset : Dataset
-        What is parted, class by class.
+        The dataset to split, class by class.
     count : int
         Number of folds, 2 or more.
     seed : int
@@ -127,7 +127,7 @@ def read_split(path: str | os.PathLike[str], dataset: Dataset) -> Split:
         names = {part: list(content[part]) for part in PARTS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LrpEdgeError(
-            f"{path} is no split that can be read ({error}); expected a run's split.json or one of lrp-edge data split"
+            f"{path} is not a readable split ({error}); expected a run's split.json or one of lrp-edge data split"
         ) from error
     index = {name: i for i, name in enumerate(dataset.names)}
     together = [name for part in names.values() for name in part]
@@ -175,6 +175,6 @@ def _stacks(dataset: Dataset, count: int, seed: int, grouped: bool) -> list[NDAr
     labels = dataset.labels
     groups = np.unique(dataset.groups, return_inverse=True)[1] if grouped else None
     with warnings.catch_warnings():
-        # A class with fewer groups than stacks is missing from some of them, which is as it must be.
+        # A class with fewer groups than stacks is missing from some of them, which is unavoidable.
         warnings.simplefilter("ignore", UserWarning)
         return [stack for _, stack in dealer.split(labels, labels, groups)]

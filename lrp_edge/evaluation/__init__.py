@@ -1,4 +1,4 @@
-"""Measure classes and masks against labels and pixel truth, whatever made them, by the same code."""
+"""Measure classes and masks of any origin against labels and pixel truth, with the same code."""
 
 from lrp_edge.evaluation.pixels import PixelFigures
 from lrp_edge.evaluation.predictors import METHODS, Predictor, open_predictor

@@ -147,7 +147,7 @@ def best_iou(truth: Bools, relevance: Floats) -> float:
     order = np.argsort(-relevance, kind="stable")
     inside = np.cumsum(truth[order])
     union = np.arange(1, truth.size + 1) + truth.sum() - inside
-    # A threshold cannot part pixels of equal relevance.
+    # A threshold cannot separate pixels of equal relevance.
     last = np.append(np.diff(relevance[order]) != 0, True)
     return float((inside / union)[last].max()) if truth.any() else 0.0
 

@@ -1,4 +1,4 @@
-"""What can be measured: an exported file, a checkpoint explained in different ways, the U-Net, and the floor.
+"""What can be measured: an exported file, a checkpoint explained in different ways, and the baselines.
 
 Each takes a camera frame and returns a :class:`~lrp_edge.runtime.Segmentation`.
 """
@@ -160,7 +160,7 @@ class GrayPredictor(NetworkPredictor):
 class PixelPredictor(NetworkPredictor):
     """The U-Net: a pixel is defect at a probability above one half; the image's score is its greatest probability.
 
-    It knows no kinds of defect: a frame with any mask is decided to be of the first defect class.
+    It knows no kinds of defect: a frame with any mask is classified as the first defect class.
     """
 
     def __call__(self, frame: UInt8) -> Segmentation:

@@ -37,7 +37,7 @@ def write_report(
     Parameters
     ----------
     folder : path
-        Made if need be.
+        Created if needed.
     evaluation : Evaluation
         What was measured.
     predictor : Predictor

@@ -39,7 +39,7 @@ class Case:
     name : str
         Path from the data's root.
     label, decided : str
-        True and decided class.
+        True and predicted class.
     score : float
         One minus the scores of the OK classes.
     iou : float or None
@@ -66,15 +66,15 @@ class Evaluation:
     images : int
         Images run.
     supervision : str
-        What a person gave for each training image: ``"image"``, ``"patch"``, ``"pixel"``, or empty if unknown.
+        The supervision for each training image: ``"image"``, ``"patch"``, ``"pixel"``, or empty if unknown.
     auroc : float
         OK against defect, scored by one minus the scores of the OK classes.
     accuracy, defect_accuracy : float
         Share of images with the right class; with the right verdict, OK or defect.
     false_alarm_rate, recall_at_rate : float
-        A share of OK images, and the share of defect images that are found if so many OK images may be taken for one.
+        A share of OK images, and the share of defect images that are found at that false-alarm rate.
     recall : dict
-        Share of each class's images that are decided to be of it.
+        Share of each class's images that are classified as it.
     confusion : list of list of int
         Rows are the true classes, columns the decided ones.
     classes, defects : list of str

@@ -29,7 +29,7 @@ with needs_extra("export"):
     from lrp_edge.checkpoint import load_checkpoint
     from lrp_edge.export.deployable import Deployable
 
-#: At most so many defect images are used.
+#: At most this many defect images are used.
 MOST_IMAGES = 24
 #: Rank correlation is taken over this many pixels of each image.
 PIXELS = 20_000
@@ -45,7 +45,7 @@ def check_sanity(checkpoint: str | Path, dataset: Dataset, seed: int = 0) -> dic
     dataset : Dataset
         Images; defect images with pixel truth are used, evenly drawn from all of them.
     seed : int
-        Of the random weights.
+        Random seed of the shuffled weights.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def check_sanity(checkpoint: str | Path, dataset: Dataset, seed: int = 0) -> dic
     Raises
     ------
     LrpEdgeError
-        If the checkpoint is no classifier's, or no defect image has pixel truth.
+        If the checkpoint is not a classifier's, or no defect image has pixel truth.
     """
     network, card = load_checkpoint(checkpoint)
     if card.architecture.get("family") == "unet":
@@ -100,7 +100,7 @@ def check_sanity(checkpoint: str | Path, dataset: Dataset, seed: int = 0) -> dic
 
 
 def randomise(network: nn.Module, seed: int) -> nn.Module:
-    """Return a copy of a network whose weights are shuffled within each output channel: same values, nothing learnt."""
+    """Return a copy of a network whose weights are shuffled within each output channel: same values, none learned."""
     shuffled = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -119,5 +119,5 @@ def _row(truth: Any, maps: list[Any], seed: int) -> list[float]:
 
 
 def _rank_correlation(first: Any, second: Any) -> float:
-    """Spearman's; a map that is the same everywhere agrees with nothing."""
+    """Spearman's; a constant map agrees with nothing."""
     return float(spearmanr(first, second).statistic) if np.ptp(first) and np.ptp(second) else 0.0

@@ -68,7 +68,7 @@ class Preprocess(nn.Module):
 
 
 def standardise(image: Tensor) -> Tensor:
-    """Bring each image of [N, C, H, W] to mean 0 and deviation 1 over all its pixels; a flat one becomes 0."""
+    """Normalise each image of [N, C, H, W] to mean 0 and standard deviation 1 over its pixels; a flat one becomes 0."""
     centred = image - image.mean((1, 2, 3), keepdim=True)
     # The floor is far below the noise of a camera and keeps a black frame finite.
     return centred / (centred.square().mean((1, 2, 3), keepdim=True) + 1e-4).sqrt()

@@ -68,12 +68,12 @@ def ranks_and_types(proto: onnx.ModelProto) -> tuple[dict[str, int], dict[str, i
 
 
 class Editor:
-    """Writes a graph anew, node by node, in the order of computation.
+    """Rewrites a graph, node by node, in the order of computation.
 
     Parameters
     ----------
     proto : onnx.ModelProto
-        The graph to start from; it is left as it is.
+        The graph to start from; it is not modified.
     """
 
     def __init__(self, proto: onnx.ModelProto) -> None:

@@ -75,7 +75,7 @@ def inspect(model: str | Path, size: tuple[int, int] | None = None) -> Inspectio
     Raises
     ------
     LrpEdgeError
-        If the file is none, or the model takes another size.
+        If the file is not such a file, or the model takes another size.
     """
     proto, card = load_proto(Path(model))
     proto = ungate(proto)

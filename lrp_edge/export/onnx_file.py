@@ -60,7 +60,7 @@ def to_onnx(
 ) -> Path:
     """Export a classifier as one ONNX file that answers with class, scores, mask and relevance.
 
-    The card says in which precision (int8 leaves what it would spoil in float16), and whether relevance is computed
+    The card says in which precision (int8 leaves what it would degrade in float16), and whether relevance is computed
     for defects only. The file is run on random and on the given frames, in float32 by ONNX Runtime, else node by node
     in its own types, and compared with PyTorch in float64; the differences are stored in the card. Where they are
     those of a broken file nothing is left.
@@ -71,15 +71,15 @@ def to_onnx(
         A checkpoint of this toolkit, ``"module:factory"``, or a module that takes a float image [N, C, H, W] and
         returns logits [N, K].
     output : path
-        Folder for ``<name>.onnx`` and ``<name>.json``; made if it is not there.
+        Folder for ``<name>.onnx`` and ``<name>.json``; created if it does not exist.
     card : ModelCard, optional
         Classes, input, composite, explained class and mask head; by default the checkpoint's.
     weights : path, optional
         Weights for a module that is not a checkpoint.
     composite : Composite, optional
-        A composite of your own in place of the card's preset.
+        A custom composite in place of the card's preset.
     frames : sequence of uint8 arrays [H, W, C]
-        Real frames to prove the file on, in the card's channel order; int8 is calibrated on them.
+        Real frames to verify the file on, in the card's channel order; int8 is calibrated on them.
     calibration : sequence of uint8 arrays [H, W, C]
         Defect-free frames, from which the mask head ``"calibrated"`` finds its threshold.
     false_alarms : float
@@ -103,7 +103,7 @@ def to_onnx(
     network, own_card, origin = load_model(model, weights)
     card = card or own_card
     if card is None:
-        raise LrpEdgeError("this model has no card: say its classes and input with card=ModelCard(...)")
+        raise LrpEdgeError("this model has no card: give its classes and input with card=ModelCard(...)")
     if composite is not None:
         card = card.replace(composite=composite.name, composite_parameters={})
     size = card.input.size or card.input.resize or (224, 224)
@@ -149,7 +149,7 @@ def with_precision(proto: onnx.ModelProto, card: ModelCard, frames: Frames) -> t
 
 
 def _noise(card: ModelCard, size: tuple[int, int]) -> list[Any]:
-    """Return random frames for the proof, where any size is promised of another size too; int8 knows real ones only."""
+    """Return random frames to verify with, also of another size if any size is supported; int8 uses real ones only."""
     if card.precision == "int8":
         return []
     frames = random_frames(size, card.input.channels, 3)
@@ -287,7 +287,7 @@ def _write(
     name: str,
     frames: Sequence[Any],
 ) -> Path:
-    """Write under a temporary name, prove, and only then give the files their own."""
+    """Write under a temporary name, verify, and only then give the files their own."""
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=output) as scratch:
         draft = Path(scratch, f"{name}.onnx")
         parity = _measure(proto, deployable, card, frames)

@@ -39,7 +39,7 @@ def load_model(
     Raises
     ------
     LrpEdgeError
-        If the source is none of these, cannot be loaded, or the weights do not fit.
+        If the source is not one of these, cannot be loaded, or the weights do not fit.
     """
     if isinstance(source, nn.Module):
         model, origin = source, {"model": f"{type(source).__module__}:{type(source).__qualname__}"}

@@ -47,7 +47,7 @@ class Capture:
     logits: fx.Node
 
     def value(self, argument: Any) -> Any:
-        """Return the constant behind an argument of a node, or the argument itself where it is no node."""
+        """Return the constant behind an argument of a node, or the argument itself where it is not a node."""
         return self.constants[argument] if isinstance(argument, fx.Node) else argument
 
     def new_constant(self, name: str, value: Tensor) -> fx.Node:
@@ -72,7 +72,7 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
     Parameters
     ----------
     model : nn.Module
-        Takes a float image [N, C, H, W], returns logits [N, K]. It is left as it is.
+        Takes a float image [N, C, H, W], returns logits [N, K]. It is not modified.
     example : Tensor, float [N, C, H, W]
         An image of the size that the model is for; its values do not matter.
 

@@ -179,7 +179,7 @@ def composite_from(name: str | Composite, parameters: Mapping[str, Any]) -> Comp
     Parameters
     ----------
     name : str or Composite
-        A key of :data:`COMPOSITES`, or a composite, which is returned as it is.
+        A key of :data:`COMPOSITES`, or a composite, which is returned unchanged.
     parameters : mapping
         Parameters of the preset, e.g. ``{"gamma": 0.1}``.
 

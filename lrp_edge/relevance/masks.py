@@ -106,7 +106,7 @@ def mask_gmm(relevance: Tensor, steps: int = 12) -> Tensor:
             x, weights[0], means[0], variances[0]
         )
         upper = log_odds.sigmoid()
-    # The wider Gaussian also wins far below the narrow one's mean; what lies there is no relevance.
+    # The wider Gaussian also wins far below the narrow one's mean; what lies there is not relevance.
     return (upper > 0.5) & (x > means[0])
 
 
@@ -126,7 +126,7 @@ def effective_area(relevance: Tensor) -> Tensor:
 
     The participation ratio of physics; 0 for a frame without relevance.
     """
-    # The greatest value is brought to one, since squares of small ones would be rounded to zero.
+    # The greatest value is normalised to one, since squares of small ones would be rounded to zero.
     x = relevance / relevance.amax((1, 2), keepdim=True).clamp(min=torch.finfo(relevance.dtype).tiny)
     return x.sum((1, 2), keepdim=True).square() / x.square().sum((1, 2), keepdim=True).clamp(min=1)
 
@@ -160,7 +160,7 @@ HEADS: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
 class MaskHead(nn.Module):
     """Relevance [N, H, W] → mask, bool [N, H, W]: smoothing, threshold, floor, closing, opening.
 
-    Whatever the method, a parameter ``floor`` is an absolute threshold besides: what is fainter is no defect, even
+    Whatever the method, a parameter ``floor`` is an absolute threshold besides: anything fainter is not a defect, even
     where it is the strongest of its frame. A parameter ``spread``, in pixels, lowers both thresholds in frames whose
     relevance is spread over more, see :func:`widening`.
 
@@ -240,7 +240,7 @@ def smoothing_from(text: str) -> Callable[[Tensor, Tensor | None], Tensor]:
     Raises
     ------
     LrpEdgeError
-        If the text is none of these.
+        If the text is not one of these.
     """
     name, _, size = text.partition(":")
     kernel = None

@@ -1,7 +1,7 @@
 """What is explained: from logits [N, K] to the relevance [N, K] that the backward pass starts with.
 
 The start of an explained class is its logit, so that relevance is in the unit of the logits, and evidence for the
-class is positive whatever the logit's sign.
+class is positive regardless of the logit's sign.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def target_from(target: str | int | Target, classes: int, defects: Sequence[int]
     Raises
     ------
     LrpEdgeError
-        If the target is none of these, or the defect classes are needed and not given.
+        If the target is not one of these, or the defect classes are needed and not given.
     """
     if callable(target):
         return target

@@ -32,9 +32,9 @@ class Duration:
     Attributes
     ----------
     seconds : float
-        Measured for so long, and at least 10 calls.
+        Measured for this long, and at least 10 calls.
     iterations : int, optional
-        Measured for exactly so many calls instead.
+        Measured for exactly this many calls instead.
     warm_up : int
         Calls before that, which are not measured.
     """
@@ -60,7 +60,7 @@ def bench(
     """Measure an engine.
 
     A call is measured from frames in the host's memory to outputs in the host's memory. Class and mask, and the
-    classifier alone where it is given, are called in turns, so that a drift of the machine's clock hits both.
+    classifier alone where it is given, are called alternately, so that a drift of the machine's clock hits both.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def bench(
         - ``h2dMs``, ``computeMs``, ``d2hMs``: the same figures as for ``latencyMs``, by the GPU's own clock, for an
           engine that has one;
         - ``classifierMs``, and ``ratio`` of both medians, where the classifier was given;
-        - ``defectShare``: share of the frames that were decided to be a defect; with a gate also
+        - ``defectShare``: share of the frames that were classified as a defect; with a gate also
           ``latencyWithDefectMs`` and ``latencyWithoutDefectMs`` of the calls with and without such a frame (None where
           there was none), since the gate leaves out relevance without one.
 
@@ -218,7 +218,7 @@ def _timed(call: Callable[[UInt8], Any], frames: UInt8) -> tuple[float, Any]:
 
 
 def _in_flight(engine: Engine, batches: list[UInt8], calls: int) -> float:
-    """Return the seconds of so many calls with as many under way as the engine takes."""
+    """Return the seconds of this many calls with as many under way as the engine takes."""
     under_way: deque[Callable[[], Outputs]] = deque()
     start = perf_counter()
     for index in range(calls):

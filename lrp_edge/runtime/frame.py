@@ -1,4 +1,4 @@
-"""A frame of a source, or the news that it could not be read."""
+"""A frame of a source, or a note that it could not be read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame, or the news that it could not be read: no black or repeated picture takes its place.
+    """A frame, or the note that it could not be read: no black or repeated image takes its place.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ class Pool:
         self.made = 0
 
     def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Lend an array, uint8 of `shape`, with whatever was in it before."""
+        """Lend an array, uint8 of `shape`, with arbitrary content."""
         size = math.prod(shape)
         if size != self._size:
             self._free.clear()
@@ -38,7 +38,7 @@ class Pool:
         except IndexError:
             buffer = bytearray(size)
             self.made += 1
-        # Views of this array keep it alive, since its own base is no array; the buffer outlives them all.
+        # Views of this array keep it alive, since its own base is not an array; the buffer outlives them all.
         array = np.frombuffer(buffer, np.uint8)
         weakref.finalize(array, self._back, buffer).atexit = False
         return array.reshape(shape)

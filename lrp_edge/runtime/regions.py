@@ -19,7 +19,7 @@ with needs_extra("cpu"):
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 
-#: Points of which all pairs are looked at.
+#: Up to this many points, all pairs are compared.
 _FEW = 64
 # A pixel reaches half a pixel from its centre along the axes, as the half-level contour of a mask does.
 _REACH = np.array([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]])
@@ -156,7 +156,7 @@ class Rule:
         Raises
         ------
         LrpEdgeError
-            If it is none, or its unit is not one of what is compared.
+            If it is not a rule, or its unit does not fit what is compared.
         """
         match = _RULE.fullmatch(" ".join(text.split()))
         if not match:
@@ -192,7 +192,7 @@ class Rule:
         found = self._measure(regions)
         if self.needs_scale:
             if mm_per_px is None:
-                raise LrpEdgeError(f"rule '{self}' is in millimetres; say how many a pixel has with --mm-per-px")
+                raise LrpEdgeError(f"rule '{self}' is in millimetres; give the size of a pixel with --mm-per-px")
             found *= mm_per_px ** (2 if self.unit == "mm²" else 1)
         # 250 pixels of 0.1 mm are 2.5 mm², which floating point misses by its last digit.
         same = math.isclose(found, self.limit, rel_tol=1e-9)

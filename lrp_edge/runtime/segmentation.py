@@ -15,7 +15,7 @@ class Segmentation:
     Attributes
     ----------
     label : int
-        Index of the decided class.
+        Index of the predicted class.
     name : str
         Its name.
     defect : bool

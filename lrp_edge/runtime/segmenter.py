@@ -43,7 +43,7 @@ class Segmenter:
     Raises
     ------
     LrpEdgeError
-        If there is no such file, it is none of ours, or what runs it is not installed or does not start.
+        If the file does not exist, is not one of ours, or its backend is not installed or does not start.
     """
 
     def __init__(self, path: str | Path, *, provider: str | None = None, threads: int | None = None) -> None:

@@ -15,8 +15,8 @@ _log = logging.getLogger("lrp_edge.service")
 class ServiceManager:
     """The service manager that started this process; does nothing where there is none.
 
-    With ``WatchdogSec=`` in the unit, systemd starts the service anew when its engine stops to answer. A camera that is
-    gone is no reason for that: nothing would be different after it.
+    With ``WatchdogSec=`` in the unit, systemd restarts the service when its engine stops responding. A camera that is
+    gone is not a reason for that: a restart would change nothing.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class ServiceManager:
         self._send("READY=1")
 
     def alive(self, status: dict[str, Any]) -> None:
-        """Say how it goes, once a second; nothing while the engine stands still."""
+        """Report status once a second; nothing while the engine is stalled."""
         if not self.due or "engine" in status["stalled"]:
             return
         self._told = time.monotonic()
@@ -42,7 +42,7 @@ class ServiceManager:
         return self._address is not None and time.monotonic() - self._told >= _PERIOD
 
     def stopping(self) -> None:
-        """Say that it ends of its own will."""
+        """Say that it is stopping on purpose."""
         self._send("STOPPING=1")
 
     def _send(self, message: str) -> None:
@@ -54,6 +54,6 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
                 channel.sendto(message.encode(), address)
         except OSError as error:
-            # Parts go on past the camera, whoever listens.
+            # Parts keep passing the camera, whoever listens.
             _log.warning("the service manager at %s cannot be told: %s", self._address, error)
             self._address = None

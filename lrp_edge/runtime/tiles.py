@@ -1,4 +1,4 @@
-"""A large frame in overlapping tiles, each through the model, put together again without seams."""
+"""A large frame in overlapping tiles, each run through the model, merged without seams."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _weights(starts: Sequence[int], length: int, tile: int) -> Float32:
 
 
 def check_tile(card: ModelCard, tile: Size, overlap: Size) -> None:
-    """Refuse tiles that a model does not take, or that are smaller than what its features look at.
+    """Refuse tiles that a model does not take, or that are smaller than what its features see.
 
     Parameters
     ----------
@@ -133,9 +133,9 @@ def _check_field(card: ModelCard, tile: Size, said: str) -> None:
     if field is None or all(side >= seen for side, seen in zip(resize or tile, field, strict=True)):
         return
     if resize is None:
-        raise LrpEdgeError(f"{said}; a feature of this network looks at {_said(field)} pixels: make them larger")
+        raise LrpEdgeError(f"{said}; a feature of this network sees {_said(field)} pixels: make them larger")
     raise LrpEdgeError(
-        f"{said}, which the network gets as {_said(resize)}; one of its features looks at {_said(field)} pixels of "
+        f"{said}, which the network gets as {_said(resize)}; one of its features sees {_said(field)} pixels of "
         "that: export with a larger --resize, or without"
     )
 
@@ -157,9 +157,9 @@ class Tiler:
         Pixels that neighbouring tiles have in common at least.
     vote : {"any", "majority", "mean"}
         How the tiles' answers become the frame's. ``any``: it has class and scores of its strongest tile, a defect
-        before all others, and its mask is what any tile marks. ``majority``: the class that most tiles have, and for
+        before all others, and its mask is what any tile masks. ``majority``: the class that most tiles have, and for
         scores the shares of tiles. ``mean``: the mean of the scores, and its greatest. With these two the mask is
-        what tiles mark that have at least half of a pixel's weight.
+        what tiles mask that have at least half of a pixel's weight.
 
     Raises
     ------
@@ -178,7 +178,7 @@ class Tiler:
     def __call__(self, frame: UInt8) -> Segmentation:
         """Segment a frame.
 
-        Besides mask and relevance it holds one call's tiles and answers at a time, whatever the frame's size.
+        Besides mask and relevance it holds one call's tiles and answers at a time, regardless of the frame's size.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Train from labels of whole images, or from clicks; and the U-Net that needs masks, to compare with."""
+"""Training from image-level labels or clicks, and of the U-Net baseline, which needs masks."""
 
 from lrp_edge.training.metrics import Figures, measure
 from lrp_edge.training.options import Options

@@ -1,4 +1,4 @@
-"""What a run folder holds while a training goes on: all that is needed to go on, figures so far, the curve."""
+"""Callbacks that write the run folder during training: the checkpoint to resume from, the metrics, the curve."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ with needs_extra("train"):
 HISTORY, CURVE, RESUME = "metrics.csv", "curve.png", "resume.ckpt"
 
 
-class Keeper(Checkpoint):
-    """After each epoch, keep all that is needed to go on, the table of figures and the curve; each file whole.
+class RunCheckpoint(Checkpoint):
+    """After each epoch, write the checkpoint to resume from, the table of metrics and the curve, each file atomically.
 
-    Lightning's own checkpoint callback writes to the system's temporary folder and copies from there, so that a full
-    disk could destroy the checkpoint that it replaces.
+    Lightning's own checkpoint callback writes to the system's temporary folder and copies from there, so a full
+    disk could destroy the checkpoint that is being replaced.
     """
 
     def __init__(self, folder: Path, options: Options, images: list[str]) -> None:
@@ -40,8 +40,8 @@ class Keeper(Checkpoint):
         self.before = float(checkpoint["seconds"])
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        # After the last epoch nothing is kept, since a resumed training that has no epoch left would not hand over the
-        # running average: one that is killed between it and the final checkpoint does its last epoch again.
+        # No checkpoint after the last epoch, since a resumed training with no epoch left would not hand over the
+        # running average: one that is killed between it and the final checkpoint repeats its last epoch.
         if not trainer.should_stop and pl_module.current_epoch + 1 < trainer.max_epochs:
             with whole(self.folder / RESUME) as partial:
                 trainer.save_checkpoint(partial)
@@ -61,7 +61,7 @@ def _as_csv(history: list[dict[str, float]]) -> str:
 
 
 def draw_curve(history: list[dict[str, float]], path: Path) -> None:
-    """Draw loss and validation figures by epoch as a PNG."""
+    """Plot loss and validation metrics by epoch as a PNG."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     loss = figure.subplots()
     loss.plot(

@@ -24,12 +24,12 @@ class Figures:
     images : int
         How many.
     accuracy : float
-        Fraction of images given their own class.
+        Fraction of images classified correctly.
     auroc : float or None
         Area under the ROC curve of OK against defect, by the summed scores of the defect classes; None where
         only one of the two is present.
     recall : dict
-        By class, the fraction of its images given it; None where there is none.
+        By class, the fraction of its images classified as it; None for a class without images.
     """
 
     images: int

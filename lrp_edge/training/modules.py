@@ -1,4 +1,4 @@
-"""What a classifier learns from: windows of labelled images, and marks drawn on windows of OK images."""
+"""Training modules: windows of labelled images, and synthetic defects drawn on windows of OK images."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ with needs_extra("train"):
     from torch.nn import functional
     from torch.utils.data import DataLoader
 
-#: Most positions have no mark; so little does each of them count.
-UNMARKED_WEIGHT = 0.3
-#: A step whose gradient is longer is scaled down to this length.
+#: Loss weight of background positions, which are by far the most.
+BACKGROUND_WEIGHT = 0.3
+#: Longer gradients are clipped to this norm.
 LONGEST_GRADIENT = 5.0
 
 
-class Lesson(lightning.LightningModule):
-    """What all trainings share: normalised frames, AdamW on a one-cycle schedule, a history that can be resumed.
+class TrainingModule(lightning.LightningModule):
+    """What all trainings share: normalised frames, AdamW on a one-cycle schedule, a resumable history.
 
-    Each step has a random state of its own, so that a training that was interrupted goes on as if it had not been.
+    Each step has its own random state, so that an interrupted training resumes as if it had never stopped.
     """
 
     mean: Tensor
@@ -83,11 +83,11 @@ class Lesson(lightning.LightningModule):
         self.log("loss", loss, prog_bar=True)
 
     def validated(self) -> dict[str, float]:
-        """Return what validation found since it was asked last, by name."""
+        """Return the validation metrics since the last call, by name."""
         raise NotImplementedError
 
     def configure_optimizers(self) -> Any:
-        # Decay is for weights; on the scales and shifts of normalisation it only slows learning.
+        # Weight decay applies to weights only; on normalisation scales and shifts it just slows learning.
         decay = self.options.weight_decay
         groups = [
             {"params": [p for p in self.parameters() if p.ndim > 1], "weight_decay": decay},
@@ -105,12 +105,12 @@ class Lesson(lightning.LightningModule):
         self.history = list(checkpoint["history"])
 
 
-class LabelLesson(Lesson):
-    """Learn the labels of images from windows that follow the model's own evidence, beside drawn marks.
+class LabelModule(TrainingModule):
+    """Learn image labels from windows that follow the model's own evidence, alongside synthetic defects.
 
-    Three losses add up. The label of a window, by cross-entropy. What kind of mark was drawn at each position of a
-    window of an OK image, which teaches the features to see detail long before labels could. And that such a window
-    is one of a defect, whichever, if and only if it has a mark, which ties the two together.
+    The loss is a sum of three: the label of a window, by cross-entropy; the kind of synthetic defect at each position
+    of a window of an OK image, which teaches the features to see detail long before labels could; and whether such a
+    window has any synthetic defect, which should be classified as some defect and ties the two together.
     """
 
     items: Curriculum
@@ -126,13 +126,13 @@ class LabelLesson(Lesson):
             self.mark_head = nn.Conv2d(model.width, 1 + len(KINDS), 1)
         self.geometric = augmentation.AugmentationSequential(*geometric(), data_keys=["input"])
         self.photometric = augmentation.AugmentationSequential(*photometric(), data_keys=["input"])
-        self.register_buffer("mark_weights", torch.tensor([UNMARKED_WEIGHT] + [1.0] * len(KINDS)), persistent=False)
+        self.register_buffer("mark_weights", torch.tensor([BACKGROUND_WEIGHT] + [1.0] * len(KINDS)), persistent=False)
         self._answers: list[tuple[Tensor, Tensor]] = []
 
     def train_dataloader(self) -> DataLoader[Any]:
         since = self.current_epoch - self.options.look_from
         if self.options.guided and since >= 0 and since % self.options.look_every == 0:
-            self.look()
+            self.update_evidence()
         return super().train_dataloader()
 
     def loss(self, *batch: Tensor) -> Tensor:
@@ -151,9 +151,9 @@ class LabelLesson(Lesson):
         loss = self._label_loss(logits, labels, kinds)
         if labelled.all():
             return loss
-        marks = self.mark_head(features[~labelled]).float()
+        kind_logits = self.mark_head(features[~labelled]).float()
         weights = self.mark_weights
-        return loss + functional.cross_entropy(marks, kinds[~labelled], weight=weights)  # type: ignore[arg-type]
+        return loss + functional.cross_entropy(kind_logits, kinds[~labelled], weight=weights)  # type: ignore[arg-type]
 
     def _label_loss(self, logits: Tensor, labels: Tensor, kinds: Tensor) -> Tensor:
         labelled = labels >= 0
@@ -163,17 +163,17 @@ class LabelLesson(Lesson):
             loss = functional.cross_entropy(logits[labelled], labels[labelled], label_smoothing=smoothing)
         if labelled.all():
             return loss
-        marked = (kinds[~labelled] > 0).flatten(1).any(1)
+        has_defect = (kinds[~labelled] > 0).flatten(1).any(1)
         log_scores = logits[~labelled].log_softmax(1)
         defect, ok = (
             log_scores[:, list(side)].logsumexp(1) for side in (self.card.defect_indices, self.card.ok_indices)
         )
         share = 1 - labelled.float().mean()
-        return loss - share * torch.where(marked, defect, ok).mean()
+        return loss - share * torch.where(has_defect, defect, ok).mean()
 
     @torch.no_grad()
-    def look(self) -> None:
-        """Map the evidence in each training image, for the windows to follow."""
+    def update_evidence(self) -> None:
+        """Update the evidence map of each training image, which the windows follow."""
         self.model.eval()
         frames, maps = self.items.windows.frames, []
         with self.trainer.precision_plugin.forward_context():
@@ -182,11 +182,11 @@ class LabelLesson(Lesson):
                 height, width = (size - size % SMALLEST_SIDE for size in image.shape[2:])
                 frame = self.normalise(image[..., :height, :width].to(self.device) / 255)
                 maps.append(self._sought(self._evidence(frame)[0].float(), int(label)).cpu())
-        self.items.windows.look([evidence.numpy() for evidence in maps])
+        self.items.windows.follow([evidence.numpy() for evidence in maps])
         self.model.train()
 
     def _evidence(self, frame: Tensor) -> Tensor:
-        """Logits [N, K, h, w] of places of an image: of positions of the features, or of windows on a grid."""
+        """Logits [N, K, h, w] across an image: at the positions of the features, or of windows on a grid."""
         if isinstance(self.model, Classifier):
             return evidence(self.model, frame)
         side = min(self.options.patch, *frame.shape[2:])
@@ -196,7 +196,7 @@ class LabelLesson(Lesson):
         return logits.reshape(len(frame), rows, columns, -1).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
     def _sought(self, scores: Tensor, label: int) -> Tensor:
-        """In a defect image its class, in an OK image the strongest defect, each against OK, from [K, h, w]."""
+        """Evidence for the image's class, or for the strongest defect in an OK image, against OK, from [K, h, w]."""
         defects, ok = list(self.card.defect_indices), list(self.card.ok_indices)
         wanted = scores[label] if label in defects else scores[defects].amax(0)
         return wanted - scores[ok].amax(0)
@@ -227,14 +227,14 @@ class LabelLesson(Lesson):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        self.items.windows.look([found.numpy() for found in checkpoint["evidence"]])
+        self.items.windows.follow([found.numpy() for found in checkpoint["evidence"]])
 
 
 def centre_first_filters(model: Classifier) -> None:
-    """Start with first filters that have no mean.
+    """Initialise the first filters with zero mean.
 
-    Exposure varies between images far more than a defect's contrast within one. Filters that see it first
-    pass on little else once batch normalisation has scaled them by it; they may learn brightness later.
+    Exposure varies between images far more than a defect's contrast within one. Filters that respond to exposure
+    pass on little else once batch normalisation has scaled them by it; they can still learn brightness later.
     """
     first = next(module for module in model.features if isinstance(module, nn.Conv2d))
     with torch.no_grad():
@@ -242,10 +242,10 @@ def centre_first_filters(model: Classifier) -> None:
 
 
 def fix_ok(head: nn.Conv2d, ok: Sequence[int]) -> None:
-    """Fix the logits of the OK classes at zero in each position, so that those of defects are odds against them.
+    """Fix the logits of the OK classes at zero in each position, so that those of defects are log-odds against them.
 
-    Softmax knows differences only, so nothing is lost; and a position's positive logit then means a defect, which is
-    what relevance is shared by.
+    Softmax depends on differences only, so nothing is lost; and a position's positive logit then means a defect, which
+    is what relevance is shared by.
     """
     rows = list(ok)
 
@@ -270,7 +270,7 @@ def geometric() -> list[Any]:
 
 
 def photometric() -> list[Any]:
-    """Return brightness and contrast of the whole window; what differs within a window stays as it is."""
+    """Return brightness and contrast changes of the whole window; differences within a window are preserved."""
     return [
         augmentation.RandomBrightness((0.9, 1.1), p=1.0),
         augmentation.RandomContrast((0.8, 1.25), p=1.0),

@@ -26,12 +26,12 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.factory import load_factory, start_from
 from lrp_edge.files import claim_folder, write_text
 from lrp_edge.training.calibration import calibrated
-from lrp_edge.training.callbacks import RESUME, Keeper
+from lrp_edge.training.callbacks import RESUME, RunCheckpoint
 from lrp_edge.training.cards import card_of
 from lrp_edge.training.metrics import Figures, measure
-from lrp_edge.training.modules import LabelLesson, Lesson
+from lrp_edge.training.modules import LabelModule, TrainingModule
 from lrp_edge.training.options import PRECISIONS, Options, write_config
-from lrp_edge.training.synthetic_defects import Curriculum, MarkedWindows, SurfaceWindows
+from lrp_edge.training.synthetic_defects import Curriculum, SurfaceWindows, SyntheticDefectWindows
 from lrp_edge.training.windows import Frames, Windows
 
 with needs_extra("train"):
@@ -81,7 +81,7 @@ def train(
     output : path
         Folder for ``model.safetensors`` (weights and card), ``model.json`` (card), ``split.json`` (the images of
         each part), ``config.toml`` (all options), ``metrics.json``, ``metrics.csv``, ``curve.png`` and
-        ``tensorboard/``; made if it does not exist. While the training runs it holds ``resume.ckpt``.
+        ``tensorboard/``; created if it does not exist. While the training runs it holds ``resume.ckpt``.
     options : Options, optional
         How to train.
     split_file : path, optional
@@ -89,7 +89,7 @@ def train(
     ok_class : str, optional
         The class without defect; by default known by its name.
     skip_bad : bool
-        Leave out files that are no readable images.
+        Skip files that are not readable images.
     overwrite : bool
         Replace a model that is in the output folder.
     resume : bool
@@ -119,17 +119,17 @@ def train(
     card = card_of(parts.train, defects, options)
     before = _begin(folder, parts, options, resume)
     with _quiet():
-        lesson = _fit(parts, card, options, folder, resume, progress)
-        card = lesson.card
+        module = _fit(parts, card, options, folder, resume, progress)
+        card = module.card
         if options.model != "unet":
-            card = card.replace(mask=calibrated(lesson.model, card, parts.val, options.false_alarms, options.seed))
-        val, test = (_measure(lesson, part, options) for part in (parts.val, parts.test))
+            card = card.replace(mask=calibrated(module.model, card, parts.val, options.false_alarms, options.seed))
+        val, test = (_measure(module, part, options) for part in (parts.val, parts.test))
     seconds = before + time.monotonic() - started
     card = card.replace(provenance={**card.provenance, "seconds": round(seconds, 1)})
-    save_checkpoint(folder / CHECKPOINT, lesson.model, card)
+    save_checkpoint(folder / CHECKPOINT, module.model, card)
     write_text(folder / CARD, card.to_json(indent=2) + "\n")
     figures = {name: part and dataclasses.asdict(part) for name, part in (("val", val), ("test", test))}
-    content = {**figures, "seconds": round(seconds, 1), "supervision": options.supervision, "epochs": lesson.history}
+    content = {**figures, "seconds": round(seconds, 1), "supervision": options.supervision, "epochs": module.history}
     write_text(folder / METRICS, json.dumps(content, indent=2) + "\n")
     (folder / RESUME).unlink(missing_ok=True)
     return TrainingResult(folder / CHECKPOINT, card, val, test, seconds)
@@ -143,7 +143,7 @@ def _drawn(dataset: Dataset, options: Options) -> Split:
 def _claim(folder: Path, overwrite: bool, resume: bool) -> Path:
     if resume and not (folder / RESUME).exists():
         raise LrpEdgeError(
-            f"{folder}: no {RESUME} to go on from; expected the folder of a training that was interrupted"
+            f"{folder}: no {RESUME} to resume from; expected the folder of a training that was interrupted"
         )
     if (folder / CHECKPOINT).exists() and not overwrite and not resume:
         raise LrpEdgeError(f"{folder}: there is a model in this folder; choose another, or replace it with --overwrite")
@@ -169,12 +169,11 @@ def _begin(folder: Path, parts: Split, options: Options, resume: bool) -> float:
     return float(saved["seconds"])
 
 
-def _fit(parts: Split, card: ModelCard, options: Options, folder: Path, resume: bool, progress: bool) -> Lesson:
+def _fit(parts: Split, card: ModelCard, options: Options, folder: Path, resume: bool, progress: bool) -> TrainingModule:
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     gray = card.input.network_order == "GRAY"
-    lesson, validation = _lesson(parts, card, options, gray)
-    keeper = Keeper(folder, options, parts.train.names)
-    callbacks: list[Callback] = [keeper]
+    module, validation = _module(parts, card, options, gray)
+    callbacks: list[Callback] = [RunCheckpoint(folder, options, parts.train.names)]
     if options.ema:
         callbacks.append(EMAWeightAveraging(decay=options.ema))
     if options.patience and parts.val.samples:
@@ -196,31 +195,33 @@ def _fit(parts: Split, card: ModelCard, options: Options, folder: Path, resume: 
         **_SILENT,
     )
     resume_from = folder / RESUME if resume else None
-    trainer.fit(lesson, val_dataloaders=validation, ckpt_path=resume_from, weights_only=True)
+    trainer.fit(module, val_dataloaders=validation, ckpt_path=resume_from, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return lesson
+    return module
 
 
-def _lesson(parts: Split, card: ModelCard, options: Options, gray: bool) -> tuple[Lesson, DataLoader[Any] | None]:
+def _module(
+    parts: Split, card: ModelCard, options: Options, gray: bool
+) -> tuple[TrainingModule, DataLoader[Any] | None]:
     """Build the network, what it learns from, and what it is validated with."""
     model = _network(card, options)
     frames, workers = Frames(parts.train, gray), options.workers
     whole_images: Any = Frames(parts.val, gray)
     if options.model == "unet":
-        from lrp_edge.training.unet import PixelLesson, TruthFrames, TruthWindows
+        from lrp_edge.training.unet import PixelModule, TruthFrames, TruthWindows
 
         windows = TruthWindows(frames, options.patch, options.balance, options.guided, options.seed)
-        lesson: Lesson = PixelLesson(model, card, options, windows)
+        module: TrainingModule = PixelModule(model, card, options, windows)
         whole_images = TruthFrames(whole_images)
     else:
         clicks = _clicks(parts.train, card, options) if options.clicks else None
         labelled = Windows(frames, options.patch, options.balance, options.guided, options.seed, clicks)
-        marked = _marked(parts.train, card, options, gray, model)
-        lesson = LabelLesson(
-            model, card, options, Curriculum(labelled, marked, options.mark_epochs, options.mark_share)
+        synthetic = _synthetic(parts.train, card, options, gray, model)
+        module = LabelModule(
+            model, card, options, Curriculum(labelled, synthetic, options.mark_epochs, options.mark_share)
         )
-    return lesson, DataLoader(whole_images, 1, num_workers=workers) if parts.val.samples else None
+    return module, DataLoader(whole_images, 1, num_workers=workers) if parts.val.samples else None
 
 
 def _network(card: ModelCard, options: Options) -> nn.Module:
@@ -237,7 +238,9 @@ def _network(card: ModelCard, options: Options) -> nn.Module:
     return model
 
 
-def _marked(part: Dataset, card: ModelCard, options: Options, gray: bool, model: nn.Module) -> MarkedWindows | None:
+def _synthetic(
+    part: Dataset, card: ModelCard, options: Options, gray: bool, model: nn.Module
+) -> SyntheticDefectWindows | None:
     if not options.mark_epochs and not options.mark_share:
         return None
     ok = np.flatnonzero(np.isin(part.labels, card.ok_indices))
@@ -246,11 +249,11 @@ def _marked(part: Dataset, card: ModelCard, options: Options, gray: bool, model:
         surfaces: Any = SurfaceWindows(len(part.samples), options.patch, 1 if gray else 3, options.seed)
     else:
         surfaces = Windows(Frames(part.subset(ok), gray), options.patch, 0, 0, options.seed)
-    return MarkedWindows(surfaces, stride)
+    return SyntheticDefectWindows(surfaces, stride)
 
 
 def _clicks(part: Dataset, card: ModelCard, options: Options) -> dict[int, NDArray[np.float64]]:
-    """Clicks on images of the training part; a defect image without one is used by its label alone, as is said."""
+    """Clicks on images of the training part; a defect image without one uses its label alone, with a warning."""
     clicks = read_clicks(options.clicks, part)
     found = {i: clicks[name] for i, name in enumerate(part.names) if name in clicks}
     bare = [part.names[i] for i in range(len(part.samples)) if part.labels[i] in card.defect_indices and i not in found]
@@ -263,17 +266,17 @@ def _clicks(part: Dataset, card: ModelCard, options: Options) -> dict[int, NDArr
     return found
 
 
-def _measure(lesson: Lesson, part: Dataset, options: Options) -> Figures | None:
+def _measure(module: TrainingModule, part: Dataset, options: Options) -> Figures | None:
     """Measure whole images in float32, as they are deployed."""
     if not part.samples or options.model == "unet":
         return None
-    frames = Frames(part, lesson.card.input.network_order == "GRAY")
-    model, answers = lesson.model.eval(), []
+    frames = Frames(part, module.card.input.network_order == "GRAY")
+    model, answers = module.model.eval(), []
     with torch.no_grad():
         for image, label in DataLoader(frames, 1, num_workers=options.workers):
-            answers.append((model(lesson.normalise(image.to(lesson.device) / 255)).softmax(1).cpu(), label))
+            answers.append((model(module.normalise(image.to(module.device) / 255)).softmax(1).cpu(), label))
     scores, labels = (torch.cat(column) for column in zip(*answers, strict=True))
-    return measure(scores, labels, lesson.card)
+    return measure(scores, labels, module.card)
 
 
 _SILENT: Mapping[str, Any] = {

@@ -1,13 +1,13 @@
-"""Marks drawn on windows: a first lesson in small local changes, which needs neither labels nor pixel truth.
+"""Synthetic defects drawn on windows: pretraining on small local changes, without labels or pixel truth.
 
-Trained at once on the labels of whole images, a network sees exposure and texture long before it sees a spot
-ten pixels wide. Told first what kind of mark was drawn where on a window, it learns within minutes to look at
-detail; where it then finds marks in real images is where the first windows are cut.
+Trained directly on image-level labels, a network picks up exposure and texture long before a spot ten pixels
+wide. Trained first on what kind of synthetic defect was drawn where on a window, it learns within minutes to
+see detail; where it then finds such defects in real images is where the first windows are cut.
 
 References
 ----------
 The idea is that of Li et al. 2021, "CutPaste: Self-Supervised Learning for Anomaly Detection and
-Localization", arXiv 2104.04015; the marks here are drawn, not pasted.
+Localization", arXiv 2104.04015; the defects here are drawn, not pasted.
 """
 
 from __future__ import annotations
@@ -68,20 +68,20 @@ def area(side: int, generator: np.random.Generator) -> Shape:
     return 0.6 * _soften(shape, generator.uniform(0.5, 3))
 
 
-#: What can be drawn; its index plus one is the class, and class 0 is no mark.
+#: What can be drawn; the index plus one is the class, and class 0 is background.
 KINDS: tuple[Callable[[int, np.random.Generator], Shape], ...] = (spot, crack, area)
-MOST_MARKS = 2
-#: The least of a mark's full strength that a position's cell must hold to be of the mark's kind.
+MOST_DEFECTS = 2
+#: The share of a defect's full strength that a position's cell must exceed to be labelled with its kind.
 VISIBLE = 0.3
-#: Share of windows with marks while they are the main lesson.
+#: Share of windows with synthetic defects during pretraining.
 FIRST_SHARE = 0.75
 
 
-class MarkedWindows(Dataset[tuple[Tensor, Tensor]]):
-    """Windows with marks or none, and what was drawn where.
+class SyntheticDefectWindows(Dataset[tuple[Tensor, Tensor]]):
+    """Windows with or without synthetic defects, and what was drawn where.
 
-    Items are uint8 [C, side, side] and int64 [side / stride, side / stride], the kind of mark at each position
-    of the features, 0 for none.
+    Items are uint8 [C, side, side] and int64 [side / stride, side / stride], the kind of defect at each position
+    of the features, 0 for background.
 
     Parameters
     ----------
@@ -105,27 +105,27 @@ class MarkedWindows(Dataset[tuple[Tensor, Tensor]]):
         index %= len(self.windows)
         image, _ = self.windows[index]
         generator = np.random.default_rng((self.windows.seed, self.windows.epoch, index, 1))
-        window, strength, kinds = draw_marks(image.float(), generator)
+        window, strength, kinds = draw_defects(image.float(), generator)
         places = torch.zeros(self.windows.side // self.stride, self.windows.side // self.stride, dtype=torch.int64)
         for shape, kind in zip(strength, kinds, strict=True):
             places[nn.functional.max_pool2d(shape[None], self.stride)[0] > VISIBLE] = kind
         return window.round().clamp(0, 255).to(torch.uint8), places
 
 
-def draw_marks(
+def draw_defects(
     image: Tensor,
     generator: np.random.Generator,
     kinds: Sequence[Callable[[int, np.random.Generator], Shape]] = KINDS,
     fewest: int = 0,
-    most: int = MOST_MARKS,
+    most: int = MOST_DEFECTS,
 ) -> tuple[Tensor, list[Tensor], list[int]]:
-    """Draw from `fewest` to `most` marks of some `kinds` on an image, float [C, H, W] from 0 to 255, square.
+    """Draw `fewest` to `most` synthetic defects of the given `kinds` on a square image, float [C, H, W], 0 to 255.
 
     Returns
     -------
     image : Tensor, float [C, H, W]
     strength : list of Tensor, float [H, W]
-        Of each mark, from 0 to 1.
+        Of each defect, from 0 to 1.
     kinds : list of int
         One more than the index in `kinds`.
     """
@@ -142,7 +142,7 @@ def draw_marks(
 
 
 class SurfaceWindows(Dataset[tuple[Tensor, int]]):
-    """Windows of drawn surfaces of several materials without defect, for data with few OK images."""
+    """Windows of synthetic defect-free surfaces of several materials, for data with few OK images."""
 
     def __init__(self, count: int, side: int, channels: int, seed: int) -> None:
         self.count, self.side, self.channels, self.seed, self.epoch = count, side, channels, seed, 0
@@ -162,32 +162,34 @@ class SurfaceWindows(Dataset[tuple[Tensor, int]]):
 
 
 class Curriculum(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Windows with labels and windows with marks, mixed: mostly marks in the first epochs, few of them later.
+    """Labelled windows mixed with windows that may have synthetic defects: mostly the latter at first, few later.
 
-    Items are a window, uint8 [C, side, side]; its label, int64, -1 for one with marks; and the kinds of marks,
-    int64 [h, w], -1 for one with a label.
+    Items are a window, uint8 [C, side, side]; its label, int64, -1 for a synthetic one; and the kinds of synthetic
+    defects, int64 [h, w], -1 for a labelled one.
 
     Parameters
     ----------
     windows : Windows
         Windows of all training images.
-    marked : MarkedWindows or None
-        Windows of OK surfaces; None leaves marks out.
+    synthetic : SyntheticDefectWindows or None
+        Windows of OK surfaces with synthetic defects; None trains without them.
     first_epochs : int
-        Epochs in which a share of :data:`FIRST_SHARE` is marked.
+        Epochs in which a share of :data:`FIRST_SHARE` is synthetic.
     share : float
-        Share that is marked after that.
+        Share that is synthetic after that.
     """
 
-    def __init__(self, windows: Windows, marked: MarkedWindows | None, first_epochs: int, share: float) -> None:
-        self.windows, self.marked, self.first_epochs, self.share = windows, marked, first_epochs, share
-        self._none = torch.full((windows.side // (marked.stride if marked else windows.side),) * 2, -1)
+    def __init__(
+        self, windows: Windows, synthetic: SyntheticDefectWindows | None, first_epochs: int, share: float
+    ) -> None:
+        self.windows, self.synthetic, self.first_epochs, self.share = windows, synthetic, first_epochs, share
+        self._none = torch.full((windows.side // (synthetic.stride if synthetic else windows.side),) * 2, -1)
 
     def draw(self, epoch: int) -> None:
         """Choose the windows of an epoch."""
         self.windows.draw(epoch)
-        if self.marked:
-            self.marked.draw(epoch)
+        if self.synthetic:
+            self.synthetic.draw(epoch)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -195,8 +197,8 @@ class Curriculum(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         epoch = self.windows.epoch
         share = FIRST_SHARE if epoch < self.first_epochs else self.share
-        if self.marked and np.random.default_rng((self.windows.seed, epoch, index, 3)).random() < share:
-            image, kinds = self.marked[index]
+        if self.synthetic and np.random.default_rng((self.windows.seed, epoch, index, 3)).random() < share:
+            image, kinds = self.synthetic[index]
             return image, torch.tensor(-1), kinds
         image, label = self.windows[index]
         return image, torch.tensor(label), self._none

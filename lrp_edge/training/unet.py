@@ -1,4 +1,4 @@
-"""The baseline that is given pixel masks: a U-Net, in the same harness as the classifier."""
+"""The baseline trained with pixel masks: a U-Net, in the same harness as the classifier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from lrp_edge.card import ModelCard
 from lrp_edge.datasets import read_mask
 from lrp_edge.errors import needs_extra
-from lrp_edge.training.modules import Lesson, geometric, photometric
+from lrp_edge.training.modules import TrainingModule, geometric, photometric
 from lrp_edge.training.options import Options
 from lrp_edge.training.windows import Frames, cut, place
 
@@ -87,10 +87,10 @@ class TruthWindows(Dataset[tuple[Tensor, Tensor]]):
         return cut(image, corner, self.side), cut(truth, corner, self.side)
 
 
-class PixelLesson(Lesson):
-    """Learn pixel truth: Dice and cross-entropy together, on windows of defect and OK images.
+class PixelModule(TrainingModule):
+    """Learn pixel truth with Dice plus cross-entropy, on windows of defect and OK images.
 
-    Dice is that of each window: pooled over a batch, small defects would drown in large ones.
+    Dice is computed per window: pooled over a batch, large defects would drown out small ones.
     """
 
     def __init__(self, model: nn.Module, card: ModelCard, options: Options, items: TruthWindows) -> None:

@@ -1,9 +1,9 @@
 """Windows of the training images at native resolution, chosen without pixel truth.
 
 A label holds for a whole image, and a window drawn at random from the image of a small defect often misses
-it. So a part of the windows is drawn where the present model finds the most evidence: in the image of a
-defect, for its class against the OK classes; in an OK image, for a defect, so that these windows are the hard
-negatives. Where an annotator clicked on a defect, windows are drawn around the click instead.
+it. So some of the windows are drawn where the current model finds the most evidence: in a defect image, for its
+class against the OK classes; in an OK image, for any defect, which makes these windows hard negatives. Where
+an annotator clicked on a defect, windows are drawn around the click instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ with needs_extra("train"):
 
 #: How far a window's centre may lie from the evidence that it was chosen for, as a fraction of its side.
 JITTER = 1 / 3
-#: Decoded images that are kept in memory; with workers, by each of them.
+#: Decoded images that are kept in memory, per worker if there are any.
 CACHE_BYTES = 1 << 30
 
 
@@ -66,7 +66,7 @@ class Windows(TorchDataset[tuple[Tensor, int]]):
     balance : float
         Exponent on the class frequencies: 0 draws images as they occur, 1 draws all classes equally often.
     guided : float
-        Fraction of the windows that follow the evidence, once there is some.
+        Fraction of the windows that follow the evidence maps, once there are any.
     seed : int
         Random seed.
     clicks : mapping, optional
@@ -96,8 +96,8 @@ class Windows(TorchDataset[tuple[Tensor, int]]):
         generator = np.random.default_rng((self.seed, epoch))
         self._chosen = generator.choice(len(self.frames), len(self.frames), p=self._weights)
 
-    def look(self, evidence: Sequence[NDArray[np.float32]]) -> None:
-        """Follow new evidence: one map [h, w] of any size per image, high where its windows are to be."""
+    def follow(self, evidence: Sequence[NDArray[np.float32]]) -> None:
+        """Follow new evidence maps: one [h, w] of any size per image, high where windows are to be cut."""
         self.evidence = evidence
 
     def __len__(self) -> int:
@@ -140,7 +140,7 @@ def _most_evident(evidence: NDArray[np.float32], generator: np.random.Generator)
 
 
 def _extend(frame: Tensor, side: int) -> Tensor:
-    """Extend an image by reflection, again and again if need be, to at least `side` pixels each way."""
+    """Extend an image by reflection, repeatedly if needed, to at least `side` pixels in height and width."""
     for axis in (1, 2):
         missing = side - frame.shape[axis]
         if missing > 0:

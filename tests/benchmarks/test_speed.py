@@ -1,4 +1,4 @@
-"""What class + mask costs beside the classifier alone, and beside zennit: ratios, in turns, in one process."""
+"""What class + mask costs beside the classifier alone, and beside zennit: ratios, alternating, in one process."""
 
 import contextlib
 import functools
@@ -55,7 +55,7 @@ class Alone(nn.Module):
 
 
 def in_turns(*, rounds=ROUNDS, **calls):
-    """Return the median seconds of each call, made in turns after two rounds of warm-up."""
+    """Return the median seconds of each call, made alternately after two rounds of warm-up."""
     times = {name: [] for name in calls}
     for _ in range(rounds + 2):
         for name, call in calls.items():
@@ -113,7 +113,7 @@ def test_vgg_a_at_224(threads, tmp_path, capsys):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_vgg_a_gated_ok_frame(threads, tmp_path, capsys):
-    """What a frame costs that is decided OK, behind a gate."""
+    """The cost of a frame classified as OK, with a gate."""
     model = torchvision_model("vgg11").float()
     with torch.no_grad():
         model.classifier[-1].bias[0] += 100

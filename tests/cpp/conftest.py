@@ -42,7 +42,7 @@ def library(plain: Path) -> ctypes.CDLL:
 
 @pytest.fixture(scope="session")
 def prefix(plain: Path) -> Path:
-    """The installed package, always in one place, so that what is built with it need not be built anew."""
+    """The installed package, always in one place, so that what is built with it need not be rebuilt."""
     folder = cpp_build.BUILD / "prefix"
     shutil.rmtree(folder, ignore_errors=True)
     cpp_build.command("cmake", "--install", plain, "--prefix", folder)

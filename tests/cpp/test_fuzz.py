@@ -1,4 +1,4 @@
-"""Some seconds of fuzzing; `make fuzz` goes on for as long as one likes."""
+"""Some seconds of fuzzing; `make fuzz` runs for as long as you like."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def tiles(count: int) -> list[np.ndarray]:
     return [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)[None, :, :, None] for path in chosen]
 
 
-@pytest.mark.skipif(not TILES.is_dir(), reason="the magnetic tiles are not at hand")
+@pytest.mark.skipif(not TILES.is_dir(), reason="the magnetic tiles are not available")
 def test_magnetic_tiles_of_their_own_sizes(release: Path, surfaces: Path, tmp_path: Path) -> None:
     calls = tiles(FRAMES)
     assert len(calls) == FRAMES

@@ -129,7 +129,7 @@ def test_image_that_is_cut_short_gets_a_line(
     whole.write_bytes(data + bytes(99))
     bad.write_bytes(data[: len(data) * 2 // 3])
     done = run(programs / "lrp_edge_image", model, tmp_path, code=1)
-    assert [line.get("error") for line in lines(done.stdout)] == [None, f"{bad} is cut short; mend or remove it"]
+    assert [line.get("error") for line in lines(done.stdout)] == [None, f"{bad} is cut short; fix or remove it"]
     assert "1 skipped" in done.stderr
 
 

@@ -53,8 +53,8 @@ def test_clicks_survive_their_file(dataset: Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,x\nhole/000.png,3", "no readable clicks"),
-        ("path,x,y\nhole/000.png,a,3", "no readable clicks"),
+        ("path,x\nhole/000.png,3", "the clicks cannot be read"),
+        ("path,x,y\nhole/000.png,a,3", "the clicks cannot be read"),
         ("path,x,y\nother.png,1,3", "none of its 1 clicks is on an image"),
         ("path,x,y\n", "none of its 0 clicks"),
     ],

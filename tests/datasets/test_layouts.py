@@ -182,7 +182,7 @@ def test_a_table_names_label_mask_group_and_part(tmp_path: Path) -> None:
         with pytest.raises(LrpEdgeError, match=message):
             open_dataset(table)
     table.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(LrpEdgeError, match="no readable table"):
+    with pytest.raises(LrpEdgeError, match="not a readable table"):
         open_dataset(table)
 
 
@@ -192,5 +192,5 @@ def test_a_pattern_names_the_group(tmp_path: Path) -> None:
     assert (groups["003.png"], groups["011.png"]) == ("00", "01")
     hole = open_dataset(tmp_path, group=r"ok/(\d\d)").samples[0]
     assert hole.group == ""
-    with pytest.raises(LrpEdgeError, match="no regular expression"):
+    with pytest.raises(LrpEdgeError, match="not a regular expression"):
         open_dataset(tmp_path, group="(")

@@ -116,5 +116,5 @@ def test_a_split_is_repeated_from_its_file(tmp_path: Path) -> None:
     with pytest.raises(LrpEdgeError, match="in the split twice"):
         read_split(tmp_path / "split.json", dataset)
     (tmp_path / "split.json").write_text("{")
-    with pytest.raises(LrpEdgeError, match="no split that can be read"):
+    with pytest.raises(LrpEdgeError, match="not a readable split"):
         read_split(tmp_path / "split.json", dataset)

@@ -136,14 +136,14 @@ def test_calibration_keeps_ok_images_nearly_empty(run, dataset):
     assert np.mean(share) <= 1.5 * OPTIONS.false_alarms + 1e-4
 
 
-def test_the_floor_is_set_even_if_no_mark_is_seen_as_a_defect(run, dataset):
+def test_the_floor_is_set_even_if_no_synthetic_defect_is_detected(run, dataset):
     network, card = load_checkpoint(run.checkpoint)
     with torch.no_grad():
         network.head.weight.zero_()
         network.head.bias[list(card.defect_indices)] = -9.0
     spec = calibrated(network, card, dataset, 0.001)
     assert (spec.method, spec.parameters) == (card.mask.method, {**card.mask.parameters, "floor": 0.0})
-    assert spec.found.startswith("no defect is seen in marks")
+    assert spec.found.startswith("no synthetic defect is detected")
 
 
 def test_sanity(run, dataset):

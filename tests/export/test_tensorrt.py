@@ -272,14 +272,14 @@ def test_a_full_disk_leaves_what_was_there(model: Path, cache: Path) -> None:
 def test_a_pair_appears_whole_or_not_at_all(pair_before: bool, model: Path) -> None:
     engine = model.parent / f"line 3.rtx-{trt.__version__}.sm86-sm89-sm120.fp32.engine"
     if pair_before:
-        engine.with_suffix(".json").write_text("of before")
+        engine.with_suffix(".json").write_text("previous")
     engine.mkdir()
     with pytest.raises(LrpEdgeError, match=r"the engine cannot be written .*choose another folder"):
         to_engine(model, **SHAPES)
     expected = [engine.name, engine.with_suffix(".json").name] if pair_before else [engine.name]
     assert left(model) == expected
     if pair_before:
-        assert engine.with_suffix(".json").read_text() == "of before"
+        assert engine.with_suffix(".json").read_text() == "previous"
 
 
 def test_a_refused_node_is_named_with_its_module(tmp_path: Path) -> None:

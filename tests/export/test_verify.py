@@ -183,7 +183,7 @@ def test_noise_is_judged_as_noise_and_said_to_be_none(line: Line, precision: str
     found = verify([line.file(precision)], most=2)
     assert found.results[0].tolerance == SOUND[precision]
     assert (found.source, found.frames) == ("noise", 2)
-    assert "no proof for real ones" in found.notes[0]
+    assert "proves nothing about real ones" in found.notes[0]
 
 
 def test_frames_are_taken_evenly_and_no_other_is_read(line: Line, tmp_path: Path) -> None:
@@ -250,9 +250,11 @@ def test_the_reference_is_the_checkpoint_of_the_card_and_no_other(line: Line, tm
 
 def test_a_file_of_a_factory_needs_against(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = edit(line.file("fp32"), tmp_path / "m.onnx", np.asarray, provenance={"model": "mine:make"})
-    with pytest.raises(LrpEdgeError, match=r"exported from mine:make, and no file can prove itself.*--against"):
+    with pytest.raises(
+        LrpEdgeError, match=r"exported from mine:make, and a file cannot be verified against itself.*--against"
+    ):
         verify([file])
-    code = "from exported import tiny\n\n\ndef make():\n    return tiny(channels=1, classes=2)\n"
+    code = "from tests.support.exported import tiny\n\n\ndef make():\n    return tiny(channels=1, classes=2)\n"
     (tmp_path / "verified_factory.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     found = verify([file], against="verified_factory:make", weights=line.checkpoint, most=2, backends=["cpu"])

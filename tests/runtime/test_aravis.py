@@ -56,12 +56,12 @@ def closing() -> bool:
 
 
 def shown(address: str, **options: Any) -> np.ndarray:
-    """Return the first picture; a busy machine loses packets even on its loopback interface."""
+    """Return the first image; a busy machine loses packets even on its loopback interface."""
     return next(frame.image for frame in take(address, 20, **options) if frame.image is not None)
 
 
 def ramp(image: np.ndarray) -> np.ndarray:
-    """Return the number from which the fake camera counts up along the diagonals of a Mono8 picture, of each pixel."""
+    """Return the number from which the fake camera counts up along the diagonals of a Mono8 image, of each pixel."""
     rows, columns = np.indices(image.shape[:2])
     return (image.reshape(rows.shape).astype(int) - rows - columns) % 255
 
@@ -111,7 +111,7 @@ def test_gray_frames_are_what_the_camera_draws(camera: FakeCamera, name: str, or
 def test_colours_are_those_of_the_camera(camera: FakeCamera, pixel_format: str) -> None:
     """Where the fake camera's rainbow is green, red rises from column to column as blue falls."""
     image = shown(f"aravis://?pixel-format={pixel_format}&{USUAL}")
-    # At its borders a Bayer picture repeats its pixels.
+    # At its borders a Bayer image repeats its pixels.
     blue, green, red = (image[8, 8:-8, channel].astype(int) for channel in range(3))
     inside = (green == 255) & (np.minimum(red, blue) > 10)
     inside[1:-1] &= inside[:-2] & inside[2:]

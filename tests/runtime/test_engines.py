@@ -122,7 +122,7 @@ def test_card_beside_the_file_where_openvino_gives_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
-@pytest.mark.parametrize(("content", "said"), [(b"no model", "no ONNX file"), (None, "no model at")])
+@pytest.mark.parametrize(("content", "said"), [(b"no model", "not an ONNX file"), (None, "no model at")])
 def test_file_that_is_no_model(tmp_path: Path, provider: str, content: bytes | None, said: str) -> None:
     path = tmp_path / "model.onnx"
     if content is not None:
@@ -337,7 +337,7 @@ def test_header_that_is_none_of_an_engine(engine_file: Callable[..., Path]) -> N
     from lrp_edge.runtime.engines.native import check_validity
 
     runtime = trt.Runtime(trt.Logger(trt.Logger.INTERNAL_ERROR))
-    with pytest.raises(LrpEdgeError, match=f"is no engine of TensorRT-RTX.*{COMMAND}"):
+    with pytest.raises(LrpEdgeError, match=f"is not a TensorRT-RTX engine.*{COMMAND}"):
         check_validity(trt, runtime, EngineFile.read(engine_file()))
 
 

@@ -154,7 +154,7 @@ def test_a_pipeline_without_frames_is_lost() -> None:
 def test_what_is_no_pipeline(address: str, said: str) -> None:
     with pytest.raises(LrpEdgeError, match=said) as error:
         open_source(address)
-    assert str(error.value).startswith(f"{address} is no pipeline")
+    assert str(error.value).startswith(f"{address} is not a pipeline")
     assert "\n" not in str(error.value)
 
 
@@ -230,4 +230,4 @@ def test_an_engine_s_exceptions_stay_exceptions_beside_gstreamer(tmp_path: Path)
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "broken.onnx"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "broken.onnx is no ONNX file that can be run" in done.stdout
+    assert "broken.onnx is not an ONNX file that can be run" in done.stdout

@@ -1,4 +1,4 @@
-"""What a pipeline promises: every frame accounted for, whatever source, engine and sinks do."""
+"""What a pipeline guarantees: every frame accounted for, with any behaviour of source, engine and sinks."""
 
 from __future__ import annotations
 

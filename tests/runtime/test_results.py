@@ -91,7 +91,7 @@ def test_appending_cuts_what_a_power_cut_left_of_a_line(tmp_path: Path) -> None:
 
 def test_a_file_that_holds_something_else_is_not_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text("a shopping list\n")
-    with pytest.raises(LrpEdgeError, match="no result"):
+    with pytest.raises(LrpEdgeError, match="not a result"):
         Results(tmp_path, "append")
 
 

@@ -179,5 +179,5 @@ def test_a_path_has_no_password() -> None:
 
 
 def test_brackets_of_a_host_that_are_not_in_pairs() -> None:
-    with pytest.raises(LrpEdgeError, match=r"http://\[::1/x is no address"):
+    with pytest.raises(LrpEdgeError, match=r"http://\[::1/x is not an address"):
         open_source("http://[::1/x")

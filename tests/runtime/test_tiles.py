@@ -125,7 +125,7 @@ THREE = ModelCard(("crack", "ok", "dent"), ("crack", "dent"))
         # A sure crack, and an unsure dent beside tiles that are surely OK.
         ("any", [1, 2, 0], [[0, 1, 0], [0.1, 0.4, 0.5], [0.7, 0.2, 0.1]], 0, [0.7, 0.2, 0.1]),
         ("any", [1, 2, 1], [[0, 1, 0], [0.1, 0.4, 0.5], [0.4, 0.6, 0]], 2, [0.1, 0.4, 0.5]),
-        # Nothing is decided to be a defect: the tile that is nearest to it speaks.
+        # Nothing is classified as a defect: the tile that is nearest to it speaks.
         ("any", [1, 1], [[0.1, 0.9, 0], [0, 0.6, 0.4]], 1, [0, 0.6, 0.4]),
         # With sigmoid scores an OK tile may give a defect more than a defect's own tile does.
         ("any", [1, 0], [[0.8, 0.9, 0], [0.3, 0.2, 0]], 0, [0.3, 0.2, 0]),
@@ -329,8 +329,8 @@ SEES = CARD.replace(input=InputSpec(), receptive_field=(150, 94))
             (0, 0),
             "tiles are 256x256; this engine takes 64x64 to 128x512: ",
         ),
-        (SEES, (149, 200), (0, 0), "tiles are 149x200; a feature of this network looks at 150x94 pixels: make them"),
-        (SEES, (200, 93), (0, 0), "looks at 150x94"),
+        (SEES, (149, 200), (0, 0), "tiles are 149x200; a feature of this network sees 150x94 pixels: make them"),
+        (SEES, (200, 93), (0, 0), "sees 150x94"),
         (
             SEES.replace(input=InputSpec(resize=(128, 128))),
             (512, 512),

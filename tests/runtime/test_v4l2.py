@@ -142,7 +142,7 @@ def test_a_device_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) 
     if not Path("/dev/video98").exists():
         assert loss("98").startswith("v4l2:///dev/video98: there is no /dev/video98")
     (tmp_path / "file").write_text("no camera")
-    assert "it is no camera, or another program uses it" in loss(f"v4l2://{tmp_path}/file")
+    assert "it is not a camera, or another program is using it" in loss(f"v4l2://{tmp_path}/file")
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_a_server_that_keeps_failing_is_given_up_and_the_next_result_is_tried(op
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 413])
-def test_what_another_request_would_not_mend_is_not_tried_again(opened: Any, status: int) -> None:
+def test_what_another_request_would_not_fix_is_not_retried(opened: Any, status: int) -> None:
     with web_server(status) as server:
         with pytest.raises(LrpEdgeError, match=f"answered {status}; frame 1 is lost after 1 request$"):
             opened(server.address).write(result(1))

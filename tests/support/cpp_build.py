@@ -64,7 +64,7 @@ def onnxruntime() -> Path:
     tool = SOURCE / "tools/onnxruntime_from_debian.py"
     done = subprocess.run([sys.executable, str(tool), str(ONNXRUNTIME)], capture_output=True, text=True, timeout=300)
     if done.returncode:
-        pytest.skip(f"the headers of ONNX Runtime are not at hand: {done.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"the headers of ONNX Runtime are not available: {done.stderr.strip().splitlines()[-1]}")
     return ONNXRUNTIME
 
 

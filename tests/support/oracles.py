@@ -1,4 +1,4 @@
-"""Independent answers that the tests compare with: zennit's relevance, and the models that both sides explain."""
+"""Independent answers that the tests compare with: zennit's relevance, and the models that both explain."""
 
 from __future__ import annotations
 

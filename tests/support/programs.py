@@ -72,7 +72,7 @@ class Program(ABC):
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:

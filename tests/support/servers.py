@@ -64,7 +64,7 @@ JPEG = "jpegenc ! rtpjpegpay name=pay0 pt=26"
 def rtsp_server(
     pattern: str = "smpte", size: tuple[int, int] = (240, 320), fps: int = 20, *, coding: str = H264, login: str = ""
 ) -> Iterator[RtspServer]:
-    """Start an RTSP camera whose picture is a pattern of videotestsrc; `size` is height and width.
+    """Start an RTSP camera whose image is a pattern of videotestsrc; `size` is height and width.
 
     `coding` is the rest of its pipeline, `login` the ``user:password`` that it asks for.
     """
@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
 def stream_server(
     pieces: Sequence[bytes], content_type: str, *, fps: float = 50.0, end: str = "close", login: str = ""
 ) -> Iterator[StreamServer]:
-    """Serve a stream; after its last piece the server closes the connection, hangs, or begins anew (``"repeat"``)."""
+    """Serve a stream; after its last piece the server closes the connection, hangs, or starts over (``"repeat"``)."""
     with contextlib.closing(StreamServer(pieces, content_type, fps, end, login)) as server:
         server.start()
         yield server

@@ -1,4 +1,4 @@
-"""A GPU that is none: CUDA's memory, streams and graphs, and TensorRT's runtime, in NumPy, run late.
+"""A simulated GPU: CUDA's memory, streams and graphs, and TensorRT's runtime, in NumPy, run late.
 
 Work that is put on a stream is done when the stream is waited for, as on a GPU, so an engine that reads too early or
 gives a buffer away too soon answers wrongly here too. Everything allocated is counted.
@@ -250,7 +250,7 @@ LARGEST = (3, 12, 10)
 
 
 class Gpu:
-    """A GPU that is none, and engines on it."""
+    """A simulated GPU, and engines on it."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.api = folder, SimulatedCudart()

@@ -129,7 +129,7 @@ class Page:
         return "old" in (self.page.locator("body").get_attribute("class") or "")
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Wait until something holds, while the page goes on."""
+        """Wait until something holds, while the page keeps running."""
         end = time.monotonic() + 30
         while not condition():
             assert time.monotonic() < end, (self.page.locator("body").inner_text(), self.complaints)

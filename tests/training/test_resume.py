@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(data: Path, tmp_path: Path)
 
 def test_what_is_resumed_is_the_same_training(data: Path, tmp_path: Path) -> None:
     options = Options(width=0.05, epochs=2, mark_epochs=0, patch=48, batch=8, val_every=1, ema=0.0)
-    with pytest.raises(LrpEdgeError, match=r"no resume\.ckpt to go on from"):
+    with pytest.raises(LrpEdgeError, match=r"no resume\.ckpt to resume from"):
         train(data, tmp_path / "none", options, resume=True, progress=False)
     run = tmp_path / "run"
     running = subprocess.Popen(command(data, run), env=environment(), stdout=subprocess.DEVNULL)

@@ -240,7 +240,7 @@ def test_a_factory_of_the_users_is_trained_and_exported(
     assert torch.equal(network.state_dict()["0.weight"], load_file(result.checkpoint)["0.weight"])
 
 
-def test_marks_can_be_drawn_on_drawn_surfaces(data: Path, tmp_path: Path) -> None:
+def test_synthetic_defects_can_be_drawn_on_synthetic_surfaces(data: Path, tmp_path: Path) -> None:
     options = dataclasses.replace(SHORT, mark_surface="synthetic", patch=64)
     assert train(data, tmp_path / "run", options, progress=False).checkpoint.exists()
 

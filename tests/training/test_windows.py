@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrp_edge.datasets import Dataset, open_dataset
-from lrp_edge.training.synthetic_defects import FIRST_SHARE, KINDS, VISIBLE, Curriculum, MarkedWindows, SurfaceWindows
+from lrp_edge.training.synthetic_defects import (
+    FIRST_SHARE,
+    KINDS,
+    VISIBLE,
+    Curriculum,
+    SurfaceWindows,
+    SyntheticDefectWindows,
+)
 from lrp_edge.training.windows import Frames, Windows
 from tests.support.images import write_folder
 
@@ -62,7 +69,7 @@ def test_windows_follow_the_evidence(tmp_path: Path) -> None:
     windows = Windows(frames, 48, 0.0, 1.0, 0)
     evidence = np.full((5, 6), -50.0, np.float32)
     evidence[3, 1] = 50.0
-    windows.look([evidence, evidence])
+    windows.follow([evidence, evidence])
     for epoch in range(20):
         windows.draw(epoch)
         window, _ = windows[0]
@@ -96,14 +103,14 @@ def test_the_same_seed_and_epoch_give_the_same_windows(dataset: Dataset) -> None
     assert any(not torch.equal(first[i][0], other[i][0]) for i in range(len(first)))
 
 
-def test_marks_change_the_window_where_they_are_said_to_be_and_nowhere_else(dataset: Dataset) -> None:
+def test_synthetic_defects_change_the_window_where_they_are_said_to_be_and_nowhere_else(dataset: Dataset) -> None:
     windows = Windows(Frames(dataset, gray=True), 96, 0.0, 0.0, 1)
-    marked = MarkedWindows(windows, stride=32)
+    synthetic = SyntheticDefectWindows(windows, stride=32)
     seen = set()
     for epoch in range(6):
-        marked.draw(epoch)
-        for index in range(len(marked)):
-            image, kinds = marked[index]
+        synthetic.draw(epoch)
+        for index in range(len(synthetic)):
+            image, kinds = synthetic[index]
             assert image.dtype == torch.uint8
             assert kinds.shape == (3, 3)
             changed = (image.int() - windows[index][0].int()).abs()[0]
@@ -116,7 +123,7 @@ def test_marks_change_the_window_where_they_are_said_to_be_and_nowhere_else(data
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_mark_is_a_soft_shape_inside_the_window(kind: object) -> None:
+def test_a_synthetic_defect_is_a_soft_shape_inside_the_window(kind: object) -> None:
     for seed in range(30):
         shape = kind(96, np.random.default_rng(seed))  # type: ignore[operator]
         assert shape.shape == (96, 96)
@@ -152,14 +159,14 @@ def test_images_beyond_the_cache_are_read_again(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("epoch", "share"), [(0, FIRST_SHARE), (2, 0.25)])
-def test_a_curriculum_mixes_marks_and_labels(dataset: Dataset, epoch: int, share: float) -> None:
+def test_a_curriculum_mixes_synthetic_defects_and_labels(dataset: Dataset, epoch: int, share: float) -> None:
     frames = Frames(dataset, gray=True)
     windows = Windows(frames, 64, 0.0, 0.0, 0)
-    marked = MarkedWindows(Windows(frames, 64, 0.0, 0.0, 0), stride=16)
-    marks = 0
+    synthetic = SyntheticDefectWindows(Windows(frames, 64, 0.0, 0.0, 0), stride=16)
+    drawn = 0
     for seed in range(20):
         windows.seed = seed
-        curriculum = Curriculum(windows, marked, first_epochs=2, share=0.25)
+        curriculum = Curriculum(windows, synthetic, first_epochs=2, share=0.25)
         curriculum.draw(epoch)
         for index in range(len(curriculum)):
             image, label, kinds = curriculum[index]
@@ -170,8 +177,8 @@ def test_a_curriculum_mixes_marks_and_labels(dataset: Dataset, epoch: int, share
                 assert (kinds == -1).all()
             else:
                 assert (kinds >= 0).all()
-                marks += 1
-    assert marks / (20 * len(windows)) == pytest.approx(share, abs=0.08)
+                drawn += 1
+    assert drawn / (20 * len(windows)) == pytest.approx(share, abs=0.08)
 
 
 def test_surfaces_are_drawn_by_seed_and_epoch() -> None:

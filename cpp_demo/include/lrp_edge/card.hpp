@@ -38,7 +38,7 @@ struct InputSpec {
   std::optional<Size> resize;         ///< The size that the network is run at; none for the frames' own.
   std::string network_order = "RGB";  ///< Channel order that the network was trained with.
   std::size_t max_batch = 8;          ///< The most frames in one call.
-  bool standardise = false;           ///< Whether each frame is brought to mean 0 and deviation 1.
+  bool standardise = false;           ///< Whether each frame is normalised to mean 0 and standard deviation 1.
 
   /// Channels of a frame: 3, or 1 for GRAY.
   LRP_EDGE_API std::size_t channels() const noexcept;

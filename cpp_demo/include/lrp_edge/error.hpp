@@ -1,5 +1,5 @@
 /// @file
-/// What goes wrong for a user, and how it is said.
+/// Errors that are reported to the user.
 #ifndef LRP_EDGE_ERROR_HPP
 #define LRP_EDGE_ERROR_HPP
 
@@ -10,7 +10,7 @@
 
 namespace lrp_edge {
 
-/// An error that a user can mend. The message is one line: what was found, what was expected, what to do. For a mistake
+/// An error that a user can fix. The message is one line: what was found, what was expected, what to do. For a mistake
 /// that Python's `lrp_edge` knows too, it is the same text.
 class LRP_EDGE_API Error : public std::runtime_error {
  public:

@@ -1,5 +1,5 @@
 /// @file
-/// What makes a symbol visible outside the shared library; everything else is hidden.
+/// Makes a symbol visible outside the shared library; everything else is hidden.
 #ifndef LRP_EDGE_EXPORT_HPP
 #define LRP_EDGE_EXPORT_HPP
 

@@ -24,7 +24,7 @@ struct Options {
   std::string provider;
   /// Threads of one call on the CPU; 0 for as many as there are cores.
   int threads = 0;
-  /// Whether regions are looked for.
+  /// Whether regions are computed.
   bool regions = true;
   /// Regions of fewer pixels are left out.
   std::int64_t min_area = 1;
@@ -36,26 +36,26 @@ struct Options {
 /// independent of each other, also of the same file.
 ///
 /// Memory: a run allocates nothing once as many frames of that size have been run from the same place; a ring of up to
-/// 32 buffers is remembered. There is room for 4096 regions; noise with more makes room once. What ONNX Runtime
-/// allocates by itself is beside that.
+/// 32 buffers is remembered. There is room for 4096 regions; noise with more grows the buffers once. ONNX Runtime's
+/// own allocations are not included.
 ///
-/// ONNX Runtime 1.32 and later reports its use to its makers. When it is loaded, lrp_edge sets ORT_DISABLE_TELEMETRY=1
-/// in the process's environment, unless that variable is set already.
+/// ONNX Runtime 1.32 and later sends usage telemetry. When it is loaded, lrp_edge sets ORT_DISABLE_TELEMETRY=1
+/// in the process's environment, unless that variable is already set.
 class LRP_EDGE_API Segmenter {
  public:
   /// Load a file.
   /// @param path An `.onnx` file that `lrp-edge export` wrote, or an `.engine` of `lrp-edge compile`.
-  /// @throws Error If there is no such file, it is none of ours, or what runs it is not installed or does not start.
+  /// @throws Error If the file does not exist, is not one of ours, or its backend is not installed or does not start.
   explicit Segmenter(const std::filesystem::path& path, const Options& options = {});
 
   Segmenter(const Segmenter&) = delete;
   Segmenter& operator=(const Segmenter&) = delete;
-  /// What was moved from can only be destroyed or assigned to.
+  /// A moved-from Segmenter can only be destroyed or assigned to.
   Segmenter(Segmenter&&) noexcept;
   Segmenter& operator=(Segmenter&&) noexcept;
   ~Segmenter();
 
-  /// What the model is; holds as long as the Segmenter.
+  /// The model card; valid as long as the Segmenter.
   const Card& card() const noexcept;
 
   /// What runs it: cpu, cuda, tensorrt, nv_tensorrt_rtx, openvino or rtx.
@@ -64,14 +64,14 @@ class LRP_EDGE_API Segmenter {
   /// Segment one frame.
   ///
   /// A frame whose rows are adjacent is not copied on its way to ONNX Runtime. It is read during the call only.
-  /// @return A result that holds until the next run.
+  /// @return A result that is valid until the next run.
   /// @throws Error If the frame's shape, size or stride is not what the model takes, or the engine fails on it. The
-  ///   Segmenter can be used on, unless CUDA says that the process cannot use the GPU any more.
+  ///   Segmenter stays usable, unless CUDA says that the process cannot use the GPU any more.
   const Result& run(const FrameView& frame);
 
   /// Segment frames of one size in one call.
-  /// @param frames At most as many as `card().largest_batch()`; none at all is no error.
-  /// @return A result for each frame, in their order; they hold until the next run.
+  /// @param frames At most as many as `card().largest_batch()`; none at all is allowed.
+  /// @return A result for each frame, in their order; they are valid until the next run.
   /// @throws Error As for one frame; also if there are too many, or their sizes differ.
   Span<const Result> run(Span<const FrameView> frames);
 

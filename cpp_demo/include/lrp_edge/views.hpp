@@ -10,7 +10,7 @@
 
 namespace lrp_edge {
 
-/// Elements that lie one behind the other and belong to someone else.
+/// Contiguous elements that are owned elsewhere.
 template <class T>
 class Span {
  public:
@@ -34,7 +34,7 @@ class Span {
   std::size_t size_ = 0;
 };
 
-/// One frame in a buffer that belongs to someone else: a grabber's, a cv::Mat's, a mapped file's.
+/// One frame in a buffer that is owned elsewhere: a grabber's, a cv::Mat's, a mapped file's.
 struct FrameView {
   const std::uint8_t* data = nullptr;  ///< First byte of the upper row.
   std::size_t height = 0;              ///< Pixels.

@@ -34,7 +34,7 @@ std::vector<fs::path> images_below(const fs::path& folder) {
   return found;
 }
 
-/// Look behind the start of the first scan: a thumbnail before it has an end marker of its own.
+/// Search after the start of the first scan: a thumbnail before it has its own end marker.
 bool has_jpeg_end(std::string_view data) {
   const auto byte = [data](std::size_t at) { return static_cast<unsigned char>(data[at]); };
   std::size_t at = 2;
@@ -76,7 +76,7 @@ cv::Mat read_image(const fs::path& path, const std::string& order) {
   std::ifstream file(path, std::ios::binary);
   file.read(data.data(), static_cast<std::streamsize>(data.size()));
   if (failed || !file) throw Error(path.string() + " cannot be read; check its permissions");
-  if (is_cut_short(data)) throw Error(path.string() + " is cut short; mend or remove it");
+  if (is_cut_short(data)) throw Error(path.string() + " is cut short; fix or remove it");
   const cv::Mat bytes(1, static_cast<int>(data.size()), CV_8UC1, data.data());
   cv::Mat image;
   if (!data.empty()) image = cv::imdecode(bytes, order == "GRAY" ? cv::IMREAD_GRAYSCALE : cv::IMREAD_COLOR);

@@ -19,10 +19,10 @@ std::vector<std::filesystem::path> find_images(const std::vector<std::string>& p
 
 /// Read an image in a model's channel order.
 /// @return uint8 [H, W, C].
-/// @throws lrp_edge::Error If the file cannot be read, is cut short or is no image.
+/// @throws lrp_edge::Error If the file cannot be read, is cut short or is not an image.
 cv::Mat read_image(const std::filesystem::path& path, const std::string& order);
 
-/// Whether a BGR or gray image is in a channel order as it is.
+/// Whether a BGR or gray image already has a channel order.
 bool is_in_order(const cv::Mat& image, const std::string& order);
 
 /// Convert a BGR or gray image that is not.

@@ -1,5 +1,5 @@
 /// @file
-/// SIGINT and SIGTERM end a program in order; a second one ends it at once.
+/// SIGINT and SIGTERM end a program cleanly; a second one ends it immediately.
 #ifndef LRP_EDGE_PROGRAMS_COMMON_INTERRUPT_HPP
 #define LRP_EDGE_PROGRAMS_COMMON_INTERRUPT_HPP
 

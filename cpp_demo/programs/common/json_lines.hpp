@@ -30,7 +30,7 @@ using Scale = double;
 /// The fields that every line has.
 Line frame_line(const FrameInfo& frame);
 
-/// The line of a frame with a result. A frame that is decided to be a defect is rejected.
+/// The line of a frame with a result. A frame that is classified as a defect is rejected.
 Line result_line(const FrameInfo& frame, const lrp_edge::Result& result, Scale mm_per_px);
 
 /// The line of a frame without one.

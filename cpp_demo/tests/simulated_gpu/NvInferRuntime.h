@@ -1,5 +1,5 @@
 /// @file
-/// As much of TensorRT's and TensorRT-RTX's interface as the backend uses, for a GPU that is none. That the real
+/// As much of TensorRT's and TensorRT-RTX's interface as the backend uses, for a simulated GPU. That the real
 /// headers have it too is for the compiler to say, where they are installed.
 #ifndef SIMULATED_GPU_NV_INFER_RUNTIME_H
 #define SIMULATED_GPU_NV_INFER_RUNTIME_H

@@ -1,5 +1,5 @@
 /// @file
-/// Version of a TensorRT or TensorRT-RTX that is none.
+/// Version of a simulated TensorRT or TensorRT-RTX.
 #ifndef SIMULATED_GPU_NV_INFER_VERSION_H
 #define SIMULATED_GPU_NV_INFER_VERSION_H
 

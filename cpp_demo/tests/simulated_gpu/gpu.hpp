@@ -1,5 +1,5 @@
 /// @file
-/// A GPU that is none: CUDA's memory, streams and graphs on the CPU, run late. Work that is put on a stream is done
+/// A simulated GPU: CUDA's memory, streams and graphs on the CPU, run late. Work that is put on a stream is done
 /// when the stream is waited for, as on a GPU, so a backend that reads too early answers wrongly here too. Everything
 /// that is allocated is counted.
 #ifndef SIMULATED_GPU_GPU_HPP
@@ -45,7 +45,7 @@ struct Gpu {
 
   std::map<const void*, std::vector<unsigned char>> memory;
   std::map<const void*, std::unique_ptr<Work>> queues;    ///< Streams, graphs, and graphs that can be launched.
-  std::map<const void*, std::optional<Work>> recordings;  ///< By stream; none for one that was spoilt.
+  std::map<const void*, std::optional<Work>> recordings;  ///< By stream; none for one that was invalidated.
   int objects = 0;                                        ///< TensorRT's.
 
   std::size_t live() const { return memory.size() + queues.size() + static_cast<std::size_t>(objects); }

@@ -1,8 +1,8 @@
-/// Runs the TensorRT backend on a GPU that is none, and says in a line of JSON what came of each step.
+/// Runs the TensorRT backend on a simulated GPU, and says in a line of JSON the outcome of each step.
 ///
 ///     simulated_gpu ENGINE FRAMES [GPU.MEMBER=VALUE | fail=CALL:WELL_BEFORE:CODE | heal]... open STEP...
 ///
-/// A step is `NxHxW` or `NxHxW+GAP`: a run on the first bytes of FRAMES, with so many bytes between the rows.
+/// A step is `NxHxW` or `NxHxW+GAP`: a run on the first bytes of FRAMES, with GAP bytes between the rows.
 
 #include "backend.hpp"
 #include "gpu.hpp"

@@ -41,7 +41,7 @@ def fold_constants(proto: onnx.ModelProto, most: int = 1 << 22) -> onnx.ModelPro
     Parameters
     ----------
     proto : onnx.ModelProto
-        A flat graph; it is left as it is.
+        A flat graph; it is not modified.
     most : int
         Results of more elements are not stored.
     """
@@ -135,7 +135,7 @@ def separate_orientations(proto: onnx.ModelProto) -> onnx.ModelProto:
     Parameters
     ----------
     proto : onnx.ModelProto
-        A flat graph; it is left as it is.
+        A flat graph; it is not modified.
     """
     editor = Editor(proto)
     first: dict[str, bool] = {}

@@ -20,7 +20,7 @@ _WANTED = "gate_wanted"
 
 
 def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
-    """Return the graph with relevance and mask inside an `If`, which is taken when any frame is decided to be a defect.
+    """Return the graph with relevance and mask inside an `If`, which is taken when any frame is classified as a defect.
 
     In a call without such a frame, mask and relevance are zero; otherwise all outputs are those of the flat graph.
 
@@ -70,7 +70,7 @@ def gate(proto: onnx.ModelProto, card: ModelCard) -> onnx.ModelProto:
 
 
 def ungate(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the flat graph of a gated one; a flat one comes back as it is."""
+    """Return the flat graph of a gated one; a flat one comes back unchanged."""
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     graph = result.graph
@@ -95,7 +95,7 @@ def casts_before_branch(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Return a gated graph that casts the classifier's activations before its branch and not inside it.
 
     TensorRT-RTX 1.7 fails on some large graphs otherwise ("bb.cpp: CHECK(op->parent() == this"). Calls without a defect
-    make the casts too then, so this is for what does not build as it is. A flat graph comes back as it is.
+    make the casts too then, so this is for what does not build as it is. A flat graph comes back unchanged.
     """
     result = onnx.ModelProto()
     result.CopyFrom(proto)

@@ -2,7 +2,7 @@
 
 What TensorRT wants: int8, symmetric, one scale a tensor for activations and one a channel for weights, each pair
 right in front of the product that it is for (Wu et al. 2020, "Integer Quantization for Deep Learning Inference", arXiv
-2004.09602). Relevance has no range of its own: it is brought to one sample by sample, so that its scale is always
+2004.09602). Relevance has no fixed range: it is normalised to one sample by sample, so that its scale is always
 1/127.
 """
 
@@ -46,7 +46,7 @@ class Quantised:
     proto : onnx.ModelProto
         The graph.
     chosen, left : list of str
-        Names of the products in int8, and of those that it would have spoilt, worst last.
+        Names of the products in int8, and of those that it would have degraded, worst last.
     """
 
     proto: onnx.ModelProto
@@ -54,15 +54,15 @@ class Quantised:
     left: list[str]
 
     def summary(self) -> dict[str, Any]:
-        """Return what the model card says of it: how many products are in int8, and which ones it would have spoilt."""
+        """Return the entry for the model card: how many products are in int8, and which ones it would have degraded."""
         nodes = {node.name: node for node in self.proto.graph.node}
         return {"products": len(self.chosen), "left": [describe(nodes[name]) or name for name in self.left]}
 
 
 def quantise(proto: onnx.ModelProto, frames: Frames) -> Quantised:
-    """Put as many products into int8 as the masks of some frames bear.
+    """Put as many products into int8 as the masks of some frames tolerate.
 
-    The products are put in order by what quantisation alone does to each one's result. Then the most of them are taken,
+    The products are ranked by what quantisation alone does to each one's result. Then the most of them are taken,
     found by bisection, with which labels stay the same and masks keep a mean IoU of :data:`IOU_KEPT`; without masks,
     relevance :data:`RELEVANCE_KEPT`.
 
@@ -199,7 +199,7 @@ def _candidates(proto: onnx.ModelProto, products: Products) -> list[str]:
 def _calibrate(proto: onnx.ModelProto, names: Sequence[str], products: Products, frames: Frames) -> dict[str, float]:
     """Return the range of each activation that a product reads, by ONNX Runtime's calibrator.
 
-    It is that of the extremes. To cut off rare values is good for classes, but here they are the defects.
+    It is min/max. Cutting off rare values is good for classes, but here they are the defects.
     """
     reading = [*products.forward, *products.denominators]
     wanted = sorted({proto.graph.node[i].input[0] for i in reading if proto.graph.node[i].name in names})

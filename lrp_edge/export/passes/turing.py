@@ -36,7 +36,7 @@ def without_gemm(proto: onnx.ModelProto) -> onnx.ModelProto:
     Parameters
     ----------
     proto : onnx.ModelProto
-        A graph of the contract, opset 15 or later. It is left as it is.
+        A graph of the contract, opset 15 or later. It is not modified.
     """
     result = onnx.ModelProto()
     result.CopyFrom(proto)
@@ -123,7 +123,7 @@ def _flatten(graph: onnx.GraphProto, flat: onnx.GraphProto) -> None:
 
 
 class _Writer:
-    """Writes one graph anew.
+    """Rewrites one graph.
 
     Parameters
     ----------

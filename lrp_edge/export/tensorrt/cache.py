@@ -70,7 +70,7 @@ class EngineCache:
             if hashlib.sha256(engine).hexdigest() != card.engine["engine_sha256"]:
                 raise ValueError("its SHA-256 is not that of its card")
         except (OSError, ValueError, KeyError, LrpEdgeError) as error:
-            self.say(f"the cached engine {entry} is damaged ({error}); it is dropped and built again")
+            self.say(f"the cached engine {entry} is damaged ({error}); it is discarded and rebuilt")
             self._drop(entry)
             return None
         with contextlib.suppress(OSError):

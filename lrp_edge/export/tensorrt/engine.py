@@ -84,7 +84,7 @@ def to_engine(
     LrpEdgeError
         If the product is not installed, has no GPU where it needs one or does not know one that is asked for, the file
         is no export of this toolkit or does not take such frames, the builder refuses the graph, or the folder cannot
-        be written. Files of before are then as they were.
+        be written. Existing files are then left unchanged.
     """
     target = find_target(product, gpus)
     # Not above: it needs onnx, and find_target names the extra that has it without torch.

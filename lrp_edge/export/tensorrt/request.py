@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnx
 
 TURING = "sm75"
-#: To be raised with each change of :mod:`lrp_edge.export.passes.turing`, so that no older engine comes from the cache.
+#: To be incremented with each change of :mod:`lrp_edge.export.passes.turing`, so the cache returns no older engine.
 _TURING_FORM = 1
 
 

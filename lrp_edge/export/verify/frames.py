@@ -1,4 +1,4 @@
-"""Real frames for a proof or a calibration, spread evenly over where they come from."""
+"""Real frames for verification or calibration, spread evenly over where they come from."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def read_pictures(
     size : (height, width), optional
         Size that they have to have.
     most : int, optional
-        Take so many, evenly from the whole source.
+        Take this many, evenly from the whole source.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def read_pictures(
         if wanted and frame.index > wanted[-1]:
             break
         if frame.image is None:
-            raise LrpEdgeError(f"{frame.error}; mend it, or leave it out")
+            raise LrpEdgeError(f"{frame.error}; fix it, or leave it out")
         if size is not None and frame.image.shape[:2] != size:
             found, taken = ("x".join(map(str, pair)) for pair in (frame.image.shape[:2], size))
             raise LrpEdgeError(f"{frame.source} is {found}; this model takes {taken} only: give frames of that size")

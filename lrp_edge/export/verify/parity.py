@@ -106,7 +106,7 @@ class Parity:
         """Return what is beyond a tolerance, in words.
 
         The relevance is judged by its L2 norm: where two elements of a pooling window tie to the last bit, either
-        may win, which moves the relevance of one pixel and is no error.
+        may win, which moves the relevance of one pixel and is not an error.
         """
         judged = (
             ("labels agree on a share of", self.label_agreement, "at least", tolerance.labels),

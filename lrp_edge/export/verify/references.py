@@ -132,7 +132,9 @@ def _recorded(subject: Subject) -> Path:
     ways = f"--against with {_WAYS}"
     if "model" in known or "checkpoint" not in known:
         made = f"was exported from {known['model']}" if "model" in known else "names no checkpoint"
-        raise LrpEdgeError(f"{path} {made}, and no file can prove itself; say what to compare it with: {ways}")
+        raise LrpEdgeError(
+            f"{path} {made}, and a file cannot be verified against itself; say what to compare it with: {ways}"
+        )
     name = Path(str(known["checkpoint"]))
     found = [place for place in (path.parent / name.name, name) if place.is_file()]
     if not found:

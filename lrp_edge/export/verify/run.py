@@ -63,7 +63,7 @@ def verify(
     tolerance : mapping of str to float, optional
         Fields of :class:`~lrp_edge.export.verify.parity.Tolerance` in place of those for the file's precision.
     output : path, optional
-        Folder for ``<file>.<backend>.worst.png``, the worst frame of each; made if it is not there.
+        Folder for ``<file>.<backend>.worst.png``, the worst frame of each; created if it does not exist.
     progress : callable
         Called with what is run, the frames done and all frames.
 
@@ -153,7 +153,7 @@ class _Case:
             raise
         except Exception as error:  # of ONNX's evaluator or ONNX Runtime, which have no common base
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise LrpEdgeError(f"{subject.path} is no graph that can be run: {reason}") from error
+            raise LrpEdgeError(f"{subject.path} is not a graph that can be run: {reason}") from error
 
     def _explained(self) -> list[bool]:
         """Say of each frame whether both sides compute its relevance."""
@@ -173,8 +173,8 @@ def _notes(
     notes = []
     if frames is None:
         notes.append(
-            "warning: these frames are noise, which is no proof for real ones; only the limits of a broken file apply: "
-            "give --frames SOURCE"
+            "warning: these frames are noise, which proves nothing about real ones; only the limits for a broken file "
+            "apply: give --frames SOURCE"
         )
     narrow = any(subject.card.precision != "fp32" for subject in subjects)
     floats = [name for name in ("cpu", "openvino") if any(name in names for names in chosen)]

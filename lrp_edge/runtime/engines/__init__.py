@@ -28,7 +28,7 @@ def open_engine(path: str | Path, provider: str | None = None, threads: int | No
     Raises
     ------
     LrpEdgeError
-        If there is no such file, it is none of ours, or what runs it is not installed or does not start.
+        If the file does not exist, is not one of ours, or its backend is not installed or does not start.
     """
     path = Path(path)
     if path.suffix == ".engine":

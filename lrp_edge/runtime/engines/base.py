@@ -1,4 +1,4 @@
-"""What every engine answers with and offers, whatever runs the graph."""
+"""The interface of engines and their outputs, independent of the backend."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Outputs(NamedTuple):
     scores : float32 [N, K]
         Score of each class.
     label : int32 [N]
-        Index of the decided class.
+        Index of the predicted class.
     mask : uint8 [N, H, W]
         255 where the defect is, else 0.
     relevance : float32 [N, H, W]
@@ -41,7 +41,7 @@ class Outputs(NamedTuple):
 
 
 class Engine:
-    """A loaded file that takes frames; a context manager. One thread at a time may use it.
+    """A loaded file that processes frames; a context manager. One thread at a time may use it.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Engine:
         return lambda: outputs
 
     def close(self) -> None:
-        """Release what the engine holds; once is enough, and again does no harm."""
+        """Release what the engine holds; calling it again is harmless."""
 
     def __enter__(self) -> Engine:
         return self

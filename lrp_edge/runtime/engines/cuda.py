@@ -52,7 +52,7 @@ class Cuda:
         return values[0] if len(values) == 1 else tuple(values)
 
     def try_to(self, name: str, *arguments: Any) -> None:
-        """Call a function of which a failure does not matter: a release, after whatever went wrong."""
+        """Call a function whose failure does not matter: a release, after an error."""
         with contextlib.suppress(CudaError):
             self(name, *arguments)
 

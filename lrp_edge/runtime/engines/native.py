@@ -205,7 +205,7 @@ _VALIDITY = {
     "OLD_CUDA_DRIVER": "needs a newer NVIDIA driver: update the driver",
     "OLD_CUDA_RUNTIME": "needs a newer CUDA runtime: update tensorrt-rtx",
     "INSUFFICIENT_GPU_MEMORY": "needs more GPU memory than is there: compile with a smaller --batch or --largest",
-    "MALFORMED_ENGINE": "is no engine of TensorRT-RTX",
+    "MALFORMED_ENGINE": "is not a TensorRT-RTX engine",
     "CUDA_ERROR": "could not be checked, since CUDA failed: check the NVIDIA driver",
 }
 

@@ -113,7 +113,7 @@ def _open(path: Path, provider: str, threads: int | None) -> Any:
         raise LrpEdgeError(f"no model at {path}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # A pool that spins on after its call would slow whatever comes next: decoding, or another session.
+    # A pool that keeps spinning after its call would slow what comes next: decoding, or another session.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -121,7 +121,7 @@ def _open(path: Path, provider: str, threads: int | None) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-        raise LrpEdgeError(f"{path} is no ONNX file that can be run: {first_line(error)}") from error
+        raise LrpEdgeError(f"{path} is not an ONNX file that can be run: {first_line(error)}") from error
 
 
 def _call(session: Any, names: list[str], frames: UInt8, path: Path) -> list[Any]:

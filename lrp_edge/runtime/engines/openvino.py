@@ -15,8 +15,8 @@ from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UIn
 with needs_extra("openvino"):
     import openvino
 
-#: The one core of this process, never given up. Each core's CPU plugin puts a signal stack of its own in place of the
-#: one before, and frees it when the core goes: if an older core goes first, the younger one puts the freed stack back,
+#: The one core of this process, never released. Each core's CPU plugin replaces the previous signal stack with its
+#: own, and frees it when the core is destroyed: if an older core goes first, the younger one restores the freed stack,
 #: and the next signal, be it a Ctrl-C, is a segmentation fault.
 CORE = openvino.Core()
 # The precision is what the ONNX types say: left to itself, OpenVINO computes in bfloat16 where the CPU has it.
@@ -78,7 +78,7 @@ def _read(path: Path) -> Any:
     try:
         return CORE.read_model(path)
     except Exception as error:  # OpenVINO raises RuntimeError for all
-        raise LrpEdgeError(f"{path} is no ONNX file that can be run: {first_line(error)}") from error
+        raise LrpEdgeError(f"{path} is not an ONNX file that can be run: {first_line(error)}") from error
 
 
 def _compile(model: Any, path: Path, threads: int | None) -> Any:

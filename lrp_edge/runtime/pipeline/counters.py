@@ -15,7 +15,7 @@ from lrp_edge.runtime.frame import Frame
 
 @dataclass
 class Counters:
-    """Frames and what became of them: ``captured = segmented + failed + unreadable + dropped`` at the end.
+    """Frames by outcome: ``captured = segmented + failed + unreadable + dropped`` at the end.
 
     Attributes
     ----------
@@ -30,11 +30,11 @@ class Counters:
     failed : int
         Frames on which the engine failed.
     defects, rejected : int
-        Segmented frames that were decided to be a defect, and those that the verdict rejects.
+        Segmented frames that were classified as a defect, and those that the verdict rejects.
     reconnects : int
         Times that a lost source came back.
     stalls : int
-        Times that a stage stood still for longer than it may.
+        Times that a stage stalled for longer than allowed.
     """
 
     captured: int = 0

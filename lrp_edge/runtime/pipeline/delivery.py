@@ -135,7 +135,7 @@ class Delivery(threading.Thread):
             if not isinstance(item, Result):
                 self.sink.event(item)
             elif self.waits and self._broken:
-                # What follows a hole would look whole: the record ends before it.
+                # A record with a gap would look complete, so it ends before the gap.
                 self.failed += 1
             else:
                 self.sink.write(item)
@@ -159,7 +159,7 @@ class Delivery(threading.Thread):
             self._report("failed", first_line(error), None if result is None else result.frame.index)
 
     def finish(self) -> None:
-        """Let it end once nothing waits any more."""
+        """Let it end once nothing is waiting."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

@@ -64,7 +64,7 @@ class PipelineOptions:
     wait : bool
         Keep trying where a camera is not there at the start.
     stall : float
-        Seconds after which a stage that stands still is reported; 0 for never.
+        Seconds after which a stage that is stalled is reported; 0 for never.
     drain : float
         Seconds that a sink which is not waited for gets at the end for what it has not yet delivered.
 
@@ -97,7 +97,7 @@ class Judgement:
     Attributes
     ----------
     rule : Rule, optional
-        When a part is rejected; by default when its frame is decided to be a defect.
+        When a part is rejected; by default when its frame is classified as a defect.
     min_area : int
         Smaller regions do not count, in pixels.
     mm_per_px : float, optional
@@ -160,11 +160,11 @@ class Pipeline:
     Attributes
     ----------
     counters : Counters
-        What became of the frames.
+        Outcome of the frames.
     latencies : Latencies
         How long they took.
     names : collections.Counter
-        Segmented frames by decided class.
+        Segmented frames by predicted class.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class Pipeline:
         self._started = time.monotonic()
         self.capture.start()
         if not self.options.wait:
-            # A source that is not there shall cost nobody the results of an earlier run.
+            # A missing source must not cost anybody the results of an earlier run.
             while not self._queue.wait(0.1) and not stopped.is_set():
                 pass
             if self._failure is not None:
@@ -313,7 +313,7 @@ class Pipeline:
         since, limit = self.engine_since, max(2 * self.options.stall, _HUNG)
         if since is None or time.monotonic() - since < limit:
             return False
-        self._fail(LrpEdgeError(f"the engine has not answered for {limit:g} s; restart, and look at its device"))
+        self._fail(LrpEdgeError(f"the engine has not answered for {limit:g} s; restart, and check its device"))
         return True
 
     def emit(self, kind: str, stage: str, message: str, frame: int | None = None) -> None:
@@ -411,7 +411,7 @@ class Pipeline:
         return batch
 
     def _after_error(self, frames: list[Frame], error: Exception) -> None:
-        """Find out which frame of a batch it was: the others shall not be lost with it."""
+        """Find out which frame of a batch it was: the others must not be lost with it."""
         if len(frames) > 1:
             for position, frame in enumerate(frames, 1):
                 try:
@@ -426,7 +426,7 @@ class Pipeline:
     def _refuse(self, kind: str, stage: str, frame: Frame, error: str) -> None:
         """Record a frame that has no segmentation, or end the run with it."""
         if not self._skip_bad:
-            raise LrpEdgeError(f"{error}; --skip-bad goes on without it")
+            raise LrpEdgeError(f"{error}; --skip-bad continues without it")
         self.emit(kind, stage, error, frame.index)
         result = Result(frame, error=error, latency_ms=(time.perf_counter() - frame.captured) * 1e3)
         for each in self._deliveries:
@@ -457,7 +457,7 @@ class Pipeline:
 
     def _note_stall(self, stage: str, seconds: float | None) -> None:
         if seconds is None:
-            self.emit("recovered", stage, f"{stage} goes on")
+            self.emit("recovered", stage, f"{stage} has recovered")
             return
         self.counters.stalls += 1
-        self.emit("stalled", stage, f"{stage} has stood still for {seconds:.0f} s")
+        self.emit("stalled", stage, f"{stage} has been stalled for {seconds:.0f} s")

@@ -10,7 +10,7 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.frame import Frame
 
 POLICIES = ("latest", "lossless")
-#: Bytes of pixels that may wait in one queue, whatever its depth: frames of line-scan cameras are large.
+#: Bytes of pixels that may wait in one queue, regardless of its depth: frames of line-scan cameras are large.
 LARGEST = 2**28
 
 

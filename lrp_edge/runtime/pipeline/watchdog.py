@@ -1,4 +1,4 @@
-"""The thread that notices when a stage stands still."""
+"""The thread that notices when a stage is stalled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 
 class Watchdog(threading.Thread):
-    """Looks several times a second since when each stage is at one thing.
+    """Checks several times a second how long each stage has been busy with one item.
 
     Parameters
     ----------
@@ -17,12 +17,12 @@ class Watchdog(threading.Thread):
     limit : float
         Seconds after which it counts as stalled; 0 for never.
     note : callable
-        Takes the stage and the seconds that it has stood still; None for the seconds when it goes on.
+        Takes the stage and the seconds that it has been stalled; None for the seconds when it goes on.
 
     Attributes
     ----------
     stalled : set of str
-        Stages that stand still now.
+        Stages that are stalled now.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What takes results: each sink in a thread of its own, behind a bounded queue."""
+"""The interface of sinks: each takes results in its own thread, behind a bounded queue."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from lrp_edge.runtime.result import Event, Result
 
 
 class Sink:
-    """Takes results and events, in a thread of its own.
+    """Takes results and events, in its own thread.
 
     :meth:`open`, :meth:`accept`, :meth:`counts` and :meth:`interrupt` are called in others.
 
     Attributes
     ----------
     name : str
-        How counters, events and logs call it.
+        Its name in counters, events and logs.
     recording : bool
         Whether ``lossless`` holds for it: the line waits for it, and a failure of it ends the run.
     newest : bool
@@ -29,13 +29,13 @@ class Sink:
     depth = 32
 
     def open(self) -> None:
-        """Make ready, before the first frame.
+        """Prepare, before the first frame.
 
         Raises
         ------
         LrpEdgeError
             If it cannot work at all: then the run does not start. What may come back later, e.g. a broker that
-            cannot be reached, is no error here.
+            cannot be reached, is not an error here.
         """
 
     def wants(self, result: Result) -> bool:
@@ -43,7 +43,7 @@ class Sink:
         return True
 
     def accept(self, result: Result) -> None:
-        """Note in ``result.files`` what will be written of it; called where the result is made, so it must be quick."""
+        """Note in ``result.files`` what will be written of it; called in the producing thread, so it must be quick."""
 
     def write(self, result: Result) -> None:
         """Take a result.
@@ -58,7 +58,7 @@ class Sink:
         """Take an event; errors as for :meth:`write`."""
 
     def counts(self) -> dict[str, int]:
-        """Return counters of its own, such as what its outbox dropped; any thread may ask."""
+        """Return the sink's own counters, such as what its outbox dropped; any thread may call this."""
         return {}
 
     def close(self) -> None:
@@ -71,4 +71,4 @@ class Sink:
         """
 
     def interrupt(self) -> None:
-        """End waits that are under way; called in another thread when the sink does not end in time."""
+        """Interrupt pending waits; called from another thread when the sink does not end in time."""

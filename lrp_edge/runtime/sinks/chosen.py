@@ -17,7 +17,7 @@ class ChosenSink(Sink):
     Parameters
     ----------
     only : {"all", "defects"}
-        All, or those whose frame is decided to be a defect or rejected by the verdict.
+        All, or those whose frame is classified as a defect or rejected by the verdict.
 
     Raises
     ------

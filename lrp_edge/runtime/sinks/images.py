@@ -29,7 +29,7 @@ class Images(ChosenSink):
     Parameters
     ----------
     folder : path
-        Made if it is not there.
+        Created if it does not exist.
     order : {"BGR", "RGB", "GRAY"}
         Channel order of the frames.
     overlays, masks : bool
@@ -137,7 +137,7 @@ def file_name(frame: Frame) -> str:
     place = frame.source.partition("#")[0]
     stem = Path(place).stem
     if "://" in place:
-        # What stands last in an address may be a host, whose dots are no suffix.
+        # What stands last in an address may be a host, whose dots are not a suffix.
         last = Path(place.partition("?")[0]).name.rpartition("@")[2]
         stem = re.sub(r"\.[A-Za-z]\w*$", "", last)
     stem = re.sub(r"[^\w.-]+", "_", stem)[:_LONGEST_STEM]
@@ -145,7 +145,7 @@ def file_name(frame: Frame) -> str:
 
 
 def _partial(folder: Path) -> Path:
-    # One name for all: what a killed run left behind is used again.
+    # One name for all: a file left by a killed run is overwritten.
     return folder / ".partial"
 
 
@@ -159,7 +159,7 @@ class _Room:
         self.removed = 0
 
     def scan(self) -> None:
-        """Take account of what earlier runs left, the oldest first."""
+        """Account for files of earlier runs, the oldest first."""
         found = []
         for part in ("masks", "overlays"):
             for path in (self._folder / part).glob("*.png"):
@@ -171,7 +171,7 @@ class _Room:
         self.make(0)
 
     def make(self, size: int) -> None:
-        """Remove the oldest until there is room for so many bytes."""
+        """Remove the oldest until there is room for this many bytes."""
         if size > self._budget:
             raise LrpEdgeError(f"images of one frame take {size} bytes, the budget is {self._budget}; set a larger one")
         while self._total + size > self._budget:
@@ -184,6 +184,6 @@ class _Room:
             self.removed += 1
 
     def add(self, name: str, size: int) -> None:
-        """Take account of a file that was written, perhaps in the place of another."""
+        """Account for a written file, which may have replaced another."""
         self._total += size - self._sizes.pop(name, 0)
         self._sizes[name] = size

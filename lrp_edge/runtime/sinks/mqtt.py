@@ -57,18 +57,18 @@ class Mqtt(ChosenSink):
     outbox : int
         Results and events that may wait for the broker's acknowledgement; what comes when it is full is refused.
     client_id : str, optional
-        How the broker knows the line; drawn anew by default.
+        The client id at the broker; random by default.
     credentials : path, optional
         File with ``user:password``.
     ca : path, optional
         PEM file of the authority that signed the broker's certificate; by default those that the system trusts.
     cert : path, optional
-        PEM file with a certificate of the line's own and its key.
+        PEM file with the line's own certificate and key.
 
     Raises
     ------
     LrpEdgeError
-        If one of them cannot be used. A broker that is not there is no error: it is tried again.
+        If one of them cannot be used. An unreachable broker is not an error: the connection is retried.
     """
 
     name = "mqtt"
@@ -239,7 +239,7 @@ class _Outbox:
             if self._ended or len(self._waiting) + len(self._under_way) >= self._limit:
                 self._dropped += 1
                 raise LrpEdgeError(
-                    f"{self._label} has not acknowledged {self._limit} results; those that come are lost until it does"
+                    f"{self._label} has not acknowledged {self._limit} results; new ones are lost until it does"
                 )
             self._waiting.append(messages)
             self._changed.notify_all()
@@ -258,7 +258,7 @@ class _Outbox:
         return not self._held and bool(self._waiting) and len(self._under_way) < self._WINDOW
 
     def acknowledge(self) -> None:
-        """Take note that a message was acknowledged."""
+        """Note that a message was acknowledged."""
         with self._changed:
             self._under_way[0] -= 1
             if not self._under_way[0]:

@@ -17,14 +17,14 @@ EXISTING = ("refuse", "append", "overwrite")
 
 
 class Results(Sink):
-    """Writes a line for each frame and each event; every line is with the system before the next is begun.
+    """Writes a line for each frame and each event; every line is handed to the system before the next begins.
 
     A run that has no result leaves no new file behind, which the next run would take for results.
 
     Parameters
     ----------
     folder : path
-        Made if it is not there.
+        Created if it does not exist.
     existing : {"refuse", "append", "overwrite"}
         What to do where there are results already.
 
@@ -109,7 +109,7 @@ class _Lines:
             if written < len(data):
                 os.write(self._file, data[written:])
         except OSError as error:
-            # Half a line would spoil the next one too.
+            # Half a line would corrupt the next one too.
             os.ftruncate(self._file, size)
             raise LrpEdgeError(f"cannot write {self.path}: {error.strerror}; free space") from error
 
@@ -130,7 +130,7 @@ def _last_frame(path: Path) -> int:
     try:
         return int(json.loads(whole.rpartition(b"\n")[2])["frame"])
     except (ValueError, KeyError, TypeError) as error:
-        raise LrpEdgeError(f"{path}: its last line is no result; choose another folder, or --overwrite") from error
+        raise LrpEdgeError(f"{path}: its last line is not a result; choose another folder, or --overwrite") from error
 
 
 def _tail(path: Path) -> bytes:

@@ -27,7 +27,7 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.5, 5.0
 
 
 class Webhook(ChosenSink):
-    """Posts each result as JSON, and tries again for a while where the receiver cannot take it.
+    """Posts each result as JSON, and retries for a while if the receiver cannot take it.
 
     Tried again are connections that fail, answers that do not come in time, and the statuses 429 and 5xx. All requests
     of one result have the same ``Idempotency-Key``, so that a receiver which got it already can tell.
@@ -52,7 +52,7 @@ class Webhook(ChosenSink):
     Raises
     ------
     LrpEdgeError
-        If the address is none, or a figure is out of range.
+        If the address is not valid, or a figure is out of range.
     """
 
     name = "webhook"
@@ -83,7 +83,7 @@ class Webhook(ChosenSink):
         self._retried = 0
 
     def open(self) -> None:
-        # httpx logs whole addresses, and of many services the address is the secret.
+        # httpx logs whole addresses, and for many services the address is the secret.
         log = logging.getLogger("httpx")
         if log.level == logging.NOTSET:
             log.setLevel(logging.WARNING)
@@ -127,7 +127,7 @@ class Webhook(ChosenSink):
         deadline = time.monotonic() + self._timeout
         try:
             with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
-                # A connection whose answer was read can be used again; nobody needs the text, however long.
+                # A connection whose response was read can be reused; nobody needs the body, however long.
                 for _ in answer.iter_raw():
                     if time.monotonic() > deadline:
                         break

@@ -23,7 +23,7 @@ _QUIT_KEYS = (ord("q"), 27)
 class Window(Sink):
     """Shows the newest overlay in a window until q, Esc, or its closing.
 
-    Keys are looked at when a result comes.
+    Keys are checked when a result arrives.
 
     Parameters
     ----------

@@ -157,7 +157,7 @@ class _Camera:
         self._camera.start_acquisition()
 
     def take(self) -> _Shot | None:
-        """Return the next frame, or None where none comes within the time between two looks at what else happens."""
+        """Return the next frame, or None where none comes within the time between two checks of what else happens."""
         if self._trigger == "software" and not self._asked:
             self._camera.software_trigger()
             self._asked = True
@@ -171,14 +171,14 @@ class _Camera:
             self._stream.push_buffer(buffer)
 
     def check(self, waited: float, limit: float) -> None:
-        """Raise :class:`SourceLost` if frames cannot be hoped for any more."""
+        """Raise :class:`SourceLost` if no more frames can be expected."""
         overdue = waited > limit and self._trigger in ("off", "software")
         self.silent = overdue or self._lost.is_set()
         if self.silent:
             raise SourceLost(f"{self._name}: " + (f"no frame for {limit:g} s" if overdue else "it does not answer"))
 
     def close(self) -> None:
-        """Stop it, and let go of it."""
+        """Stop and release it."""
         if not self._lost.is_set():
             with contextlib.suppress(GLib.Error):
                 self._camera.stop_acquisition()
@@ -260,7 +260,7 @@ class FrameNumbers:
         return False
 
     def given_up(self, now: float) -> int:
-        """Return how many frames are awaited no more."""
+        """Return how many frames are given up as lost."""
         before = len(self._awaited)
         self._awaited = {left: since for left, since in self._awaited.items() if now - since <= _PATIENCE}
         return before - len(self._awaited)
@@ -274,7 +274,7 @@ def _names(index: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Settings:
-    """What is asked of a camera; None for what stays as it is."""
+    """Settings for a camera; None for those that are not changed."""
 
     name: str
     exposure: float | None

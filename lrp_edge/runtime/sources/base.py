@@ -1,4 +1,4 @@
-"""What every source offers, and what may be asked of it."""
+"""The interface of sources, and the options that they take."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class SourceOptions:
     Attributes
     ----------
     size : (height, width), optional
-        Asked of a camera; where it gives another size, and for files, frames are resized to it.
+        Requested from a camera; if it delivers another size, and for files, frames are resized to it.
     fps : float, optional
-        Asked of a camera; a file's frames come at this pace.
+        Requested from a camera; a file's frames come at this rate.
     roi : (x, y, width, height), optional
         Part of the frame that is used, in pixels, before rotation and resizing.
     rotate : {0, 90, 180, 270}
-        Degrees clockwise, after cutting out.
+        Degrees clockwise, after cropping.
     loop : bool
-        Begin a file or folder again at its end.
+        Restart a file or folder at its end.
     hardware : bool
         Decode where the machine has a decoder for it.
     timeout : float
@@ -69,7 +69,7 @@ class SourceLost(LrpEdgeError):  # noqa: N818
 
 
 class Source(ABC):
-    """Frames in order; each iteration opens anew and lets go of what it opened at its end.
+    """Frames in order; each iteration opens the source again and releases it at the end.
 
     Attributes
     ----------

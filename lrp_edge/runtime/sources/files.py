@@ -20,7 +20,7 @@ with needs_extra("cpu"):
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 VIDEOS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm"})
-# cv2 decodes what is there of a file that was cut short and only warns, so its end is looked at first.
+# cv2 decodes what there is of a truncated file and only warns, so its end is checked first.
 _JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", 0xDA, b"\xff\xd9"
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
@@ -31,7 +31,7 @@ def read_image(path: Path, order: str = "BGR") -> NDArray[np.uint8]:
     Raises
     ------
     LrpEdgeError
-        If the file is missing, cut short or no image.
+        If the file is missing, cut short or not an image.
     """
     try:
         data = path.read_bytes()
@@ -41,9 +41,9 @@ def read_image(path: Path, order: str = "BGR") -> NDArray[np.uint8]:
 
 
 def decode_image(data: bytes, name: str, order: str = "BGR") -> NDArray[np.uint8]:
-    """Decode a PNG, JPEG or whatever OpenCV knows; parameters and errors otherwise as for :func:`read_image`."""
+    """Decode a PNG, JPEG or any format OpenCV knows; parameters and errors otherwise as for :func:`read_image`."""
     if is_cut_short(data):
-        raise LrpEdgeError(f"{name} is cut short; mend or remove it")
+        raise LrpEdgeError(f"{name} is cut short; fix or remove it")
     flag = cv2.IMREAD_GRAYSCALE if order == "GRAY" else cv2.IMREAD_COLOR
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
     if image is None:
@@ -52,7 +52,7 @@ def decode_image(data: bytes, name: str, order: str = "BGR") -> NDArray[np.uint8
 
 
 def _fault(path: Path) -> str:
-    """Say what the file's first and last bytes show to be wrong with it; empty if nothing."""
+    """Return what is wrong with the file according to its first and last bytes; empty if nothing."""
     try:
         if is_cut_short(path.read_bytes()):
             return f"{path} is cut short"
@@ -69,7 +69,7 @@ def is_cut_short(data: bytes) -> bool:
 
 
 def _has_jpeg_end(data: bytes) -> bool:
-    """Look behind the start of the first scan: a thumbnail before it has an end marker of its own."""
+    """Search after the start of the first scan: a thumbnail before it has its own end marker."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         if data[at + 1] == _JPEG_SCAN:

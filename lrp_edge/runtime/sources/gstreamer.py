@@ -1,4 +1,4 @@
-"""Cameras that GStreamer reads: a pipeline of one's own, or the camera connector of a Jetson."""
+"""Cameras that GStreamer reads: a custom pipeline, or the camera connector of a Jetson."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class GStreamer(Source):
             with contextlib.suppress(GLib.Error):
                 return Gst.parse_launch(f"{self._text} ! {sink} caps=image/jpeg")
             raise LrpEdgeError(
-                f"{self.name} is no pipeline: {redact(error.message)}; expected e.g. gst://v4l2src ! image/jpeg"
+                f"{self.name} is not a pipeline: {redact(error.message)}; expected e.g. gst://v4l2src ! image/jpeg"
             ) from error
 
     def __iter__(self) -> Iterator[Frame]:
@@ -133,7 +133,7 @@ def open_csi(address: Address, order: str, options: SourceOptions) -> GStreamer:
     Raises
     ------
     LrpEdgeError
-        As there, or if this machine is no Jetson.
+        As there, or if this machine is not a Jetson.
     """
     pipeline = csi_pipeline(address, options)
     Gst.init(None)
@@ -155,7 +155,7 @@ def csi_pipeline(address: Address, options: SourceOptions) -> str:
     Raises
     ------
     LrpEdgeError
-        If the camera is not named by its number, or a parameter is not known or no number.
+        If the camera is not named by its number, or a parameter is not known or not a number.
     """
     check_parameters(address, ("exposure", "gain"))
     if not address.place.isdecimal():

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.sources.files import decode_image, is_cut_short
 
-#: Why a JPEG without its end is no frame.
+#: Why a JPEG without its end is not a frame.
 CUT_SHORT = "the JPEG is cut short"
 
 

@@ -1,4 +1,4 @@
-"""Cameras on the network, read with FFmpeg: RTSP, MJPEG over HTTP, and whatever else FFmpeg reads from an address."""
+"""Network cameras, read with FFmpeg: RTSP, MJPEG over HTTP, and anything else FFmpeg reads from an address."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ with needs_extra("camera"):
 
 _FORMATS = {"BGR": "bgr24", "RGB": "rgb24", "GRAY": "gray"}
 _TRANSPORTS = ("tcp", "udp")
-# FFmpeg looks at frames to learn their rate, which we do not ask for; meanwhile others queue up behind them. Its flag
-# "nobuffer" is no way out: it throws away what it looked at, and that is the key frame on which all others build.
+# FFmpeg analyses frames to learn their rate, which is not needed; meanwhile others queue up behind them. Its flag
+# "nobuffer" does not help: it discards the analysed frames, among them the key frame on which all others depend.
 _PROBE = {"fpsprobesize": "0", "analyzeduration": "1000000"}
 # An RTSP server describes its streams beforehand.
 _RTSP_PROBE = {"probesize": "32", "allowed_media_types": "video"}
@@ -97,7 +97,7 @@ class Network(Source):
             raise SourceLost(f"{self.name} cannot be opened: {error.strerror}") from error
 
     def _packets(self, container: Any, stream: int, decoder: _Decoder) -> Iterator[tuple[Any, float, float]]:
-        """Yield a stream's packets with the time of their coming, as long as they become frames."""
+        """Yield a stream's packets with their time of arrival, as long as they become frames."""
         limit = self._options.timeout
         asked = since = time.monotonic()
         before = decoder.frames
@@ -131,7 +131,7 @@ class Network(Source):
 
 
 class _Decoder:
-    """Makes images of packets, and no image of what is damaged or builds on something damaged.
+    """Decodes packets to images, except what is damaged or depends on something damaged.
 
     FFmpeg fills in what it lacks of a frame, and only marks that one: those that follow, up to the next key frame, look
     whole to it and are not.

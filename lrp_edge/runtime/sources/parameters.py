@@ -14,7 +14,7 @@ def number(address: Address, name: str) -> float | None:
     Raises
     ------
     LrpEdgeError
-        If it is no such number.
+        If it is not such a number.
     """
     text = address.parameters.get(name)
     if text is None:

@@ -1,4 +1,4 @@
-"""Frames cut out, turned, resized, paced and repeated, whatever source they come from."""
+"""Cropping, rotating, resizing, pacing and repeating the frames of any source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_C
 
 
 def to_order(image: Any, order: str, pool: Pool | None = None) -> UInt8:
-    """Bring an 8-bit BGR or gray image to a channel order, with a channel axis.
+    """Convert an 8-bit BGR or gray image to a channel order, with a channel axis.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Shaped(Source):
 
 
 class Looped(Source):
-    """A file or folder that begins again at its end."""
+    """A file or folder that restarts at its end."""
 
     def __init__(self, inner: Source) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Looped(Source):
 
 
 class Paced(Source):
-    """A file or folder whose frames come at a camera's pace, whether or not anybody waits for them."""
+    """A file or folder whose frames come at a camera's rate, whether or not anything is waiting for them."""
 
     def __init__(self, inner: Source, fps: float) -> None:
         super().__init__()
@@ -138,6 +138,6 @@ class Paced(Source):
             if wait > 0 and self.interrupted.wait(wait):
                 return
             now = time.perf_counter()
-            # After a pause of whoever takes the frames, the pace goes on from now and does not catch up in a burst.
+            # After a pause of the consumer, pacing continues from now instead of catching up in a burst.
             due = max(due, now - self._period) + self._period
             yield dataclasses.replace(frame, captured=now, timestamp=time.time())

@@ -37,7 +37,7 @@ class Address:
     parameters : dict of str to str
         What is behind ``?``.
     text : str
-        All of it, as given, with whatever secrets it has.
+        All of it, as given, including any secrets.
     """
 
     scheme: str
@@ -52,7 +52,7 @@ class Address:
 
     @property
     def has_password(self) -> bool:
-        """Whether a password stands in the address."""
+        """Whether the address contains a password."""
         return self.scheme not in ("", "gst") and bool(urlsplit(self.text).password)
 
 
@@ -86,7 +86,7 @@ def parse(text: str, schemes: Collection[str]) -> Address:
     try:
         urlsplit(text)
     except ValueError as error:
-        raise LrpEdgeError(f"source {redact(text)} is no address: {error}") from error
+        raise LrpEdgeError(f"source {redact(text)} is not an address: {error}") from error
     place, _, query = rest.partition("?")
     return Address(scheme, place, dict(parse_qsl(query, keep_blank_values=True)), text)
 
@@ -107,7 +107,7 @@ def check_parameters(address: Address, known: Collection[str]) -> None:
 
 
 def with_credentials(address: Address, file: Path | None) -> str:
-    """Return the address with user and password from a file or the environment, for whoever opens it.
+    """Return the address with user and password from a file or the environment, to open it with.
 
     Raises
     ------
@@ -141,5 +141,5 @@ def _credentials(file: Path | None) -> tuple[str, str] | None:
         raise LrpEdgeError(f"{file}: credentials cannot be read ({error}); expected a line user:password") from error
     user, colon, password = line.strip().partition(":")
     if not colon or not user:
-        raise LrpEdgeError(f"{file}: its first line is no user:password; write user and password there")
+        raise LrpEdgeError(f"{file}: its first line is not user:password; put user and password there")
     return user, password

@@ -1,4 +1,4 @@
-"""Cameras of the system (Video4Linux), through OpenCV."""
+"""System cameras (Video4Linux), through OpenCV."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger("lrp_edge.source")
 
 
 class Video4Linux(Source):
-    """A camera of the system.
+    """A system camera.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Video4Linux(Source):
             raise SourceLost(f"{self.name}: no right to use {self._device}; join the group video")
         capture = cv2.VideoCapture(self._device, cv2.CAP_V4L2)
         if not capture.isOpened():
-            raise SourceLost(f"{self.name} cannot be opened; it is no camera, or another program uses it")
+            raise SourceLost(f"{self.name} cannot be opened; it is not a camera, or another program is using it")
         return capture
 
     def _set_up(self, capture: cv2.VideoCapture) -> None:
@@ -99,7 +99,7 @@ class Video4Linux(Source):
             if value is not None and not capture.set(setting, value):
                 _log.warning("%s: the camera does not take %s %g", self.name, name, value)
         if _format_of(capture) in _JPEG:
-            # OpenCV shows what there is of a JPEG that was cut short, so it is looked at before it is decoded.
+            # OpenCV shows what there is of a truncated JPEG, so it is checked before it is decoded.
             capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
 
     def _frames(self, capture: cv2.VideoCapture) -> Iterator[Frame]:

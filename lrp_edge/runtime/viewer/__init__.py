@@ -1,4 +1,4 @@
-"""The page to look at a line while it runs."""
+"""The live page of a running line."""
 
 from __future__ import annotations
 

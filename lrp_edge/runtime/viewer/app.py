@@ -1,4 +1,4 @@
-"""What the viewer answers."""
+"""The viewer's web application."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_app(
     Parameters
     ----------
     board : Board
-        What is shown.
+        Holds what is shown.
     feed : Feed
         Its messages.
     status : callable
@@ -85,7 +85,7 @@ class Feed:
         self.streams = 0
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """Yield messages until the end; who takes them slowly gets fewer."""
+        """Yield messages until the end; slow readers get fewer."""
         yield b"retry: 1000\n\n"
         sent = b""
         while not self._ended:
@@ -142,7 +142,7 @@ class _Answers:
 
     async def events(self, request: Request) -> Response:
         if self._feed.streams >= _MOST_STREAMS:
-            return PlainTextResponse(f"{_MOST_STREAMS} pages are open, which is all; close one", 503)
+            return PlainTextResponse(f"{_MOST_STREAMS} pages are open, which is the limit; close one", 503)
         return _Stream(self._feed)
 
     async def layer(self, request: Request) -> Response:

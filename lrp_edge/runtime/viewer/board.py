@@ -17,7 +17,7 @@ from lrp_edge.runtime.viewer.pictures import defect_pictures, live_layers
 _EVENTS, _REGIONS = 20, 50
 #: Frames whose layers are kept for pages that are slow to ask for them.
 _LIVE = 24
-#: Pictures of defects at once, and a second after that: a line that rejects all it sees shall not be slowed.
+#: Burst of defect images, and their rate per second after that: a line that rejects everything must not be slowed down.
 _BURST, _RATE = 24, 2.0
 
 
@@ -52,7 +52,7 @@ class Board:
         self.changes = self.skipped = self._pictured = 0
 
     def put(self, result: Result) -> None:
-        """Take a result; nothing but a defect's pictures is encoded."""
+        """Take a result; only images of defects are encoded."""
         found = result.segmentation
         if self._thumbnails and found is not None and (found.defect or result.reject):
             if self._allowance.take():
@@ -80,7 +80,7 @@ class Board:
         return json.dumps(_finite(state), allow_nan=False).encode()
 
     def layer(self, index: int, name: str) -> bytes | None:
-        """Return a layer of a frame that was shown lately."""
+        """Return a layer of a recently shown frame."""
         with self._lock:
             return self._live.get(index, {}).get(name)
 
@@ -90,7 +90,7 @@ class Board:
             return [line for line, _ in reversed(self._defects.values())]
 
     def defect_picture(self, index: int, name: str) -> bytes | None:
-        """Return a picture of one of the last defects."""
+        """Return an image of one of the last defects."""
         with self._lock:
             return self._defects[index][1].get(name) if index in self._defects else None
 
@@ -141,7 +141,7 @@ def _line(result: Result) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """Put None in the place of what JSON has no number for."""
+    """Replace values that JSON cannot represent as a number with None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Who may look, and what browsers may do with what they get."""
+"""Access control, and what browsers may do with what they receive."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Guard:
         self._app, self._hosts = app, hosts
         self._token = None if token is None else token.encode()
         self._cookie = f"lrp_edge_view_{port}"
-        # Who steals the cookie does not have the token.
+        # Stealing the cookie does not reveal the token.
         self._pass = hmac.new(self._token or b"", b"lrp-edge viewer", hashlib.sha256).hexdigest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +59,7 @@ class Guard:
         await answer(scope, receive, send_with_headers)
 
     def _refusal(self, request: Request) -> Response | None:
-        """Return what is answered in place of what is asked for."""
+        """Return the response that replaces the requested one."""
         if self._hosts is not None and _host(request) not in self._hosts:
             return PlainTextResponse("this viewer is not known under that name", 400)
         if self._token is None or request.url.path == _OPEN:
@@ -80,7 +80,7 @@ class Guard:
     def _has_bearer(self, request: Request) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         assert self._token is not None
-        # Headers come as Latin-1, whatever was meant.
+        # Headers arrive as Latin-1, regardless of their encoding.
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip(" \t").encode("latin-1"), self._token)
 
 

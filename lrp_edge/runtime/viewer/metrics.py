@@ -1,4 +1,4 @@
-"""The line's figures for Prometheus."""
+"""The line's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _COUNTERS = {
     "unreadable": ("frames_unreadable", "Frames without pixels."),
     "segmented": ("frames_segmented", "Frames with a result."),
     "failed": ("frames_failed", "Frames on which the engine failed."),
-    "defects": ("defects", "Frames decided to be a defect."),
+    "defects": ("defects", "Frames classified as a defect."),
     "rejected": ("rejected", "Frames that the verdict rejects."),
     "reconnects": ("reconnects", "Times that a lost source came back."),
-    "stalls": ("stalls", "Times that a stage stood still."),
+    "stalls": ("stalls", "Times that a stage stalled."),
 }
 _QUANTILES = {"p50": "0.5", "p99": "0.99"}
 
 
 class LineCollector(Collector):
-    """Reads the line's status whenever it is asked.
+    """Reads the line's status on each scrape.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class LineCollector(Collector):
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all figures, in base units."""
+        """Yield all metrics, in base units."""
         status = self._status()
         line = {key: str(status[key]) for key in ("model", "source", "policy")}
         yield InfoMetricFamily("lrp_edge_line", "What runs.", value=line)
@@ -56,7 +56,7 @@ class LineCollector(Collector):
 
 
 def registry(status: Callable[[], dict[str, Any]]) -> CollectorRegistry:
-    """Return a registry with nothing but the line's figures."""
+    """Return a registry with nothing but the line's metrics."""
     own = CollectorRegistry()
     own.register(LineCollector(status))
     return own
@@ -73,7 +73,7 @@ def _latencies(latencies: dict[str, dict[str, float]]) -> Metric:
 
 
 def _stalled(status: dict[str, Any]) -> Metric:
-    family = GaugeMetricFamily("lrp_edge_stalled", "Whether a stage stands still.", labels=("stage",))
+    family = GaugeMetricFamily("lrp_edge_stalled", "Whether a stage is stalled.", labels=("stage",))
     for stage in dict.fromkeys(("source", "engine", *status["sinks"], *status["stalled"])):
         family.add_metric((stage,), stage in status["stalled"])
     return family
@@ -84,7 +84,7 @@ def _sinks(sinks: dict[str, dict[str, int]]) -> Iterator[Metric]:
         name = re.sub(r"\W", "_", f"lrp_edge_sink_{key}", flags=re.ASCII)
         # What waits grows and shrinks; all else is counted.
         kind = GaugeMetricFamily if key.endswith("waiting") else CounterMetricFamily
-        family = kind(name, f"What became of results in an output: {key}.", labels=("sink",))
+        family = kind(name, f"Results of an output by outcome: {key}.", labels=("sink",))
         for sink, counts in sinks.items():
             if key in counts:
                 family.add_metric((sink,), counts[key])

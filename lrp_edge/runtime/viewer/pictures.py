@@ -1,4 +1,4 @@
-"""The pictures that the page shows."""
+"""The images that the page shows."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _shrunk(image: Any, longest: int) -> Any:
     if factor == 1:
         return image
     height, width = (max(1, side // factor) for side in image.shape[:2])
-    # By a whole number it is four times as fast, and what is cut off for it is less than a pixel of the picture.
+    # By a whole number it is four times as fast, and what is cut off for it is less than a pixel of the image.
     return cv2.resize(image[: height * factor, : width * factor], (width, height), interpolation=cv2.INTER_AREA)
 
 
@@ -90,7 +90,7 @@ def _relevance(relevance: Float32) -> UInt8:
 
 def _mask(mask: UInt8) -> UInt8:
     """Return a mask as a tint with an outline."""
-    # A region that is thinner than a pixel of the picture stays.
+    # A region that is thinner than a pixel of the image is kept.
     inside = np.asarray(_shrunk(mask, _PICTURE) > 0, np.uint8)
     alpha = inside * np.uint8(_TINT_ALPHA)
     contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

@@ -40,7 +40,7 @@ def parse_address(text: str) -> tuple[str, int]:
     Raises
     ------
     LrpEdgeError
-        If it is none.
+        If it is not one of these.
     """
     match = _ADDRESS.fullmatch(text.strip())
     if not match or not 0 < int(match["port"]) < 2**16:
@@ -54,7 +54,7 @@ def listen(host: str, port: int, *, secured: bool) -> tuple[socket.socket, bool]
     Raises
     ------
     LrpEdgeError
-        If host or port cannot be had, or others could reach it though it is not secured.
+        If host or port is not available, or others could reach it though it is not secured.
     """
     try:
         family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -65,11 +65,11 @@ def listen(host: str, port: int, *, secured: bool) -> tuple[socket.socket, bool]
                 "--view-token-file, or leave the host out"
             )
         listener = socket.create_server(place, family=family, backlog=_MOST_CONNECTIONS)
-    # A name with an empty part is no Unicode that a name server takes.
+    # A name with an empty part is not Unicode that a name server accepts.
     except (OSError, UnicodeError) as error:
         raise LrpEdgeError(f"the viewer cannot listen on {host}, port {port}: {_trouble(error, port)}") from error
     # Connections take them over. Otherwise a page whose machine has gone to sleep counts for a quarter of an hour, and
-    # megabytes of old messages wait for who reads slowly.
+    # megabytes of old messages wait for slow readers.
     for option, value in (("TCP_USER_TIMEOUT", _PATIENCE * 1000), ("TCP_NOTSENT_LOWAT", _UNSENT)):
         if hasattr(socket, option):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
@@ -80,7 +80,7 @@ def _trouble(error: OSError | UnicodeError, port: int) -> str:
     if isinstance(error, socket.gaierror | UnicodeError):
         return "this host is not known; give an address of this machine"
     if error.errno == errno.EADDRINUSE:
-        return f"the port is in use; choose another one than {port}, or end what listens there"
+        return f"the port is in use; choose a port other than {port}, or stop the program that is listening there"
     if error.errno == errno.EACCES:
         return "the system does not permit it; choose a port of 1024 or more"
     if error.errno == errno.EADDRNOTAVAIL:
@@ -156,7 +156,7 @@ class _Uvicorn(uvicorn.Server):
         deadline = loop.time() + _GRACE
         while self.server_state.tasks and loop.time() < deadline:
             await asyncio.sleep(0.02)
-        # Closing would wait until all is sent, which with somebody who never reads is never.
+        # Closing would wait until all is sent, which never happens with a client that never reads.
         for connection in tuple(self.server_state.connections):
             connection.transport.abort()
         await super().shutdown(sockets)
@@ -165,7 +165,7 @@ class _Uvicorn(uvicorn.Server):
 class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # What waits shall wait where it can still become newer.
+        # Messages should wait where they can still be replaced by newer ones.
         transport.set_write_buffer_limits(0)
         if len(self.connections) > _MOST_CONNECTIONS:
             transport.abort()
@@ -176,7 +176,7 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def _end_if_idle(self, was_idle: bool, before: RequestResponseCycle | None) -> None:
-        """Close it where nothing was under way since the last look; those who never ask would lock out all others."""
+        """Close it if nothing has happened since the last check; idle clients would lock out all others."""
         # An answer is complete as soon as it is handed to the transport, which may send it for long.
         sent = self.transport.get_write_buffer_size() == 0
         idle = self.cycle is None or (self.cycle.response_complete and sent)

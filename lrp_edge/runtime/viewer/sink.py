@@ -16,7 +16,7 @@ from lrp_edge.runtime.viewer.server import Server, listen, parse_address
 class Viewer(Sink):
     """Serves a page with the newest result, rates and losses, and the last defects.
 
-    Pictures are encoded only while somebody looks, but for those of defects.
+    Images are encoded only while a page is open, except those of defects.
 
     Parameters
     ----------
@@ -28,14 +28,14 @@ class Viewer(Sink):
     order : {"BGR", "RGB", "GRAY"}
         Channel order of the frames.
     token : str, optional
-        What visitors have to show; needed where others than this machine may look.
+        What visitors must present; needed where other machines have access.
     thumbnails : int
         Defects that are kept.
 
     Raises
     ------
     LrpEdgeError
-        If the address is none, or the number of thumbnails negative.
+        If the address is not valid, or the number of thumbnails negative.
     """
 
     name, newest, depth = "viewer", True, 4
@@ -68,7 +68,7 @@ class Viewer(Sink):
         Raises
         ------
         LrpEdgeError
-            If the port cannot be had, or others than this machine could look without a token.
+            If the port is not available, or other machines could connect without a token.
         """
         listener, local = listen(self._host, self._port, secured=self._token is not None)
         feed = Feed(self._board)
@@ -79,7 +79,7 @@ class Viewer(Sink):
 
     def write(self, result: Result) -> None:
         if self._server is not None and not self._server.running:
-            raise LrpEdgeError("the viewer has ended and nobody can look; run the line again")
+            raise LrpEdgeError("the viewer has stopped; restart the line")
         self._board.put(result)
 
     def event(self, event: Event) -> None:

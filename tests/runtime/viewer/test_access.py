@@ -190,7 +190,7 @@ def test_browsers_are_told_to_take_nothing_from_elsewhere_and_keep_nothing(opene
     ],
 )
 def test_no_other_file_is_given_away(path: str, opened: Any) -> None:
-    # A client of HTTP would mend the path.
+    # An HTTP client would normalise the path.
     with deaf(opened(), path) as asking:
         assert asking.recv(1000).startswith(b"HTTP/1.1 404 ")
 
@@ -331,7 +331,7 @@ def test_a_viewer_that_has_ended_says_so(
     viewer = opened()
     until(lambda: "the viewer has ended: too many files" in caplog.text)
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == "viewer"])
-    with pytest.raises(LrpEdgeError, match="the viewer has ended and nobody can look"):
+    with pytest.raises(LrpEdgeError, match="the viewer has stopped"):
         viewer.write(drawn(0, defect=False))
 
 

@@ -78,8 +78,8 @@ def test_a_frozen_page_keeps_its_frame_and_goes_on_with_the_newest(opened: Any, 
     shown.until(lambda: shown.text("frame") == "Frame 1")
     shown.page.get_by_role("button", name="Freeze").click()
     viewer.write(drawn(2, defect=False))
-    viewer.event(Event("stalled", "source", "stands still", 1.0))
-    shown.until(lambda: "stands still" in shown.text("events"))
+    viewer.event(Event("stalled", "source", "is stalled", 1.0))
+    shown.until(lambda: "is stalled" in shown.text("events"))
     assert (shown.text("frame"), shown.text("word")) == ("Frame 1", "REJECT")
     shown.page.get_by_role("button", name="Freeze").click()
     shown.until(lambda: shown.text("frame") == "Frame 2")
@@ -125,7 +125,7 @@ def test_frames_without_result_show_no_picture_of_another(opened: Any, page: Any
     viewer.write(unread(2, "JPEG is cut short"))
     shown.until(lambda: shown.text("word") == "NO RESULT")
     assert not shown.page.locator("#picture").is_visible()
-    assert shown.text("nothing") == "No picture: JPEG is cut short"
+    assert shown.text("nothing") == "No image: JPEG is cut short"
     assert shown.page.locator("#boxes rect").count() == 0
     assert not shown.complaints
 

@@ -1,4 +1,4 @@
-"""What the viewer serves: the state of the line, pictures, health and metrics."""
+"""What the viewer serves: the state of the line, images, health and metrics."""
 
 from __future__ import annotations
 

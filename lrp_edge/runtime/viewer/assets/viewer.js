@@ -1,4 +1,4 @@
-// The live page. State comes as server-sent events, pictures are asked for by the frame's id.
+// The live page. State arrives as server-sent events, images are requested by the frame's id.
 
 const SILENCE = 5000; // ms without a message after which the connection counts as lost
 const RETRY = 1500;
@@ -34,7 +34,7 @@ function say(id, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// What does not come in time does not come: the next message asks again. A slow link is given time for a picture.
+// Whatever is late is given up: the next message asks again. A slow link is given time for an image.
 const get = (path) => fetch(path, { signal: AbortSignal.timeout(4 * SILENCE) });
 
 function short(value) {
@@ -47,7 +47,7 @@ let stream = null;
 let heard = 0; // when the last message came
 let lostSince = null;
 let state = null;
-let behind = false; // the newest frame's pictures did not come
+let behind = false; // the newest frame's images did not arrive
 
 function connect() {
   stream?.close();
@@ -83,7 +83,7 @@ function lose(why) {
 async function explain() {
   const answer = await get("defects").catch(() => null);
   if (lostSince === null || answer === null) return;
-  lose(answer.status === 401 ? "The viewer asks for a token: open it with /?token=TOKEN. Refused" : "Too many pages are open. Refused");
+  lose(answer.status === 401 ? "The viewer requires a token: open it with /?token=TOKEN. Refused" : "Too many pages are open. Refused");
 }
 
 function showConnection() {
@@ -116,7 +116,7 @@ function showState() {
   say("uptime", duration(status.uptime_s));
   say("policy", status.policy);
   $("stalled").hidden = !status.stalled.length || !status.running;
-  say("stalled", `Standing still: ${status.stalled.join(", ")}. What is shown may be old.`);
+  say("stalled", `Stalled: ${status.stalled.join(", ")}. The display may be out of date.`);
   $("stopped").hidden = status.running;
   showCounters(status.counters);
   showSinks(status.sinks);
@@ -179,7 +179,7 @@ let next = null; // the newest one
 let loading = false;
 let frozen = false;
 
-// Verdict and picture change together: a verdict beside another frame's picture would be believed.
+// Verdict and image change together: a verdict beside another frame's image would be believed.
 async function offer(frame) {
   collect(frame);
   next = frame;
@@ -248,7 +248,7 @@ function showFrame(frame) {
   $("verdict").dataset.verdict = verdict;
   say("word", word);
   say("reason", reason);
-  say("nothing", `No picture: ${frame.error ?? ""}`);
+  say("nothing", `No image: ${frame.error ?? ""}`);
   say("frame", `Frame ${count(frame.id)}`);
   say("taken", clock(frame.time));
   say("size", frame.size ? `${frame.size[0]} × ${frame.size[1]} px` : "");
@@ -362,7 +362,7 @@ let asking = false;
 let opened = null;
 
 const keyOf = ({ id, time }) => `${id}@${time}`;
-// Ids begin anew with another run: the time keeps the browser from showing an older picture.
+// Ids restart with another run: the time keeps the browser from showing an older image.
 const defectPicture = (defect, name) => `defects/${defect.id}/${name}?${encodeURIComponent(defect.time)}`;
 
 async function loadDefects(number) {
