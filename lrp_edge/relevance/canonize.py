@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx
 
-from lrp_edge.relevance.capture import Capture
+from lrp_edge.relevance.capture import Capture, argument
 
 aten = torch.ops.aten
 
@@ -21,8 +21,8 @@ def canonize(captured: Capture) -> None:
     """
     for node in list(captured.graph.nodes):
         if node.target == aten.batch_norm.default:
-            layer = node.args[0]
-            if layer.target in _FOLDABLE and len(layer.users) == 1 and layer.args[1] in captured.constants:
+            layer = argument(node, "input")
+            if layer.target in _FOLDABLE and len(layer.users) == 1 and argument(layer, "weight") in captured.constants:
                 _fold(captured, layer, node)
     captured.graph.eliminate_dead_code()
     for node in [node for node in captured.constants if not node.users]:
@@ -32,8 +32,7 @@ def canonize(captured: Capture) -> None:
 
 def _fold(captured: Capture, layer: fx.Node, norm: fx.Node) -> None:
     scale, shift = batch_norm_affine(captured, norm)
-    weight = captured.value(layer.args[1])
-    bias = captured.value(layer.args[2]) if len(layer.args) > 2 else None
+    weight, bias = (captured.value(argument(layer, name)) for name in ("weight", "bias"))
     folded = weight * scale.reshape(-1, *[1] * (weight.ndim - 1))
     folded_bias = shift if bias is None else scale * bias + shift
     layer.args = (
@@ -50,8 +49,9 @@ def _fold(captured: Capture, layer: fx.Node, norm: fx.Node) -> None:
 
 def batch_norm_affine(captured: Capture, norm: fx.Node) -> tuple[Tensor, Tensor]:
     """Return BatchNorm at inference as ``scale * x + shift``, each of shape [C]."""
-    weight, bias, mean, variance = (captured.value(argument) for argument in norm.args[1:5])
-    scale = torch.rsqrt(variance + norm.args[7])
+    names = ("weight", "bias", "running_mean", "running_var", "eps")
+    weight, bias, mean, variance, epsilon = (captured.value(argument(norm, name)) for name in names)
+    scale = torch.rsqrt(variance + epsilon)
     if weight is not None:
         scale = scale * weight
     shift = -scale * mean

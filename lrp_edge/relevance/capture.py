@@ -58,6 +58,13 @@ class Capture:
         return node
 
 
+def argument(node: fx.Node, name: str) -> Any:
+    """Return an argument of a node by its name in the operator's schema, its default where it is not given."""
+    declared = node.target._schema.arguments  # type: ignore[union-attr]
+    place = [entry.name for entry in declared].index(name)
+    return node.args[place] if place < len(node.args) else node.kwargs.get(name, declared[place].default_value)
+
+
 def module_path(node: fx.Node) -> str:
     """Return where a node stands in the user's model, e.g. ``"features.3"``; empty for the model itself."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())

@@ -1,8 +1,7 @@
-"""The registry: for each ATen operator, how relevance goes back through it.
+"""The registry: what each ATen operator is to the rules.
 
-An operator is one function, registered under its targets. It is called once, when a model is unrolled, with the
-node and the rule that the composite chose; it returns a step ``(inputs, output, relevance) -> shares`` that gives
-each input that depends on the image its share of the relevance.
+An operator is one function, registered under its targets. It is called once, when a model is unrolled, and returns the
+layer's form: what rules need to know of it. All else that is known of an operator stands in the same place.
 """
 
 from __future__ import annotations
@@ -10,40 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import pooling
+from lrp_edge.relevance import receptive_field as reach
 from lrp_edge.relevance.affine import Affine, Convolution, Linear, Scale
 from lrp_edge.relevance.canonize import batch_norm_affine
-from lrp_edge.relevance.capture import Capture, module_path
-from lrp_edge.relevance.pooling import (
-    Windows,
-    adaptive_matrix,
-    average_divisor,
-    proportional,
-    spread_windows,
-    winner_takes_all,
-)
-from lrp_edge.relevance.rules import (
-    AffineRule,
-    Density,
-    Norm,
-    Pass,
-    Proportional,
-    Rule,
-    Sign,
-    WinnerTakesAll,
-    stabilize,
-)
+from lrp_edge.relevance.capture import Capture, argument, module_path
+from lrp_edge.relevance.pooling import Axes, Windows, adaptive_matrix, average_divisor
 
 aten = torch.ops.aten
-
-Step = Callable[[list[Tensor], Tensor, Tensor], Sequence[Tensor]]
 
 
 class Kind(str, Enum):
@@ -58,6 +38,26 @@ class Kind(str, Enum):
     SOFT_MAXIMUM = "soft_maximum"
     SUM = "sum"
     SHAPE = "shape"
+
+
+class Weighted(NamedTuple):
+    """The form of a layer that is affine in its input, with its weights."""
+
+    affine: Affine
+    weight: Tensor
+    bias: Tensor | None
+
+
+#: The form of a layer without weights: its adjoint, ``(s, inputs) -> shares`` for a value `s` of the output's shape.
+Back = Callable[[Tensor, list[Tensor]], Sequence[Tensor]]
+
+#: Of a maximum, sharp or soft, the form is what it is taken over.
+Form = Back | Weighted | Windows | Axes
+
+
+def unchanged(s: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """The form of elementwise layers: relevance is handed on as it is."""
+    return [s]
 
 
 @dataclass(frozen=True)
@@ -92,29 +92,38 @@ class Layer:
         """Where the layer stands in the user's model."""
         return module_path(self.node)
 
-    def argument(self, index: int, default: Any = None) -> Any:
-        """Return an argument of the operation, constants by their value."""
-        args = self.node.args
-        return self.captured.value(args[index]) if len(args) > index else default
+    @property
+    def operator(self) -> Operator:
+        """What is registered for it."""
+        return OPERATORS[self.node.target]
+
+    @property
+    def form(self) -> Any:
+        """What rules need to know of it, a `Form` of the type that goes with its kind."""
+        return self.operator.form(self)
+
+    def argument(self, name: str) -> Any:
+        """Return an argument by its name in the operator's schema, constants by their value."""
+        return self.captured.value(argument(self.node, name))
+
+    def arguments(self, *names: str) -> tuple[Any, ...]:
+        """Return several arguments by their names."""
+        return tuple(self.argument(name) for name in names)
+
+
+#: Whether a node's output has no negative value, from whether each input has none.
+Signs = Callable[[fx.Node, list[bool]], bool]
 
 
 @dataclass(frozen=True)
 class Operator:
-    """An entry of the registry.
-
-    Attributes
-    ----------
-    kind : callable
-        Kind of a node, from the inputs that depend on the image.
-    prepare : callable
-        ``(layer, rule) -> Step``.
-    nonnegative : callable
-        Whether the output has no negative value, from whether each input has none.
-    """
+    """An entry of the registry; see :func:`register`."""
 
     kind: Callable[[Sequence[fx.Node]], Kind]
-    prepare: Callable[[Layer, Rule], Step]
-    nonnegative: Callable[[fx.Node, list[bool]], bool]
+    form: Callable[[Layer], Form]
+    nonnegative: Signs
+    reach: reach.Reach
+    forward: Callable[..., Tensor] | None
 
 
 OPERATORS: dict[Any, Operator] = {}
@@ -138,9 +147,11 @@ def inherited(node: fx.Node, inputs: list[bool]) -> bool:
 def register(
     *targets: Any,
     kind: Kind | Callable[[Sequence[fx.Node]], Kind],
-    nonnegative: Callable[[fx.Node, list[bool]], bool] = never,
-) -> Callable[[Callable[[Layer, Any], Step]], Callable[[Layer, Any], Step]]:
-    """Register how relevance goes back through an operator.
+    nonnegative: Signs = never,
+    reach: reach.Reach = reach.unknown,
+    forward: Callable[..., Tensor] | None = None,
+) -> Callable[[Callable[[Layer], Form]], Callable[[Layer], Form]]:
+    """Register an operator by the function ``layer -> form``.
 
     Parameters
     ----------
@@ -149,115 +160,119 @@ def register(
     kind : Kind or callable
         What it is to a composite; a function of the inputs that depend on the image where that decides.
     nonnegative : callable
-        What is known of the output's sign.
+        Whether the output has no negative value, from the node and whether each input has none.
+    reach : callable
+        What its units see, from what those of its inputs do: one of :mod:`~lrp_edge.relevance.receptive_field`.
+    forward : callable, optional
+        The forward pass in another form than ATen's own, where a backend lacks that.
     """
 
-    def decorate(prepare: Callable[[Layer, Any], Step]) -> Callable[[Layer, Any], Step]:
+    def decorate(form: Callable[[Layer], Form]) -> Callable[[Layer], Form]:
         kind_of = kind if not isinstance(kind, Kind) else lambda inputs: kind
         for target in targets:
-            OPERATORS[target] = Operator(kind_of, prepare, nonnegative)
-        return prepare
+            OPERATORS[target] = Operator(kind_of, form, nonnegative, reach, forward)
+        return form
 
     return decorate
 
 
-def expect(layer: Layer, rule: Rule, *allowed: type[Rule]) -> None:
-    """Refuse a rule that an operator cannot follow.
-
-    Raises
-    ------
-    LrpEdgeError
-        Naming the layer, the rule, and those that it takes.
-    """
-    if not isinstance(rule, allowed):
-        names = ", ".join(kind.__name__ for kind in allowed)
-        raise LrpEdgeError(
-            f"{type(rule).__name__} is no rule for {layer.node.target} at {layer.path or 'the model itself'}; "
-            f"expected one of {names}"
-        )
+def elementwise(*targets: Any, nonnegative: Signs = never) -> None:
+    """Register activations: relevance goes on as it is."""
+    register(*targets, kind=Kind.ACTIVATION, nonnegative=nonnegative, reach=reach.unmoved)(lambda layer: unchanged)
 
 
-class _OnFirstInput(nn.Module):
-    """A rule ``(x, y, R) -> R_x`` as a step; a module, so that its constants move with the model."""
-
-    def __init__(self, rule: nn.Module) -> None:
-        super().__init__()
-        self.rule = rule
-
-    def forward(self, inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-        return [self.rule(inputs[0], output, relevance)]
+def forward_of(target: Any) -> Callable[..., Any]:
+    """Return how an operator's forward pass is computed."""
+    return (target in OPERATORS and OPERATORS[target].forward) or target
 
 
-def _pass(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-    return [relevance]
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
-def _affine(layer: Layer, rule: Rule, affine: Affine, weight: Tensor, bias: Tensor | None) -> Step:
-    expect(layer, rule, AffineRule, Pass)
-    if isinstance(rule, AffineRule):
-        return _OnFirstInput(rule.prepare(affine, weight, bias, layer.nonnegative))
-    return _pass
+def _windows(kernel: Any, stride: Any, padding: Any, dilation: Any = 1, ceil: bool = False) -> Windows:
+    return Windows(_pair(kernel), _pair(stride or kernel), _pair(padding), _pair(dilation), ceil)
 
 
-@register(aten.conv2d.default, kind=Kind.CONVOLUTION)
-def convolution(layer: Layer, rule: Rule) -> Step:
-    weight = layer.argument(1)
-    stride, padding, dilation = (_pair(layer.argument(i, default)) for i, default in ((3, 1), (4, 0), (5, 1)))
-    kernel = (weight.shape[2], weight.shape[3])
-    affine = Convolution(kernel, stride, padding, dilation, layer.argument(6, 1))
-    return _affine(layer, rule, affine, weight, layer.argument(2))
+def _of_one(back: Callable[[Tensor, Tensor], Tensor]) -> Back:
+    """Return the form of a layer with one input x from its adjoint ``(s, x) -> share``."""
+    return lambda s, inputs: [back(s, inputs[0])]
+
+
+# Layers with weights.
+
+
+def _convolved(layer: Layer) -> Windows:
+    return _windows(layer.argument("weight").shape[2:], *layer.arguments("stride", "padding", "dilation"))
+
+
+@register(aten.conv2d.default, kind=Kind.CONVOLUTION, reach=reach.sliding(_convolved))
+def convolution(layer: Layer) -> Form:
+    affine = Convolution(*_convolved(layer)[:4], layer.argument("groups"))
+    return Weighted(affine, *layer.arguments("weight", "bias"))
 
 
 @register(aten.linear.default, kind=Kind.LINEAR)
-def linear(layer: Layer, rule: Rule) -> Step:
-    return _affine(layer, rule, Linear(), layer.argument(1), layer.argument(2))
+def linear(layer: Layer) -> Form:
+    return Weighted(Linear(), *layer.arguments("weight", "bias"))
 
 
-@register(aten.batch_norm.default, kind=Kind.BATCH_NORM)
-def batch_norm(layer: Layer, rule: Rule) -> Step:
-    scale, shift = batch_norm_affine(layer.captured, layer.node)
-    return _affine(layer, rule, Scale(), scale, shift)
+@register(aten.batch_norm.default, kind=Kind.BATCH_NORM, reach=reach.unmoved)
+def batch_norm(layer: Layer) -> Form:
+    return Weighted(Scale(), *batch_norm_affine(layer.captured, layer.node))
 
 
-def _clamps_below(node: fx.Node, inputs: list[bool]) -> bool:
-    low = node.args[1] if len(node.args) > 1 else None
-    return all(inputs) or (isinstance(low, int | float) and low >= 0)
+# Elementwise operations.
+
+
+def _clamped(bound: str) -> Signs:
+    def nonnegative(node: fx.Node, inputs: list[bool]) -> bool:
+        low = argument(node, bound)
+        return all(inputs) or (isinstance(low, int | float) and low >= 0)
+
+    return nonnegative
 
 
 def _even_power(node: fx.Node, inputs: list[bool]) -> bool:
-    exponent = node.args[1]
+    exponent = argument(node, "exponent")
     return all(inputs) or (isinstance(exponent, int | float) and exponent % 2 == 0)
 
 
-def activation(layer: Layer, rule: Rule) -> Step:
-    """Elementwise operations hand relevance on as it is."""
-    expect(layer, rule, Pass)
-    return _pass
+elementwise(
+    aten.relu.default, aten.sigmoid.default, aten.softplus.default, aten.hardsigmoid.default, nonnegative=always
+)
+elementwise(
+    aten.clone.default,
+    aten.alias.default,
+    aten.dropout.default,
+    aten._to_copy.default,
+    aten.leaky_relu.default,
+    aten.elu.default,
+    aten.silu.default,
+    aten.gelu.default,
+    aten.hardswish.default,
+    aten.tanh.default,
+    aten.sqrt.default,
+    nonnegative=inherited,
+)
+elementwise(aten.clamp.default, aten.clamp_min.default, nonnegative=_clamped("min"))
+elementwise(aten.hardtanh.default, nonnegative=_clamped("min_val"))
+elementwise(aten.pow.Tensor_Scalar, nonnegative=_even_power)
+elementwise(aten.prelu.default, aten._prelu_kernel.default)
 
 
-for _sign, _targets in (
-    (always, (aten.relu.default, aten.sigmoid.default, aten.softplus.default, aten.hardsigmoid.default)),
-    (
-        inherited,
-        (
-            aten.clone.default,
-            aten.alias.default,
-            aten.dropout.default,
-            aten._to_copy.default,
-            aten.leaky_relu.default,
-            aten.elu.default,
-            aten.silu.default,
-            aten.gelu.default,
-            aten.hardswish.default,
-            aten.tanh.default,
-            aten.sqrt.default,
-        ),
-    ),
-    (_clamps_below, (aten.clamp.default, aten.clamp_min.default, aten.hardtanh.default)),
-    (_even_power, (aten.pow.Tensor_Scalar,)),
-    (never, (aten.prelu.default, aten._prelu_kernel.default)),
-):
-    register(*_targets, kind=Kind.ACTIVATION, nonnegative=_sign)(activation)
+@register(aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, kind=Kind.ACTIVATION, reach=reach.unmoved)
+def scale(layer: Layer) -> Form:
+    """A product with a constant hands relevance on as it is."""
+    if len(layer.inputs) != 1:
+        raise LrpEdgeError(
+            f"{layer.node.target} at {layer.path or 'the model itself'} multiplies two tensors that depend on the "
+            "image; relevance is defined here for a product with a constant only"
+        )
+    return unchanged
+
+
+# Sums.
 
 
 def _sum_of_two(inputs: Sequence[fx.Node]) -> Kind:
@@ -265,36 +280,30 @@ def _sum_of_two(inputs: Sequence[fx.Node]) -> Kind:
 
 
 def _offset_keeps_sign(node: fx.Node, inputs: list[bool]) -> bool:
-    numbers = [value for value in (*node.args, _alpha(node)) if isinstance(value, int | float)]
-    return all(inputs) and len(inputs) + len(numbers) == 3 and min(numbers) >= 0
+    other, alpha = argument(node, "other"), argument(node, "alpha")
+    keeps = len(inputs) == 2 or (isinstance(other, int | float) and other >= 0)
+    return all(inputs) and keeps and alpha >= 0
 
 
-def _alpha(node: fx.Node) -> float:
-    """Return the factor of a sum's second summand."""
-    return float(node.kwargs.get("alpha", 1))  # type: ignore[arg-type]
-
-
-@register(aten.add.Tensor, aten.add.Scalar, kind=_sum_of_two, nonnegative=_offset_keeps_sign)
-def add(layer: Layer, rule: Rule) -> Step:
+@register(aten.add.Tensor, aten.add.Scalar, kind=_sum_of_two, nonnegative=_offset_keeps_sign, reach=reach.joined)
+def add(layer: Layer) -> Form:
     """A residual sum splits in proportion to its summands; a constant summand takes nothing."""
-    return _weighted_sum(layer, rule, (1.0, _alpha(layer.node)))
+    return _weighted_sum(layer, float(layer.argument("alpha")))
 
 
-@register(aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar, kind=_sum_of_two)
-def subtract(layer: Layer, rule: Rule) -> Step:
-    return _weighted_sum(layer, rule, (1.0, -_alpha(layer.node)))
+@register(aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar, kind=_sum_of_two, reach=reach.joined)
+def subtract(layer: Layer) -> Form:
+    return _weighted_sum(layer, -float(layer.argument("alpha")))
 
 
-def _weighted_sum(layer: Layer, rule: Rule, weights: tuple[float, float]) -> Step:
-    expect(layer, rule, Pass if layer.kind is Kind.ACTIVATION else Norm)
-    if not isinstance(rule, Norm):
-        return _pass
+def _weighted_sum(layer: Layer, second: float) -> Form:
+    if layer.kind is Kind.ACTIVATION:
+        return unchanged
 
-    def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-        s = relevance / stabilize(output, rule.stabilizer)
-        return [_like(x * (s if weight == 1 else weight * s), x) for x, weight in zip(inputs, weights, strict=True)]
+    def back(s: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+        return [_like(s if weight == 1 else weight * s, x) for x, weight in zip(inputs, (1.0, second), strict=True)]
 
-    return step
+    return back
 
 
 def _like(share: Tensor, x: Tensor) -> Tensor:
@@ -302,92 +311,33 @@ def _like(share: Tensor, x: Tensor) -> Tensor:
     return share.sum_to_size(x.shape) if share.ndim != x.ndim or share.shape != x.shape else share
 
 
-@register(aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, kind=Kind.ACTIVATION)
-def scale(layer: Layer, rule: Rule) -> Step:
-    """A product with a constant hands relevance on as it is."""
-    expect(layer, rule, Pass)
-    if len(layer.inputs) != 1:
-        raise LrpEdgeError(
-            f"{layer.node.target} at {layer.path or 'the model itself'} multiplies two tensors that depend on the "
-            "image; relevance is defined here for a product with a constant only"
-        )
-    return _pass
+# Averages.
 
 
-@register(aten.max_pool2d.default, kind=Kind.MAX_POOL, nonnegative=inherited)
-def max_pool(layer: Layer, rule: Rule) -> Step:
-    expect(layer, rule, WinnerTakesAll, Proportional)
-    windows = _windows(*layer.node.args[1:5])._replace(ceil=bool(layer.argument(5, False)))
-
-    def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-        if isinstance(rule, Proportional):
-            return [proportional(inputs[0], relevance, windows, rule.stabilizer)]
-        return [winner_takes_all(inputs[0], relevance, windows, layer.sums_channels)]
-
-    return step
+def _averaged(layer: Layer) -> Windows:
+    return _windows(*layer.arguments("kernel_size", "stride", "padding"))
 
 
-def _windows(kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Windows:
-    return Windows(_pair(kernel), _pair(stride or kernel), _pair(padding), _pair(dilation))
+@register(aten.avg_pool2d.default, kind=Kind.AVERAGE_POOL, nonnegative=inherited, reach=reach.pooling(_averaged))
+def average_pool(layer: Layer) -> Form:
+    windows = _averaged(layer)
+    ceil_mode, include_pad, divisor = layer.arguments("ceil_mode", "count_include_pad", "divisor_override")
 
-
-def max_pooling(
-    x: Tensor, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
-) -> Tensor:
-    """Max pooling in operations that every backend has."""
-    windows = _windows(kernel, stride, padding, dilation)
-    if windows.dilation == (1, 1):
-        return F.max_pool2d(x, windows.kernel, windows.stride, windows.padding, 1, ceil_mode)
-    return pooling.max_pool(x, windows, ceil_mode)
-
-
-def _norm(layer: Layer, rule: Any, spread: Callable[[Tensor, Tensor], Tensor]) -> Step:
-    """Norm for an average with the adjoint ``spread(s, x)``."""
-    expect(layer, rule, Norm)
-    sign: Sign = 1 if layer.nonnegative else 0
-
-    def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-        s = relevance / stabilize(output, rule.stabilizer, sign)
-        return [inputs[0] * spread(s, inputs[0])]
-
-    return step
-
-
-@register(aten.avg_pool2d.default, kind=Kind.AVERAGE_POOL, nonnegative=inherited)
-def average_pool(layer: Layer, rule: Rule) -> Step:
-    windows = _windows(*layer.node.args[1:4])
-    ceil_mode, include_pad, divisor = layer.argument(4, False), layer.argument(5, True), layer.argument(6)
-
-    def spread(s: Tensor, x: Tensor) -> Tensor:
+    def back(s: Tensor, x: Tensor) -> Tensor:
         if divisor is not None:
             share = s / divisor
         elif ceil_mode or (windows.padding != (0, 0) and not include_pad):
             share = s / average_divisor(x, s, windows, include_pad)
         else:
             share = s / (windows.kernel[0] * windows.kernel[1])
-        return spread_windows(share, x, windows)
+        return windows.spread(share, x)
 
-    return _norm(layer, rule, spread)
-
-
-@register(aten.adaptive_avg_pool2d.default, kind=Kind.AVERAGE_POOL, nonnegative=inherited)
-def adaptive_average_pool(layer: Layer, rule: Rule) -> Step:
-    rows, columns = layer.argument(1)
-
-    def spread(s: Tensor, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        if (rows, columns) == (1, 1):
-            return (s / (height * width)).expand_as(x)
-        if (rows, columns) == (height, width):
-            return s
-        return adaptive_matrix(height, rows, x).T @ s @ adaptive_matrix(width, columns, x)
-
-    return _norm(layer, rule, spread)
+    return _of_one(back)
 
 
-def adaptive_average(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Adaptive average pooling in operations that every backend has."""
-    rows, columns = size
+def adaptive_average(x: Tensor, output_size: Sequence[int]) -> Tensor:
+    """Adaptive average pooling in operations that every backend has: exporters lack it."""
+    rows, columns = output_size
     if (rows, columns) == (1, 1):
         return x.mean((2, 3), keepdim=True)
     if (rows, columns) == tuple(x.shape[-2:]):
@@ -395,64 +345,80 @@ def adaptive_average(x: Tensor, size: Sequence[int]) -> Tensor:
     return adaptive_matrix(x.shape[-2], rows, x) @ x @ adaptive_matrix(x.shape[-1], columns, x).T
 
 
-#: Operators whose forward pass is computed in another form than ATen's own: exporters lack adaptive pooling, TensorRT
-#: lacks dilated max pooling, and a view fails where the tensor's memory format is not that of the capture.
-FORWARD: dict[Any, Callable[..., Tensor]] = {
-    aten.adaptive_avg_pool2d.default: adaptive_average,
-    aten.max_pool2d.default: max_pooling,
-    aten.view.default: torch.reshape,
-}
+@register(
+    aten.adaptive_avg_pool2d.default,
+    kind=Kind.AVERAGE_POOL,
+    nonnegative=inherited,
+    reach=lambda layer, inputs: (),
+    forward=adaptive_average,
+)
+def adaptive_average_pool(layer: Layer) -> Form:
+    rows, columns = layer.argument("output_size")
+
+    def back(s: Tensor, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if (rows, columns) == (1, 1):
+            return (s / (height * width)).expand_as(x)
+        if (rows, columns) == (height, width):
+            return s
+        return adaptive_matrix(height, rows, x).T @ s @ adaptive_matrix(width, columns, x)
+
+    return _of_one(back)
 
 
-@register(aten.mean.dim, kind=Kind.AVERAGE_POOL, nonnegative=inherited)
-def mean(layer: Layer, rule: Rule) -> Step:
-    axes, keeps = layer.argument(1), layer.argument(2, False)
+@register(aten.mean.dim, kind=Kind.AVERAGE_POOL, nonnegative=inherited, reach=reach.reduced)
+def mean(layer: Layer) -> Form:
+    axes = Axes(*layer.arguments("dim", "keepdim"))
 
-    def spread(s: Tensor, x: Tensor) -> Tensor:
-        positions = sorted(axis % x.ndim for axis in axes)
+    def back(s: Tensor, x: Tensor) -> Tensor:
         count = 1
-        for axis in positions:
+        for axis in axes.places(x):
             count = count * x.shape[axis]
-            s = s if keeps else s.unsqueeze(axis)
+            s = s if axes.keeps else s.unsqueeze(axis)
         return (s / count).expand_as(x)
 
-    return _norm(layer, rule, spread)
+    return _of_one(back)
 
 
-@register(aten.logsumexp.default, kind=Kind.SOFT_MAXIMUM)
-def soft_maximum(layer: Layer, rule: Rule) -> Step:
-    """A logarithm of summed exponentials, by one of three rules.
-
-    `WinnerTakesAll` shares relevance by softmax: that is input times gradient but for a factor that restores the sum,
-    and all goes to one input that is far above the others. `Proportional` shares it by the inputs' positive parts.
-    `Density` gives to each by its positive part.
-    """
-    expect(layer, rule, WinnerTakesAll, Proportional, Density)
-    axes, keeps = layer.argument(1), layer.argument(2, False)
-
-    def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-        x, positive = inputs[0], inputs[0].clamp(min=0)
-        if not keeps:
-            for axis in sorted(axis % x.ndim for axis in axes):
-                output, relevance = output.unsqueeze(axis), relevance.unsqueeze(axis)
-        if isinstance(rule, Density):
-            return [positive * (relevance / stabilize(output, rule.stabilizer))]
-        if isinstance(rule, Proportional):
-            return [positive * (relevance / stabilize(positive.sum(axes, keepdim=True), rule.stabilizer))]
-        return [(x - output).exp() * relevance]
-
-    return step
+# Maxima, sharp and soft.
 
 
-def _shape_step(undo: Callable[[Tensor, Tensor], Tensor]) -> Step:
-    def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-        return [undo(relevance, inputs[0])]
+def _greatest(layer: Layer) -> Windows:
+    return _windows(*layer.arguments("kernel_size", "stride", "padding", "dilation", "ceil_mode"))
 
-    return step
+
+def max_pooling(
+    x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Tensor:
+    """Max pooling in operations that every backend has: TensorRT lacks dilated windows."""
+    windows = _windows(kernel_size, stride, padding, dilation)
+    if windows.dilation == (1, 1):
+        return F.max_pool2d(x, windows.kernel, windows.stride, windows.padding, 1, ceil_mode)
+    return pooling.max_pool(x, windows, ceil_mode)
 
 
 @register(
-    aten.view.default,
+    aten.max_pool2d.default,
+    kind=Kind.MAX_POOL,
+    nonnegative=inherited,
+    reach=reach.pooling(_greatest),
+    forward=max_pooling,
+)
+def max_pool(layer: Layer) -> Form:
+    return _greatest(layer)
+
+
+@register(aten.logsumexp.default, kind=Kind.SOFT_MAXIMUM, reach=reach.reduced)
+def soft_maximum(layer: Layer) -> Form:
+    return Axes(*layer.arguments("dim", "keepdim"))
+
+
+# Operations that move values.
+
+
+# A view fails where the tensor's memory format is not that of the capture.
+@register(aten.view.default, kind=Kind.SHAPE, nonnegative=inherited, reach=reach.reshaped, forward=torch.reshape)
+@register(
     aten.reshape.default,
     aten._unsafe_view.default,
     aten.flatten.using_ints,
@@ -462,59 +428,55 @@ def _shape_step(undo: Callable[[Tensor, Tensor], Tensor]) -> Step:
     aten.unsqueeze.default,
     kind=Kind.SHAPE,
     nonnegative=inherited,
+    reach=reach.reshaped,
 )
-def reshape(layer: Layer, rule: Rule) -> Step:
-    return _shape_step(lambda relevance, x: relevance.reshape(x.shape))
+def reshape(layer: Layer) -> Form:
+    return _of_one(lambda s, x: s.reshape(x.shape))
 
 
-@register(aten.permute.default, kind=Kind.SHAPE, nonnegative=inherited)
-def permute(layer: Layer, rule: Rule) -> Step:
-    order = layer.argument(1)
+@register(aten.permute.default, kind=Kind.SHAPE, nonnegative=inherited, reach=reach.permuted)
+def permute(layer: Layer) -> Form:
+    order = layer.argument("dims")
     inverse = [order.index(axis) for axis in range(len(order))]
-    return _shape_step(lambda relevance, x: relevance.permute(inverse))
+    return _of_one(lambda s, x: s.permute(inverse))
 
 
-@register(aten.transpose.int, kind=Kind.SHAPE, nonnegative=inherited)
-def transpose(layer: Layer, rule: Rule) -> Step:
-    first, second = layer.argument(1), layer.argument(2)
-    return _shape_step(lambda relevance, x: relevance.transpose(first, second))
+@register(aten.transpose.int, kind=Kind.SHAPE, nonnegative=inherited, reach=reach.transposed)
+def transpose(layer: Layer) -> Form:
+    first, second = layer.arguments("dim0", "dim1")
+    return _of_one(lambda s, x: s.transpose(first, second))
 
 
-@register(aten.constant_pad_nd.default, aten.pad.default, kind=Kind.SHAPE)
-def pad(layer: Layer, rule: Rule) -> Step:
+@register(aten.constant_pad_nd.default, aten.pad.default, kind=Kind.SHAPE, reach=reach.padded)
+def pad(layer: Layer) -> Form:
     """Zero padding: what falls on the border is lost, as with a padded convolution."""
-    amounts = layer.argument(1)
-    if layer.node.target == aten.pad.default and layer.argument(2, "constant") != "constant":
-        raise LrpEdgeError(f"padding mode {layer.argument(2)!r} at {layer.path} has no rule; use zero padding")
+    amounts = layer.argument("pad")
+    if layer.node.target == aten.pad.default and layer.argument("mode") != "constant":
+        raise LrpEdgeError(f"padding mode {layer.argument('mode')!r} at {layer.path} has no rule; use zero padding")
 
-    def undo(relevance: Tensor, x: Tensor) -> Tensor:
+    def back(s: Tensor, x: Tensor) -> Tensor:
         for axis in range(len(amounts) // 2):
             dimension = x.ndim - 1 - axis
-            relevance = relevance.narrow(dimension, amounts[2 * axis], x.shape[dimension])
-        return relevance
+            s = s.narrow(dimension, amounts[2 * axis], x.shape[dimension])
+        return s
 
-    return _shape_step(undo)
+    return _of_one(back)
 
 
-@register(aten.cat.default, kind=Kind.SHAPE, nonnegative=inherited)
-def concatenate(layer: Layer, rule: Rule) -> Step:
-    axis = layer.argument(1, 0)
-    sources = list(layer.argument(0))
+@register(aten.cat.default, kind=Kind.SHAPE, nonnegative=inherited, reach=reach.concatenated)
+def concatenate(layer: Layer) -> Form:
+    sources, axis = layer.arguments("tensors", "dim")
     if len(sources) != len(layer.inputs):
         raise LrpEdgeError(
             f"aten.cat at {layer.path or 'the model itself'} joins {len(sources)} tensors of which "
             f"{len(sources) - len(layer.inputs)} do not depend on the image; relevance is defined if all do"
         )
 
-    def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
+    def back(s: Tensor, inputs: list[Tensor]) -> list[Tensor]:
         shares, start = [], 0
         for x in inputs:
-            shares.append(relevance.narrow(axis, start, x.shape[axis]))
+            shares.append(s.narrow(axis, start, x.shape[axis]))
             start = start + x.shape[axis]
         return shares
 
-    return step
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+    return back

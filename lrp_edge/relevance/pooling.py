@@ -1,4 +1,4 @@
-"""Pooling windows: where a window's relevance goes."""
+"""What is pooled into one: windows and whole axes, and where their relevance goes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,37 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.affine import Pair, scatter_windows, spread_kernel
 
 
+class Axes(NamedTuple):
+    """Whole axes that are pooled, and whether they are kept with size one."""
+
+    axes: tuple[int, ...]
+    keeps: bool
+
+    def places(self, like: Tensor) -> list[int]:
+        """Return the axes of the input `like` in their order, counted from the first."""
+        return sorted(axis % like.ndim for axis in self.axes)
+
+    def open(self, like: Tensor, *values: Tensor) -> list[Tensor]:
+        """Return values of the output's shape with all axes that the input `like` has."""
+        opened = list(values)
+        for axis in () if self.keeps else self.places(like):
+            opened = [value.unsqueeze(axis) for value in opened]
+        return opened
+
+    def total(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the sum of what is pooled, of the shape of the output `y`."""
+        return x.sum(self.axes, keepdim=self.keeps)
+
+    def spread(self, s: Tensor, like: Tensor) -> Tensor:
+        """Return the adjoint of sum pooling, which broadcasts to the input `like`."""
+        return self.open(like, s)[0]
+
+    def award(self, x: Tensor, y: Tensor, relevance: Tensor, sum_channels: bool) -> Tensor:
+        """Share by softmax: that is input times gradient but for a factor that restores the sum."""
+        y, relevance = self.open(x, y, relevance)
+        return (x - y).exp() * relevance
+
+
 class Windows(NamedTuple):
     """Geometry of a 2-D pooling layer, each as (rows, columns); in ceil mode the last windows may reach outside."""
 
@@ -29,6 +60,38 @@ class Windows(NamedTuple):
         """Whether windows do not overlap, and start at the border."""
         return self.kernel == self.stride and self.padding == (0, 0) and self.dilation == (1, 1)
 
+    def total(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the sum of each window, nothing for what lies outside the image."""
+        return functools.reduce(torch.add, (part.clamp(min=0) for part in _elements(x, y.shape[-2:], self)))
+
+    def spread(self, s: Tensor, like: Tensor) -> Tensor:
+        """Return the adjoint of sum pooling: each element gets the sum of `s` over the windows that it is in."""
+        if self.tiles:
+            spread = s.repeat_interleave(self.kernel[0], 2).repeat_interleave(self.kernel[1], 3)
+            return _fill(spread, like)
+        ones = s.new_ones(1, 1, *self.kernel)
+        return _by_channel(s.unsqueeze(2), ones, like, self)
+
+    def award(self, x: Tensor, y: Tensor, relevance: Tensor, sum_channels: bool) -> Tensor:
+        """Give each maximum's relevance to the first element of its window, by rows, that attains it.
+
+        The maximum is taken anew from the elements that it is compared with: a backend may keep the pooling's own
+        output `y` at another precision than its input, and then no element would attain it. All is built from
+        comparisons: TensorRT has neither MaxUnpool nor the indices of MaxPool. The sum over channels, [N, 1, H, W], is
+        far cheaper to assemble.
+        """
+        shares = []
+        taken: Tensor | None = None
+        elements = _elements(x, relevance.shape[-2:], self)
+        greatest = functools.reduce(torch.maximum, elements)
+        for element in elements:
+            attains = element == greatest
+            wins = attains if taken is None else attains & ~taken
+            taken = attains if taken is None else taken | attains
+            share = wins.to(relevance.dtype) * relevance
+            shares.append(share.sum(1, keepdim=True) if sum_channels else share)
+        return _assemble(shares, x, self)
+
 
 def max_pool(x: Tensor, windows: Windows, ceil_mode: bool) -> Tensor:
     """Max pooling as the maximum of slices, for dilated windows: TensorRT's own pooling has none."""
@@ -42,60 +105,6 @@ def _windows_along(size: int, windows: Windows, axis: int, ceil_mode: bool) -> i
     count = (span + (stride - 1 if ceil_mode else 0)) // stride + 1
     # The last window has to start inside the image or the padding before it.
     return count - 1 if ceil_mode and (count - 1) * stride >= size + padding else count
-
-
-def winner_takes_all(x: Tensor, relevance: Tensor, windows: Windows, sum_channels: bool = False) -> Tensor:
-    """Give each maximum's relevance to the first element of its window, by rows, that attains it.
-
-    The maximum is taken anew from the elements that it is compared with: a backend may keep the pooling's own output at
-    another precision than its input, and then no element would attain it.
-
-    Parameters
-    ----------
-    x : Tensor, float [N, C, H, W]
-        Input of the pooling.
-    relevance : Tensor, float [N, C, h, w]
-        Relevance of its output.
-    windows : Windows
-        Geometry; ceil mode shows in the size of `relevance`.
-    sum_channels : bool
-        Return the sum over channels, which is far cheaper to assemble.
-
-    Returns
-    -------
-    Tensor, float [N, C, H, W] or [N, 1, H, W]
-        Built from comparisons: TensorRT has neither MaxUnpool nor the indices of MaxPool.
-    """
-    shares = []
-    taken: Tensor | None = None
-    elements = _elements(x, relevance.shape[-2:], windows)
-    greatest = functools.reduce(torch.maximum, elements)
-    for element in elements:
-        attains = element == greatest
-        wins = attains if taken is None else attains & ~taken
-        taken = attains if taken is None else taken | attains
-        share = wins.to(relevance.dtype) * relevance
-        shares.append(share.sum(1, keepdim=True) if sum_channels else share)
-    return _assemble(shares, x, windows)
-
-
-def proportional(x: Tensor, relevance: Tensor, windows: Windows, stabilizer: float) -> Tensor:
-    """Give each maximum's relevance to its window's elements in proportion to their positive part.
-
-    Shapes are those of :func:`winner_takes_all`.
-    """
-    x = x.clamp(min=0)
-    total = sum(element.clamp(min=0) for element in _elements(x, relevance.shape[-2:], windows))
-    return x * spread_windows(relevance / (total + stabilizer), x, windows)
-
-
-def spread_windows(s: Tensor, like: Tensor, windows: Windows) -> Tensor:
-    """Return the adjoint of sum pooling: each element gets the sum of `s` over the windows that it is in."""
-    if windows.tiles:
-        spread = s.repeat_interleave(windows.kernel[0], 2).repeat_interleave(windows.kernel[1], 3)
-        return _fill(spread, like)
-    ones = s.new_ones(1, 1, *windows.kernel)
-    return _by_channel(s.unsqueeze(2), ones, like, windows)
 
 
 def _elements(x: Tensor, size: Sequence[int], windows: Windows) -> list[Tensor]:

@@ -1,21 +1,21 @@
-"""How much of the image a unit of a network's last feature map sees."""
+"""How much of the image a unit of a network's last feature map sees.
+
+Each operator is registered with its reach: what its units see, from what the units of its inputs see.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import fx
 
-from lrp_edge.relevance.operators import Kind, Layer, _pair
-from lrp_edge.relevance.unroll import Unrolled
+from lrp_edge.relevance.pooling import Windows
 
-aten = torch.ops.aten
-
-_WINDOWED = (aten.conv2d.default, aten.max_pool2d.default, aten.avg_pool2d.default)
-_REDUCING = (aten.mean.dim, aten.logsumexp.default)
-_PADDING = (aten.constant_pad_nd.default, aten.pad.default)
+if TYPE_CHECKING:
+    from lrp_edge.relevance.operators import Layer
+    from lrp_edge.relevance.unroll import Unrolled
 
 
 class Span(NamedTuple):
@@ -36,8 +36,11 @@ class Span(NamedTuple):
         return Span(self.low + low * self.stride, self.high + high * self.stride, self.stride * stride)
 
 
-# Of rows and columns; empty where positions have been pooled.
-_Spans = tuple[Span, ...]
+#: Of rows and columns; empty where positions have been pooled.
+Spans = tuple[Span, ...]
+
+#: From what the units of a layer's inputs see, what its own do; None where that cannot be told.
+Reach = Callable[["Layer", Sequence[Spans]], "Spans | None"]
 
 
 def receptive_field(unrolled: Unrolled) -> tuple[int, int] | None:
@@ -54,11 +57,11 @@ def receptive_field(unrolled: Unrolled) -> tuple[int, int] | None:
         In pixels of the network's input, padding included. None where it cannot be told: positions are pooled, or
         moved to other axes, before the last feature map.
     """
-    seen: dict[fx.Node, _Spans] = {unrolled._image: (Span(), Span())}
-    last: list[_Spans] = []
+    seen: dict[fx.Node, Spans] = {unrolled._image: (Span(), Span())}
+    last: list[Spans] = []
     for layer in unrolled._layers:
         inputs = [seen[source] for source in layer.inputs]
-        found = _through(layer, inputs)
+        found = layer.operator.reach(layer, inputs)
         if found is None:
             return None
         if not found:
@@ -69,30 +72,46 @@ def receptive_field(unrolled: Unrolled) -> tuple[int, int] | None:
     return max(rows.length for rows, _ in last), max(columns.length for _, columns in last)
 
 
-def _through(layer: Layer, inputs: Sequence[_Spans]) -> _Spans | None:
-    """Return what the units of a layer see; None where that cannot be told."""
-    target, spans = layer.node.target, inputs[0]
-    if len(inputs) > 1:
-        return _joined(layer, inputs)
-    if layer.kind is Kind.SHAPE:
-        return _reshaped(layer, spans)
-    if not spans or layer.kind in (Kind.ACTIVATION, Kind.BATCH_NORM):
-        return spans
-    if target in _WINDOWED:
-        return _windowed(layer, spans)
-    if target in _REDUCING:
-        return _reduced(layer, spans)
-    return () if target == aten.adaptive_avg_pool2d.default else None
+def unmoved(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """Each unit looks at one of its own place."""
+    return inputs[0]
 
 
-def _joined(layer: Layer, inputs: Sequence[_Spans]) -> _Spans | None:
-    """Return what the units of a sum or a concatenation see."""
+def unknown(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """It cannot be told what units see, unless positions have been pooled before."""
+    return None if inputs[0] else ()
+
+
+def sliding(windows: Callable[[Layer], Windows]) -> Reach:
+    """Each unit looks through a window, as in a convolution."""
+
+    def reach(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+        axes = zip(*windows(layer)[:4], strict=True)
+        return tuple(span.through(*window) for span, window in zip(inputs[0], axes, strict=False))
+
+    return reach
+
+
+def pooling(windows: Callable[[Layer], Windows]) -> Reach:
+    """As `sliding`; a window that leaves one position pools them all."""
+    slide = sliding(windows)
+    return lambda layer, inputs: () if _shape(layer.node)[-2:] == (1, 1) else slide(layer, inputs)
+
+
+def reduced(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """The axes of the argument `dim` are pooled."""
+    axes = len(_shape(layer.inputs[0]))
+    gone = {axis % axes for axis in layer.argument("dim")} & {axes - 2, axes - 1}
+    if len(gone) == 1:
+        return unknown(layer, inputs)
+    return () if gone else inputs[0]
+
+
+def joined(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """Each unit looks at one of each input, as in a sum."""
     if not any(inputs):
         return ()
-    axes = len(_shape(layer.node))
-    if not all(inputs) or (layer.kind is Kind.SHAPE and layer.argument(1, 0) % axes >= axes - 2):
-        return None
-    if len({tuple(span.stride for span in spans) for spans in inputs}) > 1:
+    if not all(inputs) or len({tuple(span.stride for span in spans) for spans in inputs}) > 1:
         return None
     return tuple(
         Span(min(span.low for span in spans), max(span.high for span in spans), spans[0].stride)
@@ -100,44 +119,38 @@ def _joined(layer: Layer, inputs: Sequence[_Spans]) -> _Spans | None:
     )
 
 
-def _windowed(layer: Layer, spans: _Spans) -> _Spans:
-    """Return what the units of a convolution or a pooling see; a pooling that leaves one position is a global one."""
-    if layer.kind is Kind.CONVOLUTION:
-        kernel = layer.argument(1).shape[2:]
-        stride, padding, dilation = (layer.argument(i, default) for i, default in ((3, 1), (4, 0), (5, 1)))
-    elif _shape(layer.node)[-2:] == (1, 1):
-        return ()
-    else:
-        kernel, padding = layer.argument(1), layer.argument(3, 0)
-        stride = layer.argument(2) or kernel
-        dilation = layer.argument(4, 1) if layer.kind is Kind.MAX_POOL else 1
-    windows = zip(*(_pair(value) for value in (kernel, stride, padding, dilation)), strict=True)
-    return tuple(span.through(*window) for span, window in zip(spans, windows, strict=True))
+def concatenated(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """Units are put beside each other, along an axis other than rows and columns."""
+    axes = len(_shape(layer.node))
+    beside = layer.argument("dim") % axes >= axes - 2
+    return None if beside and any(inputs) else joined(layer, inputs)
 
 
-def _reduced(layer: Layer, spans: _Spans) -> _Spans | None:
-    axes = len(_shape(layer.inputs[0]))
-    gone = {axis % axes for axis in layer.argument(1)} & {axes - 2, axes - 1}
-    if len(gone) == 1:
-        return None
-    return () if gone else spans
+def padded(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """The border grows."""
+    left, _, top, _ = [*layer.argument("pad"), 0, 0][:4]
+    return tuple(span.through(padding=amount) for span, amount in zip(inputs[0], (top, left), strict=False))
 
 
-def _reshaped(layer: Layer, spans: _Spans) -> _Spans | None:
-    """Return what units see after an operation that moves them; rows and columns have to stay the last two axes."""
+def permuted(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """Axes change places; rows and columns have to stay the last two."""
+    axes = len(_shape(layer.node))
+    order = [axis % axes for axis in layer.argument("dims")]
+    return inputs[0] if order[-2:] == [axes - 2, axes - 1] else unknown(layer, inputs)
+
+
+def transposed(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """Two axes change places."""
+    axes = len(_shape(layer.node))
+    moved = {axis % axes for axis in layer.arguments("dim0", "dim1")}
+    return inputs[0] if max(moved) < axes - 2 else unknown(layer, inputs)
+
+
+def reshaped(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """Axes are merged or split; rows and columns have to stay the last two."""
     before, after = _shape(layer.inputs[0]), _shape(layer.node)
-    axes = len(before)
-    if layer.node.target in _PADDING:
-        left, top = ([*layer.argument(1), 0, 0][place] for place in (0, 2))
-        return tuple(span.through(padding=amount) for span, amount in zip(spans, (top, left), strict=False))
-    if layer.node.target == aten.permute.default:
-        order = [axis % axes for axis in layer.argument(1)]
-        return spans if not spans or order[-2:] == [axes - 2, axes - 1] else None
-    if layer.node.target == aten.transpose.int:
-        moved = {layer.argument(place) % axes for place in (1, 2)}
-        return spans if not spans or max(moved) < axes - 2 else None
     if after[-2:] == before[-2:]:
-        return spans
+        return inputs[0]
     # Positions that are laid side by side may become a map again, whose units would look at more than is known here.
     return () if len(after) < 4 or after[-2:] == (1, 1) else None
 

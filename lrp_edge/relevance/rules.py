@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.affine import Affine
+from lrp_edge.relevance.operators import Back, Kind, Layer, unchanged
+from lrp_edge.relevance.pooling import Axes, Windows
 
 Pick = Callable[[Tensor], Tensor]
 Sign = Literal[-1, 0, 1]
@@ -92,68 +94,94 @@ class Term:
 
 
 class Rule:
-    """How a layer hands the relevance of its output to its input."""
+    """How a layer hands the relevance of its output to its inputs.
+
+    Attributes
+    ----------
+    kinds : frozenset of Kind
+        The layers that it is for.
+    """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset(Kind)
+
+    def step(self, layer: Layer) -> nn.Module:
+        """Return the rule for one layer: a module ``(inputs, output, relevance) -> shares``.
+
+        `inputs` are the values of the layer's inputs that depend on the image, `shares` their relevance, of the same
+        shapes. The module holds the rule's constants, so that they move with the model.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no step")
+
+
+def prepare(rule: Rule, layer: Layer) -> nn.Module:
+    """Return a layer's step by a rule; operations that move values have but one, whatever the rule.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the rule is not for such a layer: names the layer, the rule, and those that it takes.
+    """
+    if layer.kind is Kind.SHAPE:
+        return Pass().step(layer)
+    if layer.kind not in rule.kinds:
+        names = ", ".join(name for name, known in RULES.items() if layer.kind in known.kinds)
+        raise LrpEdgeError(
+            f"{type(rule).__name__} is no rule for {layer.node.target} at {layer.path or 'the model itself'}; "
+            f"expected one of {names}"
+        )
+    return rule.step(layer)
+
+
+class Function(nn.Module):
+    """A function as a module: exporters know its operations by the module's name."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
 
 
 class AffineRule(Rule):
     """A rule of an affine layer, as a sum of terms."""
 
+    kinds = frozenset({Kind.CONVOLUTION, Kind.LINEAR, Kind.BATCH_NORM})
     stabilizer: float
 
     def terms(self) -> tuple[Term, ...]:
         """Return the terms whose sum is the rule."""
-        raise TypeError(f"{type(self).__name__} declares no terms")
+        raise NotImplementedError(f"{type(self).__name__} declares no terms")
 
-    def prepare(self, affine: Affine, weight: Tensor, bias: Tensor | None, nonnegative: bool) -> nn.Module:
-        """Return the rule for one layer: a module ``(x, y, R) -> R_x`` that holds the constants.
-
-        Parameters
-        ----------
-        affine : Affine
-            The layer without its weights.
-        weight, bias : Tensor
-            The weights.
-        nonnegative : bool
-            Whether the layer's input has no negative value, which saves the parts that pick those.
-        """
-        return _AffineStep(self, affine, weight, bias, nonnegative)
+    def step(self, layer: Layer) -> nn.Module:
+        return _Terms(_Term(term, self.stabilizer, layer) for term in self.terms() if term.factor)
 
 
-class _AffineStep(nn.Module):
-    def __init__(
-        self, rule: AffineRule, affine: Affine, weight: Tensor, bias: Tensor | None, nonnegative: bool
-    ) -> None:
-        super().__init__()
-        self.terms = nn.ModuleList(
-            _TermStep(term, rule.stabilizer, affine, weight, bias, nonnegative) for term in rule.terms() if term.factor
-        )
+class _Terms(nn.ModuleList):
+    """The sum of a rule's terms for one layer."""
 
-    def forward(self, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
-        shares = [term(x, y, relevance) for term in self.terms]
-        return torch.stack(shares).sum(0) if len(shares) > 2 else sum(shares[1:], start=shares[0])
+    def forward(self, inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
+        shares = [term.share(inputs[0], output, relevance) for term in self]  # type: ignore[operator]
+        return [sum(shares[1:], start=shares[0])]
 
 
-class _TermStep(nn.Module):
+class _Term(nn.Module):
+    """A term for one layer, with its constants; parts that pick values which the input cannot have are left out."""
+
+    affine: Affine
     offset: Tensor | None
 
-    def __init__(
-        self,
-        term: Term,
-        stabilizer: float,
-        affine: Affine,
-        weight: Tensor,
-        bias: Tensor | None,
-        nonnegative: bool,
-    ) -> None:
+    def __init__(self, term: Term, stabilizer: float, layer: Layer) -> None:
         super().__init__()
-        self.term, self.affine, self.stabilizer = term, affine, stabilizer
-        self.parts = [part for part in term.parts if not (nonnegative and part.input is negative)]
-        self.picks = [whole if nonnegative and part.input is positive else part.input for part in self.parts]
-        for i, part in enumerate(self.parts):
+        self.affine, weight, bias = layer.form
+        self.term, self.stabilizer = term, stabilizer
+        parts = [part for part in term.parts if not (layer.nonnegative and part.input is negative)]
+        self.picks = [whole if layer.nonnegative and part.input is positive else part.input for part in parts]
+        for i, part in enumerate(parts):
             picked = part.weight(weight)
             if not term.is_output:
                 self.register_buffer(f"weight_{i}", picked.contiguous())
-            self.register_buffer(f"transposed_{i}", affine.transpose(picked).contiguous())
+            self.register_buffer(f"transposed_{i}", self.affine.transpose(picked).contiguous())
         self.register_buffer("offset", None if term.is_output else self._offset(weight, bias))
 
     def _offset(self, weight: Tensor, bias: Tensor | None) -> Tensor | None:
@@ -172,7 +200,8 @@ class _TermStep(nn.Module):
             z = z + self.affine.apply(x, self.get_buffer(f"weight_{i}"), None)
         return z if self.term.sign else stabilize(z, self.stabilizer)
 
-    def forward(self, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
+    def share(self, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
+        """Return what the layer's input `x` gets of the relevance of its output `y` by this term."""
         inputs = [pick(x) for pick in self.picks]
         s = relevance / self._denominator(inputs, y)
         if self.term.gate:
@@ -301,41 +330,69 @@ class Flat(AffineRule):
 
     stabilizer: float = 1e-6
 
-    def prepare(self, affine: Affine, weight: Tensor, bias: Tensor | None, nonnegative: bool) -> nn.Module:
-        return _FlatStep(affine, self.stabilizer)
-
-
-class _FlatStep(nn.Module):
-    def __init__(self, affine: Affine, stabilizer: float) -> None:
-        super().__init__()
-        self.affine, self.stabilizer = affine, stabilizer
-
-    def forward(self, x: Tensor, y: Tensor, relevance: Tensor) -> Tensor:
-        return self.affine.flat(relevance, x, self.stabilizer)
+    def step(self, layer: Layer) -> nn.Module:
+        affine: Affine = layer.form.affine
+        return Function(lambda inputs, output, relevance: [affine.flat(relevance, inputs[0], self.stabilizer)])
 
 
 @dataclass(frozen=True)
 class Pass(Rule):
-    """Relevance goes on unchanged: elementwise layers."""
+    """Relevance goes on unchanged, to where the values came from: elementwise layers, and those that move values."""
+
+    kinds = AffineRule.kinds | {Kind.ACTIVATION, Kind.SHAPE}
+
+    def step(self, layer: Layer) -> nn.Module:
+        back: Back = unchanged if layer.kind in AffineRule.kinds else layer.form
+        return Function(lambda inputs, output, relevance: back(relevance, inputs))
 
 
 @dataclass(frozen=True)
 class Norm(Rule):
     """Relevance in proportion to the summands: sums and averages."""
 
+    kinds = frozenset({Kind.SUM, Kind.AVERAGE_POOL})
     stabilizer: float = 1e-6
+
+    def step(self, layer: Layer) -> nn.Module:
+        back: Back = layer.form
+        sign: Sign = 1 if layer.nonnegative and len(layer.inputs) == 1 else 0
+
+        def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
+            s = relevance / stabilize(output, self.stabilizer, sign)
+            return [x * share for x, share in zip(inputs, back(s, inputs), strict=True)]
+
+        return Function(step)
 
 
 @dataclass(frozen=True)
 class WinnerTakesAll(Rule):
-    """All relevance of a maximum goes to the first element that attains it."""
+    """All relevance of a maximum goes to the first element that attains it.
+
+    A soft maximum's is shared by softmax, so that all goes to one input that is far above the others.
+    """
+
+    kinds = frozenset({Kind.MAX_POOL, Kind.SOFT_MAXIMUM})
+
+    def step(self, layer: Layer) -> nn.Module:
+        award, sums = layer.form.award, layer.sums_channels
+        return Function(lambda inputs, output, relevance: [award(inputs[0], output, relevance, sums)])
 
 
 @dataclass(frozen=True)
 class Proportional(Rule):
     """Relevance of a maximum goes to all elements of its window in proportion to their (positive) values."""
 
+    kinds = frozenset({Kind.MAX_POOL, Kind.SOFT_MAXIMUM})
     stabilizer: float = 1e-6
+
+    def step(self, layer: Layer) -> nn.Module:
+        pool: Windows | Axes = layer.form
+
+        def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
+            x = positive(inputs[0])
+            return [x * pool.spread(relevance / (pool.total(x, output) + self.stabilizer), x)]
+
+        return Function(step)
 
 
 @dataclass(frozen=True)
@@ -346,7 +403,18 @@ class Density(Rule):
     pixel then does not depend on how large the defect is, and one threshold serves small and large ones.
     """
 
+    kinds = frozenset({Kind.SOFT_MAXIMUM})
     stabilizer: float = 1e-6
+
+    def step(self, layer: Layer) -> nn.Module:
+        pool: Axes = layer.form
+
+        def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
+            x = positive(inputs[0])
+            output, relevance = pool.open(x, output, relevance)
+            return [x * (relevance / stabilize(output, self.stabilizer))]
+
+        return Function(step)
 
 
 RULES: dict[str, type[Rule]] = {
@@ -366,8 +434,3 @@ RULES: dict[str, type[Rule]] = {
         Density,
     )
 }
-
-
-def describe(rule: Rule) -> dict[str, Any]:
-    """Return a rule's name and parameters, as the model card stores them."""
-    return {"rule": type(rule).__name__, **vars(rule)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,8 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.canonize import canonize
 from lrp_edge.relevance.capture import Capture, capture, module_path
 from lrp_edge.relevance.composites import Composite, composite_from
-from lrp_edge.relevance.operators import FORWARD, OPERATORS, Kind, Layer
-from lrp_edge.relevance.rules import Flat, Pass, Rule
+from lrp_edge.relevance.operators import OPERATORS, Kind, Layer, forward_of
+from lrp_edge.relevance.rules import Flat, Function, Pass, Rule, prepare
 from lrp_edge.relevance.targets import Target, target_from
 
 
@@ -105,7 +105,7 @@ def channel_sums(layers: Sequence[Layer], rules: Sequence[Rule]) -> set[fx.Node]
             consumers[source] = consumers.get(source, 0) + 1
     found: set[fx.Node] = set()
     for layer, rule in zip(layers, rules, strict=True):
-        flat = isinstance(rule, Flat) and layer.kind is Kind.CONVOLUTION and layer.argument(6, 1) == 1
+        flat = isinstance(rule, Flat) and layer.kind is Kind.CONVOLUTION and layer.argument("groups") == 1
         passes = isinstance(rule, Pass) and layer.kind is Kind.ACTIVATION and layer.inputs[0] in found
         if (flat or passes) and consumers.get(layer.node) == 1:
             found.add(layer.node)
@@ -144,17 +144,6 @@ def _no_rule(node: fx.Node) -> str:
     )
 
 
-class _Part(nn.Module):
-    """One operation, or one step of the relevance pass: a module, so that exporters know it by its name."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
-
-
 class Unrolled(nn.Module):
     """A classifier's graph, interpreted forwards, then walked backwards by rule.
 
@@ -188,16 +177,14 @@ class Unrolled(nn.Module):
         self._constants = {node: f"constant_{i}" for i, node in enumerate(captured.constants)}
         for node, name in self._constants.items():
             self.register_buffer(name, captured.constants[node])
-        self.operations = nn.ModuleDict(
-            {node.name: _Part(FORWARD.get(node.target, node.target)) for node in self._nodes}
-        )
+        self.operations = nn.ModuleDict({node.name: Function(forward_of(node.target)) for node in self._nodes})
         self.steps = nn.ModuleDict()
         self._layers: list[Layer] = []
         summed = channel_sums(layers, rules)
         for layer, rule in zip(layers, rules, strict=True):
             layer = replace(layer, sums_channels=layer.inputs[0] in summed)
             self._layers.append(layer)
-            self.steps[layer.node.name] = _Part(OPERATORS[layer.node.target].prepare(layer, rule))
+            self.steps[layer.node.name] = prepare(rule, layer)
         self.rules = {layer.path or layer.node.name: rule for layer, rule in zip(layers, rules, strict=True)}
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,7 @@
 """Each rule written again as a matrix, slowly and in float64; and conservation where theory promises it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.affine import Convolution, Linear
+from lrp_edge.relevance.operators import Weighted
 from lrp_edge.relevance.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
 
 EPS = 1e-6
@@ -60,6 +63,11 @@ RULES = {
 }
 
 
+def step_of(rule, affine, weight, bias, nonnegative):
+    """Return a rule's step for a layer that is known by its form alone."""
+    return rule.step(SimpleNamespace(form=Weighted(affine, weight, bias), nonnegative=nonnegative))
+
+
 @given(
     st.sampled_from(sorted(RULES)),
     st.integers(1, 9),
@@ -73,8 +81,9 @@ def test_linear_layer_equals_the_matrix_form(name, inputs, outputs, nonnegative,
     x = np.abs(x) if nonnegative else np.clip(x, -2, 3)
     relevance = draw.normal(size=outputs)
     tensors = [torch.from_numpy(value)[None] for value in (x, w @ x + b, relevance)]
-    step = RULES[name].prepare(Linear(), torch.from_numpy(w), torch.from_numpy(b), nonnegative)
-    got = step(*tensors)[0].numpy()
+    step = step_of(RULES[name], Linear(), torch.from_numpy(w), torch.from_numpy(b), nonnegative)
+    (got,) = step(tensors[:1], *tensors[1:])
+    got = got[0].numpy()
     expected = matrix_form(name, x, w, b, relevance)
     assert np.allclose(got, expected, rtol=1e-9, atol=1e-9 * max(1, np.abs(expected).max()))
 
@@ -130,7 +139,7 @@ def test_relevance_is_conserved_without_bias_and_padding(name, seed):
     relevance = torch.rand_like(y)
     if name in ("epsilon", "gamma"):
         relevance = relevance * (y.abs() > 0.05)
-    got = RULES[name].prepare(affine, weight, None, True)(x, y, relevance)
+    (got,) = step_of(RULES[name], affine, weight, None, True)([x], y, relevance)
     assert float(got.sum()) == pytest.approx(float(relevance.sum()), rel=1e-3)
 
 
@@ -141,5 +150,5 @@ def test_alpha_beta_refuses_parameters_that_do_not_conserve():
 
 def test_rules_survive_a_change_of_type_and_device():
     layer = nn.Linear(4, 3)
-    step = ZPlus().prepare(Linear(), layer.weight.detach(), layer.bias.detach(), True).double()
+    step = step_of(ZPlus(), Linear(), layer.weight.detach(), layer.bias.detach(), True).double()
     assert {buffer.dtype for buffer in step.buffers()} == {torch.float64}

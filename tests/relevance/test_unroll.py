@@ -1,6 +1,7 @@
 """What unroll accepts, refuses, and returns beyond zennit's presets."""
 
 import operator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ from torch.nn import functional as F
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import COMPOSITES, Assignment, composite_from, rule_from, unroll
 from lrp_edge.relevance.operators import Kind
-from lrp_edge.relevance.pooling import Windows, proportional, winner_takes_all
-from lrp_edge.relevance.rules import Epsilon, Flat, Gamma, Proportional, ZPlus
+from lrp_edge.relevance.pooling import Windows
+from lrp_edge.relevance.rules import Epsilon, Flat, Gamma, Proportional, WinnerTakesAll, ZPlus
 from tests.support.oracles import random_cnn, torchvision_model
 
 X = torch.randn(2, 3, 32, 32, dtype=torch.float64)
@@ -211,10 +212,11 @@ def test_max_pooling_against_autograd_and_a_loop(windows):
     relevance = torch.rand_like(y)
     (expected,) = torch.autograd.grad(y, x, relevance)
     x = x.detach()
-    assert torch.allclose(winner_takes_all(x, relevance, windows), expected)
-    summed = winner_takes_all(x, relevance, windows, sum_channels=True)
+    layers = [SimpleNamespace(form=windows, sums_channels=sums) for sums in (False, True)]
+    (got,), (summed,) = (WinnerTakesAll().step(layer)([x], y, relevance) for layer in layers)
+    assert torch.allclose(got, expected)
     assert torch.allclose(summed, expected.sum(1, keepdim=True))
-    shared = proportional(x, relevance, windows, 1e-9)
+    (shared,) = Proportional(1e-9).step(layers[0])([x], y, relevance)
     slow = torch.zeros_like(x)
     padding, (rows, columns) = windows.padding[0], windows.kernel
     for i in range(y.shape[2]):
