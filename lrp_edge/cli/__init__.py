@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lrp_edge.cli.options import SETTINGS, Version
 from lrp_edge.errors import LrpEdgeError
 
 VERBS = (
@@ -29,13 +30,13 @@ app = typer.Typer(
     help="One engine that answers with class and pixel mask.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode=None,
+    context_settings=SETTINGS,
 )
 
 
 @app.callback()
 def _options(
+    version: Version = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """One engine that answers with class and pixel mask."""

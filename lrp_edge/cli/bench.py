@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrp_edge.cli.options import parse_size
+from lrp_edge.cli.options import Json, command, parse_size, write_json
 
 if TYPE_CHECKING:
     from lrp_edge.card import ModelCard
@@ -22,7 +22,7 @@ _USUAL = (512, 512)
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("bench")(bench)
+    command(app, "bench", bench)
 
 
 def bench(
@@ -41,7 +41,7 @@ def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of one call on the CPU.")] = None,
     frames: Annotated[str, typer.Option(help="Real frames: file, folder or glob [default: random ones].")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the random frames.")] = 0,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
+    json_file: Json = None,
 ) -> None:
     """Measure latency and throughput, and what the mask costs beside the classifier alone."""
     from lrp_edge.runtime.bench import Duration, check_batches, random_frames
@@ -71,11 +71,9 @@ def bench(
         )
     facts = {"frames": frames or f"random, seed {seed}", "warmUp": warm_up, "threads": threads}
     found = {"model": str(model), **facts, "loadMs": loaded, "classifierNote": note, **found}
-    if output:
-        from lrp_edge.files import write_text
-
-        write_text(output, json.dumps(found, indent=2) + "\n")
-    _print(found)
+    write_json(json_file, json.dumps(found, indent=2) + "\n")
+    if json_file != "-":
+        _print(found)
 
 
 def _batches(text: str) -> tuple[int, ...]:

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from lrp_edge.cli.options import parse_size
+from lrp_edge.cli.options import command, parse_size
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("compile")(compile_)
+    command(app, "compile", compile_)
 
 
 def compile_(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lrp_edge.cli.options import SETTINGS, Json, command, write_json
 from lrp_edge.errors import LrpEdgeError
 
 if TYPE_CHECKING:
@@ -16,40 +17,41 @@ Source = Annotated[Path, typer.Argument(help="A folder for each class, magnetic 
 Masks = Annotated[Path | None, typer.Option(help="Folder with pixel truth under the images' names.")]
 Group = Annotated[str | None, typer.Option(help="Regular expression on names: what it matches is the group.")]
 
-app = typer.Typer(help="Look at data, part it, click on it, draw it.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Look at data, part it, click on it, draw it.", no_args_is_help=True, context_settings=SETTINGS)
 
 
 def register(main: typer.Typer) -> None:
     """Add the verb."""
+    command(app, "check", check)
+    command(app, "split", split_)
+    command(app, "clicks", clicks)
+    command(app, "draw", draw)
     main.add_typer(app, name="data")
 
 
-@app.command()
 def check(
     data: Source,
     masks: Masks = None,
     group: Group = None,
     split: Annotated[Path | None, typer.Option(help="Look for duplicates across its parts.")] = None,
     ok_class: Annotated[str | None, typer.Option(help="Class without defect; by default known by its name.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here.")] = None,
+    json_file: Json = None,
 ) -> None:
     """Say what is there: counts, sizes, duplicates, unreadable files, masks; exit 1 if something must be mended."""
     from lrp_edge.card import defect_names
     from lrp_edge.datasets.check import check_data
     from lrp_edge.datasets.layouts import find_samples
-    from lrp_edge.files import write_text
 
     classes = find_samples(data)[2]
     ok = tuple(name for name in classes if name not in defect_names(classes, ok_class))
     report = check_data(data, masks=masks, group=group, split=split, ok=ok)
-    _print(report)
-    if json_file:
-        write_text(json_file, report.to_json())
+    write_json(json_file, report.to_json())
+    if json_file != "-":
+        _print(report)
     if report.faults:
         raise LrpEdgeError(f"{data}: {', '.join(report.faults)}; mend them (--skip-bad skips unreadable files)")
 
 
-@app.command("split")
 def split_(
     data: Source,
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the parts; a folder with --folds.")],
@@ -78,7 +80,6 @@ def split_(
         typer.echo(f"{path}: " + ", ".join(f"{len(part.samples)} {name}" for name, part in parts._asdict().items()))
 
 
-@app.command()
 def clicks(
     data: Source,
     output: Annotated[Path, typer.Option("--output", "-o", help="Table (CSV) for the clicks.")],
@@ -95,7 +96,6 @@ def clicks(
     typer.echo(f"{output}: {sum(map(len, found.values()))} clicks on {len(found)} images")
 
 
-@app.command()
 def draw(
     folder: Annotated[Path, typer.Argument(help="Gets images/ and masks/.")],
     count: Annotated[int, typer.Option(min=8, help="Parts, half of them OK.")] = 400,

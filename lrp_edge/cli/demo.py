@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from lrp_edge.cli.options import command
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("demo")(demo)
+    command(app, "demo", demo)
 
 
 def demo(

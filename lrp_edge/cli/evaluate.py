@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from lrp_edge.cli.options import Json, command, write_json
+
 if TYPE_CHECKING:
     from lrp_edge.evaluation import Evaluation
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("evaluate")(evaluate)
+    command(app, "evaluate", evaluate)
 
 
 def evaluate(
@@ -32,7 +34,7 @@ def evaluate(
         bool, typer.Option("--sanity", help="Also shuffle a checkpoint's weights, and explain another defect.")
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Folder for a page with curves and cases.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    json_file: Json = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables here.")] = None,
 ) -> None:
     """Measure classes and masks of a model."""
@@ -63,15 +65,17 @@ def evaluate(
 
             chosen = read_split(split, dataset)._asdict()[part] if split else dataset
             result.sanity = check_sanity(model, chosen)
-    _print(result)
+    if json_file != "-":
+        _print(result)
     if report is not None:
         from lrp_edge.evaluation.report import write_report
 
         page = write_report(report, result, predictor, dataset, f"{data.name}: {method}", model.name)
-        typer.echo(f"next: open {page}")
-    for path, text in ((json_file, result.to_json()), (markdown, result.to_markdown())):
-        if path is not None:
-            write_text(path, text)
+        if json_file != "-":
+            typer.echo(f"next: open {page}")
+    write_json(json_file, result.to_json())
+    if markdown is not None:
+        write_text(markdown, result.to_markdown())
 
 
 def _print(result: Evaluation) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lrp_edge.cli.options import parse_numbers, parse_pairs, parse_size
+from lrp_edge.cli.options import command, parse_numbers, parse_pairs, parse_size
 
 if TYPE_CHECKING:
     from lrp_edge.card import ModelCard
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("export")(export)
+    command(app, "export", export)
 
 
 def export(

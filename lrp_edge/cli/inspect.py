@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrp_edge.cli.options import parse_size
+from lrp_edge.cli.options import Json, command, parse_size, write_json
 
 if TYPE_CHECKING:
     from lrp_edge.card import ModelCard
@@ -17,21 +17,20 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("inspect")(inspect)
+    command(app, "inspect", inspect)
 
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="A file that lrp-edge export wrote.")],
     size: Annotated[str, typer.Option(help="Frame to count for, HxW [default: the model's, else 224x224].")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_file: Json = None,
 ) -> None:
     """Show a model's tensors, card, operators and arithmetic."""
     from lrp_edge.export.inspect import inspect as look
 
     found = look(model, parse_size(size) if size else None)
-    if as_json:
-        typer.echo(json.dumps(_as_dict(found), indent=2))
-    else:
+    write_json(json_file, json.dumps(_as_dict(found), indent=2) + "\n")
+    if json_file != "-":
         _print(found)
 
 

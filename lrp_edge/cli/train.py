@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lrp_edge.cli.options import command
+
 if TYPE_CHECKING:
     from lrp_edge.training import Figures, TrainingResult
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("train")(train)
+    command(app, "train", train)
 
 
 def train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lrp_edge.cli.options import Json, command, kept, write_json
 
 if TYPE_CHECKING:
     from lrp_edge.export.verify.report import Result, Verification
@@ -19,7 +22,7 @@ _Limit = Annotated[float | None, typer.Option(min=0, help="In place of the limit
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("verify")(verify)
+    command(app, "verify", verify)
 
 
 def verify(
@@ -48,14 +51,14 @@ def verify(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Draw the worst frame of each file and backend there.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
+    json_file: Json = None,
 ) -> None:
     """Compare files with what they were exported from, on the same frames; exit with 1 if one is not what it was."""
     from lrp_edge.export.verify import verify as compare
-    from lrp_edge.files import claim_folder, write_text
+    from lrp_edge.files import claim_folder
 
-    if json_file:
-        claim_folder(json_file.parent)
+    if json_file not in (None, "-"):
+        claim_folder(Path(json_file).parent)
     limits = {
         "labels": tolerance_labels,
         "scores": tolerance_scores,
@@ -74,9 +77,11 @@ def verify(
             output=output,
             progress=progress,
         )
-    if json_file:
-        write_text(json_file, json.dumps(found.as_dict(), indent=2, allow_nan=False) + "\n")
-    _print(found)
+    write_json(json_file, json.dumps(found.as_dict(), indent=2, allow_nan=False) + "\n")
+    if json_file != "-":
+        _print(found)
+    for line in found.faults():
+        typer.echo(f"fault: {line}", file=sys.stderr if json_file == "-" else kept())
     if found.faults():
         raise typer.Exit(1)
 
@@ -104,8 +109,6 @@ def _print(found: Verification) -> None:
         typer.echo(f"not run on {backend}: {', '.join(files)}: {reason}")
     for line in found.notes:
         typer.echo(line)
-    for line in found.faults():
-        typer.echo(f"fault: {line}")
 
 
 def _print_file(results: list[Result], found: Verification) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from lrp_edge.runtime.segmentation import Segmentation
 
 if TYPE_CHECKING:
+    from lrp_edge.runtime.config import Line
     from lrp_edge.runtime.frame import Frame
-    from lrp_edge.runtime.line import Line
     from lrp_edge.runtime.pipeline import Pipeline
     from lrp_edge.runtime.segmenter import Segmenter
     from lrp_edge.runtime.sources import open_source
@@ -18,7 +18,7 @@ __all__ = ["Frame", "Line", "Pipeline", "Segmentation", "Segmenter", "Tiler", "o
 
 _HOMES = {
     "Frame": "frame",
-    "Line": "line",
+    "Line": "config",
     "Pipeline": "pipeline",
     "Segmenter": "segmenter",
     "Tiler": "tiles",

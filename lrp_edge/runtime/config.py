@@ -1,29 +1,231 @@
-"""A line's description in a TOML file, checked; an error names the line where it stands."""
+"""Every option of a line, and the TOML file that holds them; an error names the line where it stands."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import re
-import sys
-from collections.abc import Mapping
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal
 
-from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.runtime.line import Line
+from lrp_edge.options import OptionGroup, option, read_toml
 
-with needs_extra("config"):
-    import pydantic
+Which = Literal["all", "defects"]
 
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
 
-_TABLE = re.compile(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]")
-_KEY = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=")
+def _in_frame(roi: tuple[int, int, int, int]) -> bool:
+    return min(roi[:2]) >= 0 and min(roi[2:]) >= 1
+
+
+@dataclass(frozen=True)
+class SourceOptions(OptionGroup, panel="Source"):
+    """What is asked of a source."""
+
+    size: tuple[int, int] | None = option(
+        None,
+        "Size of the frames in pixels, asked of a camera; what comes in another size, and files, are resized to it.",
+        least=1,
+        expected="a height and width of 1 or more",
+        metavar="HxW",
+        separator="x",
+    )
+    fps: float | None = option(None, "Frames a second, asked of a camera; those of files come at this pace.", above=0)
+    roi: tuple[int, int, int, int] | None = option(
+        None,
+        "Part of the frame that is used, in pixels, before it is turned and resized.",
+        check=_in_frame,
+        called="region of interest is",
+        expected="x,y,width,height with x and y of 0 or more, and a width and height of 1 or more",
+        metavar="X,Y,WIDTH,HEIGHT",
+    )
+    rotate: int = option(
+        0,
+        "Degrees clockwise, after cutting out.",
+        choices=(0, 90, 180, 270),
+        called="rotation is",
+    )
+    loop: bool = option(False, "Begin again at the end of files.")
+    hardware: bool = option(False, "Decode in hardware where there is some.")
+    timeout: float = option(
+        5.0, "Seconds without a frame after which a camera counts as lost.", above=0, metavar="SECONDS"
+    )
+    credentials: Path | None = option(
+        None,
+        "File whose first line is user:password of the camera, in place of LRP_EDGE_SOURCE_USER and "
+        "LRP_EDGE_SOURCE_PASSWORD of the environment.",
+    )
+
+
+@dataclass(frozen=True)
+class SourceTable(SourceOptions):
+    """Where frames come from; see :func:`~lrp_edge.runtime.sources.open_source` for the address."""
+
+    uri: str = option(
+        "",
+        "Image, folder, glob, video, or camera: 0, v4l2://, csi://, rtsp://, http://, gst://, aravis://.",
+        flag="--source",
+        metavar="URI",
+    )
+
+
+@dataclass(frozen=True)
+class PipelineOptions(OptionGroup, panel="Pipeline"):
+    """How frames go through."""
+
+    policy: Literal["latest", "lossless"] | None = option(
+        None,
+        "When frames come faster than the engine takes them: drop stale ones and count them, or let the source wait.",
+        usual="latest for cameras, else lossless",
+    )
+    batch: int = option(1, "Most frames in one call of the engine.", least=1)
+    batch_wait_ms: float = option(
+        0.0,
+        "Milliseconds that the first frame of a call waits for others.",
+        least=0,
+        flag="--batch-wait",
+        metavar="MS",
+    )
+    queue: int | None = option(
+        None,
+        "Frames that may wait for the engine.",
+        least=1,
+        usual="one call's for latest, 8 or two calls' for lossless",
+    )
+    skip_bad: bool | None = option(
+        None,
+        "Go on after a frame that cannot be read or on which the engine fails; it gets a line with its error.",
+        usual="for cameras",
+    )
+    wait: bool = option(False, "Keep trying where a camera is not there at the start.")
+    stall: float = option(
+        10.0, "Seconds after which a stage that stands still is reported; 0 for never.", least=0, metavar="SECONDS"
+    )
+    drain: float = option(
+        5.0,
+        "Seconds that a sink which is not waited for gets at the end for what it has not yet delivered.",
+        least=0,
+        flag="",
+        metavar="SECONDS",
+    )
+
+
+@dataclass(frozen=True)
+class TilesTable(OptionGroup, panel="Tiles"):
+    """Frames in tiles; see :class:`~lrp_edge.runtime.tiles.Tiler`."""
+
+    size: tuple[int, int] | None = option(
+        None,
+        "Run large frames in tiles of so many pixels; without it frames go through whole.",
+        least=1,
+        expected="a height and width of 1 or more",
+        flag="--tile",
+        metavar="HxW",
+        separator="x",
+    )
+    overlap: float = option(0.25, "Overlap of neighbouring tiles, as a share of their size.", least=0, below=1)
+    vote: Literal["any", "majority", "mean"] = option("any", "How the tiles' classes become the frame's.")
+
+
+@dataclass(frozen=True)
+class VerdictTable(OptionGroup, panel="Verdict"):
+    """How masks become verdicts; see :class:`~lrp_edge.runtime.pipeline.Judgement`."""
+
+    reject_if: str | None = option(
+        None, "When a part is rejected, e.g. 'any region > 2.5 mm2'.", usual="a defect is decided", metavar="RULE"
+    )
+    min_area: int = option(1, "Area of the smallest region that counts, in pixels.", least=1, metavar="PIXELS")
+    mm_per_px: float | None = option(
+        None, "Millimetres of a pixel's side.", above=0, called="millimetres per pixel are", metavar="MM"
+    )
+
+
+@dataclass(frozen=True)
+class OutputTable(OptionGroup, panel="Output"):
+    """Files that are written."""
+
+    folder: Path | None = option(
+        None,
+        "Folder for results.jsonl, events.jsonl, masks/ and overlays/.",
+        flag="--output",
+        short="-o",
+        metavar="FOLDER",
+    )
+    images: Literal["all", "defects", "none"] = option("all", "Of which frames images are written.")
+    overlays: bool = option(True, "Draw overlays among them.")
+    budget_mb: float | None = option(
+        None, "Most megabytes of images; the oldest are removed for new ones.", least=0, metavar="MB"
+    )
+    video: Path | None = option(None, "Write a video of the overlays.", metavar="FILE")
+    existing: Literal["refuse", "append", "overwrite"] = option(
+        "refuse", "What to do with results that are there.", flag=""
+    )
+
+
+@dataclass(frozen=True)
+class MqttTable(OptionGroup, panel="Network"):
+    """A broker that gets results; see :class:`~lrp_edge.runtime.sinks.mqtt.Mqtt`."""
+
+    url: str | None = option(
+        None, "Send results to a broker, mqtt://HOST[:PORT] or mqtts://.", flag="--mqtt", metavar="URL"
+    )
+    topic: str = option("lrp-edge", "Prefix of the broker's topics.", flag="--mqtt-topic")
+    only: Which = option("all", "Which results the broker gets.", flag="")
+    outbox: int = option(1000, "Most results that are kept while the broker is away.", least=1, flag="")
+    client_id: str | None = option(None, "The line's name at the broker.", flag="")
+    credentials: Path | None = option(None, "File whose first line is user:password of the broker.", flag="")
+    ca: Path | None = option(None, "Certificate that the broker's is signed with.", flag="")
+    cert: Path | None = option(None, "Certificate and key of the line.", flag="")
+
+
+@dataclass(frozen=True)
+class WebhookTable(OptionGroup, panel="Network"):
+    """A web address that gets results; see :class:`~lrp_edge.runtime.sinks.webhook.Webhook`."""
+
+    url: str | None = option(None, "Post defects to this web address.", flag="--webhook", metavar="URL")
+    only: Which = option("defects", "Which results are posted.", flag="")
+    timeout: float = option(5.0, "Seconds that an answer may take.", above=0, flag="")
+    retries: int = option(3, "How often a post that failed is tried again.", least=0, flag="")
+    image: bool = option(False, "Post the overlay too.", flag="")
+
+
+@dataclass(frozen=True)
+class ViewerTable(OptionGroup, panel="Viewer"):
+    """The page to look at the line; see :class:`~lrp_edge.runtime.viewer.Viewer`."""
+
+    listen: str | None = option(
+        None,
+        "Serve a page to look at; to this machine alone unless a host is given.",
+        flag="--view",
+        metavar="[HOST:]PORT",
+    )
+    token_file: Path | None = option(
+        None,
+        "File with the token that visitors of the page need, in place of LRP_EDGE_VIEW_TOKEN of the environment.",
+        flag="--view-token-file",
+        metavar="FILE",
+    )
+    thumbnails: int = option(24, "Defects that the page keeps.", least=0, flag="")
+
+
+@dataclass(frozen=True)
+class Line(OptionGroup, panel="Model"):
+    """An inspection line; the tables of a configuration file have the names and fields of this."""
+
+    model: Path = option(help="A file of lrp-edge export or lrp-edge compile.", flag="")
+    provider: str | None = option(
+        None,
+        "What runs an ONNX file: cpu, cuda, tensorrt, nv_tensorrt_rtx or openvino.",
+        usual="cuda, else cpu",
+        metavar="NAME",
+    )
+    threads: int | None = option(None, "Threads of one call on the CPU.", least=1)
+    show: bool = option(False, "Open a window.", panel="Viewer")
+    source: SourceTable = field(default_factory=SourceTable)
+    pipeline: PipelineOptions = field(default_factory=PipelineOptions)
+    tiles: TilesTable = field(default_factory=TilesTable)
+    verdict: VerdictTable = field(default_factory=VerdictTable)
+    output: OutputTable = field(default_factory=OutputTable)
+    mqtt: MqttTable = field(default_factory=MqttTable)
+    webhook: WebhookTable = field(default_factory=WebhookTable)
+    viewer: ViewerTable = field(default_factory=ViewerTable)
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -32,8 +234,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     path : path
-        A TOML file, whose tables and keys are those of :class:`~lrp_edge.runtime.line.Line`. Paths in it are relative
-        to its own folder.
+        A TOML file, whose tables and keys are those of :class:`Line`. Paths in it are relative to its own folder.
 
     Returns
     -------
@@ -43,81 +244,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     LrpEdgeError
-        If it cannot be read, is no TOML, or has a key that is not known or a value of the wrong kind; with the line.
+        If it cannot be read, is no TOML, or has a key that is not known or a value that cannot be; with the line.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise LrpEdgeError(f"{path}: this configuration cannot be read ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise LrpEdgeError(f"{path}: this is no TOML: {error}") from error
-    lines = _Lines(path, text)
-    _check_names(values, Line, (), lines)
-    folder = path.resolve().parent
-    typed = _typed(values, Line, (), lines, folder)
-    uri = typed.get("source", {}).get("uri", "")
+    values = read_toml(path, Line, extra="config", relative=True)
+    uri = values.get("source", {}).get("uri", "")
     if uri and "://" not in uri and not uri.isdecimal():
-        typed["source"]["uri"] = str(folder / uri)
-    return typed
-
-
-class _Lines:
-    """Where the keys of a TOML file stand."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path = path
-        self._places: dict[tuple[str, ...], int] = {}
-        table: tuple[str, ...] = ()
-        for number, line in enumerate(text.splitlines(), 1):
-            if match := _TABLE.match(line):
-                table = tuple(match[1].split("."))
-                self._places.setdefault(table, number)
-            elif match := _KEY.match(line):
-                self._places.setdefault((*table, match[1]), number)
-
-    def error(self, key: tuple[str, ...], message: str) -> LrpEdgeError:
-        """Return an error about a key, or about the table that it is in where it is written in another form."""
-        while key and key not in self._places:
-            key = key[:-1]
-        return LrpEdgeError(f"{self._path}, line {self._places.get(key, 1)}: {message}")
-
-
-def _check_names(values: Mapping[str, Any], kind: Any, where: tuple[str, ...], lines: _Lines) -> None:
-    hints = get_type_hints(kind)
-    for key, value in values.items():
-        place = (*where, key)
-        if key not in hints:
-            near = get_close_matches(key, hints, 1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(hints)}"
-            raise lines.error(place, f"{'.'.join(place)} is not known; {hint}")
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
-                raise lines.error(place, f"{key} is a table; write [{key}] and its keys below")
-            _check_names(value, hints[key], place, lines)
-
-
-def _typed(values: Mapping[str, Any], kind: Any, where: tuple[str, ...], lines: _Lines, folder: Path) -> dict[str, Any]:
-    """Return the values in the types that the fields have, paths from the file's folder."""
-    hints, typed = get_type_hints(kind), dict[str, Any]()
-    for key, value in values.items():
-        place = (*where, key)
-        if isinstance(value, Mapping):
-            typed[key] = _typed(value, hints[key], place, lines, folder)
-            _check_ranges(hints[key], typed[key], place, lines)
-            continue
-        try:
-            found = pydantic.TypeAdapter(hints[key]).validate_json(json.dumps(value, default=str), strict=True)
-        except pydantic.ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise lines.error(place, f"{'.'.join(place)} is {value!r}: {problem[0].lower()}{problem[1:]}") from error
-        typed[key] = folder / found if isinstance(found, Path) else found
-    return typed
-
-
-def _check_ranges(kind: Any, values: dict[str, Any], place: tuple[str, ...], lines: _Lines) -> None:
-    try:
-        kind(**values)
-    except LrpEdgeError as error:
-        raise lines.error(place, str(error)) from error
+        values["source"]["uri"] = str(Path(path).resolve().parent / uri)
+    return values

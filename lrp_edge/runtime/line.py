@@ -1,4 +1,4 @@
-"""An inspection line: a model, a source and sinks, described in one value and run."""
+"""An inspection line is run: its model, source and sinks, wired as :mod:`lrp_edge.runtime.config` describes them."""
 
 from __future__ import annotations
 
@@ -6,173 +6,47 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.pipeline import Judgement, Pipeline, PipelineOptions, Segment
+from lrp_edge.options import make
+from lrp_edge.runtime.config import (
+    Line,
+    MqttTable,
+    OutputTable,
+    PipelineOptions,
+    SourceTable,
+    TilesTable,
+    VerdictTable,
+    ViewerTable,
+    WebhookTable,
+)
+from lrp_edge.runtime.pipeline import Judgement, Pipeline, Segment
 from lrp_edge.runtime.regions import Rule
 from lrp_edge.runtime.segmenter import Segmenter
 from lrp_edge.runtime.service import ServiceManager
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sinks.results import Results
-from lrp_edge.runtime.sources import Source, SourceOptions, open_source
+from lrp_edge.runtime.sources import Source, open_source
 
 if TYPE_CHECKING:
     from lrp_edge.runtime.viewer import Viewer
 
-Which = Literal["all", "defects"]
+__all__ = [
+    "Line",
+    "MqttTable",
+    "OutputTable",
+    "PipelineOptions",
+    "SourceTable",
+    "TilesTable",
+    "VerdictTable",
+    "ViewerTable",
+    "WebhookTable",
+    "build",
+    "run",
+]
+
 _VIDEO_FPS = 25.0
-
-
-@dataclass(frozen=True)
-class SourceTable(SourceOptions):
-    """Where frames come from; see :func:`~lrp_edge.runtime.sources.open_source` for the address."""
-
-    uri: str = ""
-
-
-@dataclass(frozen=True)
-class TilesTable:
-    """Frames in tiles; see :class:`~lrp_edge.runtime.tiles.Tiler`.
-
-    Attributes
-    ----------
-    size : (height, width), optional
-        Of a tile in pixels; without it frames go through whole.
-    overlap : float
-        Of neighbouring tiles, as a share of their size.
-    vote : {"any", "majority", "mean"}
-        How the tiles' classes become the frame's.
-    """
-
-    size: tuple[int, int] | None = None
-    overlap: float = 0.25
-    vote: Literal["any", "majority", "mean"] = "any"
-
-
-@dataclass(frozen=True)
-class VerdictTable:
-    """How masks become verdicts; see :class:`~lrp_edge.runtime.pipeline.Judgement`.
-
-    Attributes
-    ----------
-    reject_if : str, optional
-        A rule, e.g. ``any region > 2.5 mm2``; by default a frame that is decided to be a defect is rejected.
-    min_area : int
-        Smaller regions do not count, in pixels.
-    mm_per_px : float, optional
-        Millimetres of a pixel's side.
-    """
-
-    reject_if: str | None = None
-    min_area: int = 1
-    mm_per_px: float | None = None
-
-
-@dataclass(frozen=True)
-class OutputTable:
-    """Files that are written.
-
-    Attributes
-    ----------
-    folder : path, optional
-        For ``results.jsonl``, ``events.jsonl``, ``masks/`` and ``overlays/``.
-    images : {"all", "defects", "none"}
-        Of which frames images are written.
-    overlays : bool
-        Whether overlays are among them.
-    budget_mb : float, optional
-        Most megabytes of images; the oldest are removed for new ones.
-    video : path, optional
-        A video of the overlays.
-    existing : {"refuse", "append", "overwrite"}
-        What to do with results that are there.
-    """
-
-    folder: Path | None = None
-    images: Literal["all", "defects", "none"] = "all"
-    overlays: bool = True
-    budget_mb: float | None = None
-    video: Path | None = None
-    existing: Literal["refuse", "append", "overwrite"] = "refuse"
-
-
-@dataclass(frozen=True)
-class MqttTable:
-    """A broker that gets results; see :class:`~lrp_edge.runtime.sinks.mqtt.Mqtt`."""
-
-    url: str | None = None
-    topic: str = "lrp-edge"
-    only: Which = "all"
-    outbox: int = 1000
-    client_id: str | None = None
-    credentials: Path | None = None
-    ca: Path | None = None
-    cert: Path | None = None
-
-
-@dataclass(frozen=True)
-class WebhookTable:
-    """A web address that gets results; see :class:`~lrp_edge.runtime.sinks.webhook.Webhook`."""
-
-    url: str | None = None
-    only: Which = "defects"
-    timeout: float = 5.0
-    retries: int = 3
-    image: bool = False
-
-
-@dataclass(frozen=True)
-class ViewerTable:
-    """The page to look at the line; see :class:`~lrp_edge.runtime.viewer.Viewer`.
-
-    Attributes
-    ----------
-    listen : str, optional
-        ``PORT`` or ``HOST:PORT``; loopback unless a host is given.
-    token_file : path, optional
-        File with the token that visitors need; otherwise ``LRP_EDGE_VIEW_TOKEN`` of the environment.
-    thumbnails : int
-        Defects that the page keeps.
-    """
-
-    listen: str | None = None
-    token_file: Path | None = None
-    thumbnails: int = 24
-
-
-@dataclass(frozen=True)
-class Line:
-    """An inspection line; the tables of a configuration file have the names and fields of this.
-
-    Attributes
-    ----------
-    model : path
-        A file of ``lrp-edge export`` or ``lrp-edge compile``.
-    provider : str, optional
-        What runs an ONNX file, see :func:`~lrp_edge.runtime.engines.open_engine`.
-    threads : int, optional
-        Threads of one call on the CPU.
-    show : bool
-        Open a window.
-    source, pipeline, tiles, verdict, output, mqtt, webhook, viewer
-        See each.
-    """
-
-    model: Path
-    provider: str | None = None
-    threads: int | None = None
-    show: bool = False
-    source: SourceTable = field(default_factory=SourceTable)
-    pipeline: PipelineOptions = field(default_factory=PipelineOptions)
-    tiles: TilesTable = field(default_factory=TilesTable)
-    verdict: VerdictTable = field(default_factory=VerdictTable)
-    output: OutputTable = field(default_factory=OutputTable)
-    mqtt: MqttTable = field(default_factory=MqttTable)
-    webhook: WebhookTable = field(default_factory=WebhookTable)
-    viewer: ViewerTable = field(default_factory=ViewerTable)
 
 
 def build(values: Mapping[str, Any]) -> Line:
@@ -187,23 +61,11 @@ def build(values: Mapping[str, Any]) -> Line:
         raise LrpEdgeError("no model is given; name a file of lrp-edge export or lrp-edge compile")
     if not values.get("source", {}).get("uri"):
         raise LrpEdgeError("no source is given; name one with --source, or uri in [source]")
-    hints = get_type_hints(Line)
-    line = Line(**{key: hints[key](**value) if isinstance(value, Mapping) else value for key, value in values.items()})
-    for key, value in values.items():
-        for name, chosen in value.items() if isinstance(value, Mapping) else ():
-            _check_choice(name, chosen, get_type_hints(hints[key])[name])
+    line: Line = make(Line, values)
     output = line.output
     if not (output.folder or output.video or line.mqtt.url or line.webhook.url or line.viewer.listen or line.show):
         raise LrpEdgeError("nothing takes the results; give -o FOLDER, --view, --mqtt, --webhook, --video or --show")
     return line
-
-
-def _check_choice(name: str, chosen: Any, hint: Any) -> None:
-    # A choice that may be left out is a union of the choices and None.
-    for kind in (hint, *get_args(hint)):
-        choices = get_args(kind)
-        if get_origin(kind) is Literal and chosen not in choices:
-            raise LrpEdgeError(f"{name} is {chosen!r}; expected {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def run(

@@ -8,13 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.backoff import Backoff
+from lrp_edge.runtime.config import PipelineOptions
 from lrp_edge.runtime.engines.base import first_line
 from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pipeline.capture import Capture
@@ -40,54 +41,6 @@ _HUNG = 30.0
 #: Seconds that a sink has to end once it was interrupted.
 _LAST_WORDS = 0.5
 _QUIET = frozenset({"started", "stopped", "reconnected", "recovered", "changed"})
-
-
-@dataclass(frozen=True)
-class PipelineOptions:
-    """How frames go through.
-
-    Attributes
-    ----------
-    policy : {"latest", "lossless"}, optional
-        What happens when frames come faster than the engine takes them: stale ones are dropped and counted, or the
-        source waits. By default ``latest`` for a camera, ``lossless`` for files.
-    batch : int
-        Most frames in one call of the engine.
-    batch_wait_ms : float
-        Milliseconds that the first frame of a call waits for others.
-    queue : int, optional
-        Frames that may wait for the engine; by default as many as one call takes under ``latest``, 8 or twice as many
-        under ``lossless``.
-    skip_bad : bool, optional
-        Go on after a frame that cannot be read or on which the engine fails: it gets a line with ``"error"``. By
-        default so for a camera.
-    wait : bool
-        Keep trying where a camera is not there at the start.
-    stall : float
-        Seconds after which a stage that is stalled is reported; 0 for never.
-    drain : float
-        Seconds that a sink which is not waited for gets at the end for what it has not yet delivered.
-
-    Raises
-    ------
-    LrpEdgeError
-        If a figure is out of range.
-    """
-
-    policy: Literal["latest", "lossless"] | None = None
-    batch: int = 1
-    batch_wait_ms: float = 0.0
-    queue: int | None = None
-    skip_bad: bool | None = None
-    wait: bool = False
-    stall: float = 10.0
-    drain: float = 5.0
-
-    def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("batch_wait_ms", 0), ("queue", 1), ("stall", 0), ("drain", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise LrpEdgeError(f"{name} is {value:g}; expected {least} or more")
 
 
 @dataclass(frozen=True)
