@@ -80,7 +80,8 @@ def export(
     file = to_onnx(
         network,
         output,
-        card=card.replace(provenance=origin),
+        card=card.replace(provenance={}),
+        origin=origin,
         frames=read_frames(frames, card, 48 if card.precision == "int8" else 16) if frames else (),
         calibration=read_frames(ok_frames, card) if ok_frames else (),
         false_alarms=false_alarms,

@@ -9,7 +9,7 @@ import os
 import platform
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from lrp_edge.export.passes.constants import fold_constants, separate_orientatio
 from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import to_half
 from lrp_edge.export.passes.quantise import quantise
-from lrp_edge.export.sources import load_model
+from lrp_edge.export.sources import load_model, relative_to
 from lrp_edge.export.verify.parity import SOUND, Frames, Parity, TorchSession, compare, random_frames, run_frames
 from lrp_edge.export.verify.typed_evaluator import open_reference
 from lrp_edge.relevance.composites import Composite
@@ -52,6 +52,7 @@ def to_onnx(
     *,
     card: ModelCard | None = None,
     weights: str | Path | None = None,
+    origin: Mapping[str, Any] | None = None,
     composite: Composite | None = None,
     frames: Frames = (),
     calibration: Frames = (),
@@ -76,6 +77,9 @@ def to_onnx(
         Classes, input, composite, explained class and mask head; by default the checkpoint's.
     weights : path, optional
         Weights for a module that is not a checkpoint.
+    origin : mapping, optional
+        Where a module in memory was loaded from, as :func:`~lrp_edge.export.sources.load_model` returns it; without it
+        a checkpoint's weights would be taken for those of a module that nothing can be compared with.
     composite : Composite, optional
         A custom composite in place of the card's preset.
     frames : sequence of uint8 arrays [H, W, C]
@@ -100,7 +104,7 @@ def to_onnx(
     """
     output = Path(output)
     _make_folder(output)
-    network, own_card, origin = load_model(model, weights)
+    network, own_card, loaded = load_model(model, weights)
     card = card or own_card
     if card is None:
         raise LrpEdgeError("this model has no card: give its classes and input with card=ModelCard(...)")
@@ -108,7 +112,7 @@ def to_onnx(
         card = card.replace(composite=composite.name, composite_parameters={})
     size = card.input.size or card.input.resize or (224, 224)
     card = _calibrated(network, card, size, composite, calibration, false_alarms)
-    card = card.replace(provenance={**card.provenance, **origin, **_environment()})
+    card = card.replace(provenance={**card.provenance, **relative_to(origin or loaded, output), **_environment()})
     deployable = Deployable(network, card, size, composite).eval()
     _check_classes(deployable, card)
     card = card.replace(receptive_field=receptive_field(deployable.unrolled))

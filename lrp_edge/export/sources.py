@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,8 @@ def load_model(
     card : ModelCard or None
         The checkpoint's card, or that in the header of the weights.
     provenance : dict
-        What is known of the origin: name and sha256.
+        What is known of the origin: ``model``, the factory or class, or ``checkpoint``, ``sha256`` and ``path`` of the
+        file of weights.
 
     Raises
     ------
@@ -49,12 +53,25 @@ def load_model(
         if weights is not None:
             raise LrpEdgeError(f"{source} is a checkpoint and has its own weights; --weights is for a module:factory")
         model, own = load_checkpoint(Path(source))
-        return model, own, {"checkpoint": Path(source).name, "sha256": sha256(source)}
+        return model, own, _file(source)
     if weights is not None:
         load_weights(model, weights)
-        origin |= {"checkpoint": Path(weights).name, "sha256": sha256(weights)}
+        origin |= _file(weights)
     card = read_card(weights) if weights is not None else None
     return model, card, origin
+
+
+def _file(path: str | Path) -> dict[str, Any]:
+    return {"checkpoint": Path(path).name, "sha256": sha256(path), "path": str(path)}
+
+
+def relative_to(origin: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return an origin whose ``path`` leads from a folder to the file; left out where none leads there."""
+    known = dict(origin)
+    if path := known.pop("path", None):
+        with contextlib.suppress(ValueError):  # on another drive
+            known["path"] = Path(os.path.relpath(path, folder)).as_posix()
+    return known
 
 
 def sha256(path: str | Path) -> str:

@@ -24,8 +24,6 @@ with needs_extra("train"):
 
 #: Loss weight of background positions, which are by far the most.
 BACKGROUND_WEIGHT = 0.3
-#: Longer gradients are clipped to this norm.
-LONGEST_GRADIENT = 5.0
 
 
 class TrainingModule(lightning.LightningModule):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 from onnx import numpy_helper
 from typer.testing import CliRunner, Result
 
+import lrp_edge as lrp_edge_package
 from lrp_edge.cli import app
 from tests.support.command import assert_refused, lrp_edge
 from tests.support.engine_graphs import contract_graph, save, small_card, why_it_cannot_run
@@ -161,3 +163,33 @@ def test_what_nothing_could_run_is_not_verified(model: Path, tmp_path: Path) -> 
 def test_a_mistake_is_one_line(model: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
     assert_refused(lrp_edge("verify", model.name, *arguments, cwd=model.parent), *words)
     assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a checkpoint, and the file that the command line exports from it into another folder."""
+    root = tmp_path_factory.mktemp("origin")
+    checkpoint = root / "runs" / "surfaces.safetensors"
+    checkpoint.parent.mkdir()
+    shutil.copy(Path(lrp_edge_package.__file__).parent / "assets" / "surfaces.safetensors", checkpoint)
+    done = CliRunner().invoke(app, ["export", str(checkpoint), "-o", str(root / "out"), "--size", "64x64"])
+    assert done.exit_code == 0, done.output
+    return checkpoint, root / "out" / "model.onnx"
+
+
+def test_an_exported_checkpoint_is_found_and_verified(exported: tuple[Path, Path]) -> None:
+    checkpoint, file = exported
+    done = verify(file, "--backend", "cpu")
+    assert done.exit_code == 0, done.output
+    assert checkpoint.name in done.stdout
+    assert str(checkpoint.parent) not in file.with_suffix(".json").read_text()
+
+
+def test_another_checkpoint_in_its_place_is_refused(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    checkpoint, file = exported
+    shutil.copytree(file.parent, tmp_path / "out")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / checkpoint.name).write_bytes(checkpoint.read_bytes() + b" ")
+    assert_refused(lrp_edge("verify", tmp_path / "out" / file.name), "is not the checkpoint that", "--against")
+    (tmp_path / "runs" / checkpoint.name).unlink()
+    assert_refused(lrp_edge("verify", tmp_path / "out" / file.name), "neither beside it nor where it was", "--against")

@@ -136,9 +136,12 @@ def _recorded(subject: Subject) -> Path:
             f"{path} {made}, and a file cannot be verified against itself; say what to compare it with: {ways}"
         )
     name = Path(str(known["checkpoint"]))
-    found = [place for place in (path.parent / name.name, name) if place.is_file()]
+    places = (path.parent / name.name, path.parent / str(known.get("path", name.name)), name)
+    found = [place for place in places if place.is_file()]
     if not found:
-        raise LrpEdgeError(f"{path} was exported from {name}, which is not beside it; say where it is: {ways}")
+        raise LrpEdgeError(
+            f"{path} was exported from {name}, which is neither beside it nor where it was; say where it is: {ways}"
+        )
     same = [place for place in found if sha256(place) == known.get("sha256")]
     if not same:
         raise LrpEdgeError(
