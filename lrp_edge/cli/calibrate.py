@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lrp_edge.cli.options import command
+from lrp_edge.cli.options import Checkpoint, Data, Declared, SplitFile, command
+from lrp_edge.training.options import Options
 
 
 def register(app: typer.Typer) -> None:
@@ -16,18 +17,19 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    checkpoint: Annotated[Path, typer.Argument(help="A classifier that lrp-edge train left.")],
-    data: Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")],
+    checkpoint: Checkpoint,
+    data: Data,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for the new checkpoint [default: in place].")
+        Path | None, typer.Option("--output", "-o", help="File for the new checkpoint (default: in place).")
     ] = None,
-    split: Annotated[Path | None, typer.Option(help="split.json of the training run: its validation images.")] = None,
-    false_alarms: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Share of the pixels of OK images that may be masked.")
-    ] = 0.001,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the drawn marks.")] = 0,
+    split: SplitFile = None,
+    false_alarms: Annotated[float, Declared(Options, "false_alarms")] = 0.001,
+    seed: Annotated[int, Declared(Options, "seed")] = 0,
 ) -> None:
-    """Choose smoothing, method, spread and floor of the mask from OK images that were not trained on."""
+    """Choose smoothing, method, spread and floor of the mask from OK images that were not trained on.
+
+    With --split, those of its validation part are taken.
+    """
     from lrp_edge.card import MaskSpec
     from lrp_edge.checkpoint import load_checkpoint, save_checkpoint
     from lrp_edge.datasets import open_dataset, read_split

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lrp_edge.cli.options import SETTINGS, Json, command, write_json
+from lrp_edge.cli.options import SETTINGS, Data, Declared, Json, Masks, OkClass, SplitFile, command, write_json
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.training.options import Options
 
 if TYPE_CHECKING:
     from lrp_edge.datasets.check import DataReport
 
-Source = Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")]
-Masks = Annotated[Path | None, typer.Option(help="Folder with pixel truth under the images' names.")]
 Group = Annotated[str | None, typer.Option(help="Regular expression on names: what it matches is the group.")]
 
 app = typer.Typer(help="Look at data, part it, click on it, draw it.", no_args_is_help=True, context_settings=SETTINGS)
@@ -30,14 +29,17 @@ def register(main: typer.Typer) -> None:
 
 
 def check(
-    data: Source,
+    data: Data,
     masks: Masks = None,
     group: Group = None,
-    split: Annotated[Path | None, typer.Option(help="Look for duplicates across its parts.")] = None,
-    ok_class: Annotated[str | None, typer.Option(help="Class without defect; by default known by its name.")] = None,
+    split: SplitFile = None,
+    ok_class: OkClass = None,
     json_file: Json = None,
 ) -> None:
-    """Say what is there: counts, sizes, duplicates, unreadable files, masks; exit 1 if something must be mended."""
+    """Say what is there: counts, sizes, duplicates, unreadable files, masks; exit 1 if something must be mended.
+
+    With --split, duplicates are looked for across its parts.
+    """
     from lrp_edge.card import defect_names
     from lrp_edge.datasets.check import check_data
     from lrp_edge.datasets.layouts import find_samples
@@ -53,14 +55,14 @@ def check(
 
 
 def split_(
-    data: Source,
+    data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the parts; a folder with --folds.")],
     group: Group = None,
     grouped: Annotated[bool, typer.Option("--grouped", help="Keep a group's images in one part.")] = False,
     count: Annotated[int, typer.Option("--folds", min=0, help="So many folds, one file each; 0: one split.")] = 0,
-    val: Annotated[float, typer.Option(min=0, max=0.9, help="Share for validation.")] = 0.1,
-    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share for the test, without --folds.")] = 0.3,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    val: Annotated[float, Declared(Options, "val")] = 0.1,
+    test: Annotated[float, Declared(Options, "test")] = 0.3,
+    seed: Annotated[int, Declared(Options, "seed")] = 0,
 ) -> None:
     """Part a dataset and write the parts to a file, so that they can be repeated."""
     from lrp_edge.datasets import folds, open_dataset, split, write_split
@@ -81,10 +83,10 @@ def split_(
 
 
 def clicks(
-    data: Source,
+    data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="Table (CSV) for the clicks.")],
     masks: Masks = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    seed: Annotated[int, Declared(Options, "seed")] = 0,
 ) -> None:
     """Simulate an annotator, for experiments: one click on each region of the pixel truth."""
     from lrp_edge.datasets import open_dataset, simulate_clicks, write_clicks
@@ -99,7 +101,7 @@ def clicks(
 def draw(
     folder: Annotated[Path, typer.Argument(help="Gets images/ and masks/.")],
     count: Annotated[int, typer.Option(min=8, help="Parts, half of them OK.")] = 400,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    seed: Annotated[int, Declared(Options, "seed")] = 0,
 ) -> None:
     """Draw surfaces of several materials with several kinds of defect, and their exact masks."""
     from lrp_edge.synthetic import write_dataset

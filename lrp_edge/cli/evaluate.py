@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lrp_edge.cli.options import Json, command, write_json
+from lrp_edge.cli.options import Data, Json, Masks, Part, SplitFile, command, write_json
 
 if TYPE_CHECKING:
     from lrp_edge.evaluation import Evaluation
@@ -20,13 +20,13 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A checkpoint, or a file that lrp-edge export wrote.")],
-    data: Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")],
+    data: Data,
     method: Annotated[
         Literal["lrp", "gradcam", "inverted-gray"], typer.Option(help="How a checkpoint's masks are made.")
     ] = "lrp",
-    split: Annotated[Path | None, typer.Option(help="split.json of a training run.")] = None,
-    part: Annotated[str, typer.Option(help="Part of the split: train, val or test.")] = "test",
-    masks: Annotated[Path | None, typer.Option(help="Folder with pixel truth under the images' names.")] = None,
+    split: SplitFile = None,
+    part: Part = "test",
+    masks: Masks = None,
     false_alarm_rate: Annotated[
         float, typer.Option(min=0, max=1, help="Share of OK images at which recall is stated.")
     ] = 0.05,

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TextIO, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TextIO, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -174,7 +174,19 @@ def print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-#: One meaning in all verbs; what is printed is printed in place of tables.
+# What several verbs take means the same in each of them.
+Data = Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")]
+Masks = Annotated[Path | None, typer.Option(help="Folder with pixel truth under the images' names.", metavar="FOLDER")]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option("--split", help="split.json of a training run or of lrp-edge data split.", metavar="FILE"),
+]
+Part = Annotated[Literal["train", "val", "test"], typer.Option(help="Part of the split.")]
+OkClass = Annotated[
+    str | None, typer.Option(help="The class without defect (default: known by its name).", metavar="NAME")
+]
+Checkpoint = Annotated[Path, typer.Argument(help="A classifier that lrp-edge train left.")]
+#: What is printed is printed in place of tables. is printed is printed in place of tables.
 Json = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write all figures as JSON to a file; with - or no name, print them."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lrp_edge.cli.options import command
+from lrp_edge.cli.options import Checkpoint, Data, Masks, Part, SplitFile, command
 
 
 def register(app: typer.Typer) -> None:
@@ -16,33 +16,41 @@ def register(app: typer.Typer) -> None:
 
 
 def sweep(
-    checkpoint: Annotated[Path, typer.Argument(help="A classifier that lrp-edge train left.")],
-    data: Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")],
+    checkpoint: Checkpoint,
+    data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for sweep.csv and sweep.png.")],
     composites: Annotated[
         str, typer.Option(help="Composites by comma.")
     ] = "Segmentation,EpsilonPlusFlat,EpsilonPlus,EpsilonAlpha2Beta1Flat",
-    masks: Annotated[
+    heads: Annotated[
         str, typer.Option(help="Mask heads by semicolon: NAME, NAME:PARAMETER=NUMBER, or card.")
     ] = "card;fixed;otsu;isodata;gmm",
     smoothings: Annotated[str, typer.Option(help="Smoothings by comma.")] = "none,gaussian:2,guided:9,guided:17",
-    explain: Annotated[str | None, typer.Option(help="Explained class [default: the card's].")] = None,
-    split: Annotated[Path | None, typer.Option(help="split.json of a training run.")] = None,
-    part: Annotated[str, typer.Option(help="Part of the split; choose on val, state results on test.")] = "val",
-    truth: Annotated[Path | None, typer.Option(help="Folder with pixel truth under the images' names.")] = None,
+    explain: Annotated[str | None, typer.Option(help="Explained class (default: the card's).")] = None,
+    split: SplitFile = None,
+    part: Part = "val",
+    masks: Masks = None,
+    truth: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Measure all combinations of composite, mask head and smoothing; relevance is computed once a composite."""
+    """Measure all combinations of composite, mask head and smoothing; relevance is computed once a composite.
+
+    Choose on the part val, and state results on the part test.
+    """
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
     from lrp_edge.datasets import open_dataset, read_split
+    from lrp_edge.errors import LrpEdgeError
     from lrp_edge.evaluation.sweep import as_csv, draw_heat_map
     from lrp_edge.evaluation.sweep import sweep as measure
     from lrp_edge.files import claim_folder, whole, write_text
 
+    masks = masks or truth
+    if masks and not masks.is_dir():
+        raise LrpEdgeError(f"{masks}: no such folder of pixel truth; mask heads are given with --heads")
     folder = claim_folder(output)
-    dataset = open_dataset(data, masks=truth)
+    dataset = open_dataset(data, masks=masks)
     chosen = read_split(split, dataset)._asdict()[part] if split else dataset
     with Progress(transient=True) as bar:
         task = bar.add_task("images", total=None)
@@ -50,7 +58,7 @@ def sweep(
             checkpoint,
             chosen,
             composites=composites.split(","),
-            masks=masks.split(";"),
+            masks=heads.split(";"),
             smoothings=smoothings.split(","),
             explained=explain,
             progress=lambda: bar.advance(task),

@@ -14,6 +14,8 @@ from lrp_edge.files import whole, write_text
 from lrp_edge.training.options import Options
 
 with needs_extra("train"):
+    from lrp_edge import _torchvision  # noqa: F401
+with needs_extra("train"):
     from lightning.pytorch.callbacks import Checkpoint
     from matplotlib.figure import Figure
 

@@ -3,144 +3,136 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lrp_edge.classifiers import SMALLEST_SIDE
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import write_text
+from lrp_edge.options import OptionGroup, make, option, read_toml
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
+def _is_model(name: str) -> bool:
+    return name in ("vgg", "unet") or ":" in name
+
+
 @dataclass(frozen=True)
-class Options:
-    """How to train.
+class Options(OptionGroup, panel="Training"):
+    """How to train."""
 
-    Attributes
-    ----------
-    model : str
-        ``"vgg"``; ``"module:factory"``, which takes ``channels`` and ``classes`` and returns a ``torch.nn.Module``
-        that gives logits; or ``"unet"``, the baseline that is trained with pixel masks.
-    variant, width, stem, pools, pooling, power, dropout
-        The network, see :func:`lrp_edge.classifiers.vgg`; the U-Net takes `width` and `dropout` only.
-    weights : str
-        Local file with weights to start from, safetensors or a state dict; empty for none.
-    clicks : str
-        File of clicks, see :mod:`lrp_edge.datasets.clicks`: windows of defect images are then cut around them.
-        Empty where there is one label for an image and no more.
-    epochs : int
-        Passes; one is as many windows as there are training images.
-    patch, batch : int
-        Side of a window in pixels of the image, and windows in one step.
-    lr, weight_decay, label_smoothing : float
-        Peak learning rate of the one-cycle schedule, decay of AdamW, and smoothing of the labels.
-    balance : float
-        0 draws images as they occur, 1 draws all classes equally often.
-    guided : float
-        Fraction of the windows that are chosen by the model's evidence rather than at random.
-    look_every, look_from : int
-        Epochs from one look for evidence to the next, and the first epoch with one.
-    mark_epochs : int
-        First epochs, in which most windows have drawn marks: pretraining with synthetic defects.
-    mark_share : float
-        Share of such windows in the epochs after that.
-    mark_surface : {"data", "synthetic"}
-        What marks are drawn on: OK images of the data, or drawn surfaces of several materials.
-    ema : float
-        Decay by step of the running average of the weights that is kept as the model; 0 keeps the last ones.
-    patience : int
-        Stop after so many looks at the validation part without a better AUROC; 0 never stops early.
-    val_every : int
-        Epochs from one look at the validation part to the next.
-    standardise : bool
-        Bring each frame to mean 0 and deviation 1, so that exposure and contrast do not matter.
-    channels : {"auto", "gray", "color"}
-        Channels of the network; ``auto`` takes gray if every image has one channel.
-    val, test : float
-        Shares of the images that are kept from training, where no split is given.
-    precision : {"auto", "fp32", "bf16", "fp16"}
-        Numeric type of the training; ``auto`` takes bf16 where the processor has it.
-    devices : int
-        How many devices to train on; 0 takes all there are.
-    false_alarms : float
-        Share of the pixels of OK validation images that may be masked: the budget that the mask's floor is calibrated
-        to.
-    seed, workers : int
-        Random seed; processes that read images, which do not change the result.
-    """
-
-    model: str = "vgg"
-    variant: str = "A"
-    width: float = 0.25
-    stem: int = 1
-    pools: int = 3
-    pooling: str = "lse"
-    power: float = 3.0
-    dropout: float = 0.1
-    weights: str = ""
-    clicks: str = ""
-    epochs: int = 70
-    patch: int = 128
-    batch: int = 24
-    lr: float = 1.5e-3
-    weight_decay: float = 1e-2
-    label_smoothing: float = 0.0
-    balance: float = 0.5
-    guided: float = 0.8
-    look_every: int = 6
-    look_from: int = 6
-    mark_epochs: int = 12
-    mark_share: float = 0.15
-    mark_surface: str = "data"
-    ema: float = 0.995
-    patience: int = 0
-    val_every: int = 10
-    standardise: bool = True
-    channels: str = "auto"
-    val: float = 0.1
-    test: float = 0.3
-    precision: str = "auto"
-    devices: int = 1
-    false_alarms: float = 0.001
-    seed: int = 0
-    workers: int = 0
+    model: str = option(
+        "vgg",
+        "Network: vgg; module:factory, which takes channels and classes and returns a torch.nn.Module that gives "
+        "logits; or unet, the baseline that is trained with pixel masks.",
+        check=_is_model,
+        expected="vgg, module:factory or unet",
+        metavar="NAME",
+        panel="Network",
+    )
+    variant: Literal["A", "B", "D", "E"] = option("A", "VGG-11, 13, 16 or 19.", panel="Network")
+    width: float = option(
+        0.25, "Factor on the channels of each convolution, of the U-Net's too.", above=0, panel="Network"
+    )
+    stem: int = option(1, "Stride of the first convolution.", least=1, most=2, panel="Network")
+    pools: int = option(3, "Poolings kept; the stride is stem · 2^pools.", least=1, most=5, panel="Network")
+    pooling: Literal["gem", "average", "max", "lse"] = option("lse", "Global pooling.", panel="Network")
+    power: float = option(3.0, "Power of the generalised mean (gem).", least=1, panel="Network")
+    dropout: float = option(
+        0.1, "Dropout before the linear layer, of the U-Net's too.", least=0, below=1, panel="Network"
+    )
+    weights: str = option(
+        "",
+        "Local file of weights to start from, safetensors or a state dict.",
+        metavar="FILE",
+        panel="Network",
+    )
+    clicks: str = option(
+        "",
+        "File of clicks on defects, see lrp-edge data clicks: windows of defect images are cut around them.",
+        metavar="FILE",
+        panel="Windows",
+    )
+    epochs: int = option(70, "Passes of as many windows as there are training images.", least=1)
+    patch: int = option(
+        128,
+        "Side of a window in pixels, at native resolution.",
+        # lrp_edge.classifiers.SMALLEST_SIDE, which cannot be imported without torch.
+        least=32,
+        metavar="PIXELS",
+        panel="Windows",
+    )
+    batch: int = option(24, "Windows in one step.", least=2)
+    lr: float = option(1.5e-3, "Peak learning rate of the one-cycle schedule.", above=0)
+    weight_decay: float = option(1e-2, "Decay of AdamW.", least=0)
+    label_smoothing: float = option(0.0, "Smoothing of the labels.", least=0, below=1)
+    balance: float = option(
+        0.5, "0: images as they occur; 1: all classes equally often.", least=0, most=1, panel="Windows"
+    )
+    guided: float = option(
+        0.8,
+        "Share of the windows that are chosen by the model's evidence rather than at random.",
+        least=0,
+        most=1,
+        panel="Windows",
+    )
+    look_every: int = option(6, "Epochs from one look for evidence to the next.", least=1, panel="Windows")
+    look_from: int = option(6, "First epoch with a look for evidence.", least=0, panel="Windows")
+    mark_epochs: int = option(
+        12,
+        "First epochs, in which most windows have drawn marks: pretraining with synthetic defects.",
+        least=0,
+        panel="Marks",
+    )
+    mark_share: float = option(
+        0.15, "Share of windows with drawn marks in the epochs after them.", least=0, below=1, panel="Marks"
+    )
+    mark_surface: Literal["data", "synthetic"] = option(
+        "data", "Draw marks on OK images of the data, or on drawn surfaces of several materials.", panel="Marks"
+    )
+    ema: float = option(
+        0.995,
+        "Decay by step of the running average of the weights that is kept as the model; 0 keeps the last ones.",
+        least=0,
+        below=1,
+    )
+    patience: int = option(0, "Stop after so many validations without a better AUROC; 0 never stops early.", least=0)
+    val_every: int = option(10, "Epochs from one validation to the next.", least=1)
+    standardise: bool = option(
+        True,
+        "Bring each frame to mean 0 and deviation 1, so that exposure and contrast do not matter.",
+        panel="Data",
+    )
+    channels: Literal["auto", "gray", "color"] = option(
+        "auto", "Channels of the network; auto takes gray if every image has one channel.", panel="Data"
+    )
+    val: float = option(
+        0.1, "Share of the images for validation, where no split is given.", least=0, below=1, panel="Data"
+    )
+    test: float = option(
+        0.3, "Share of the images for the test, where no split is given.", least=0, below=1, panel="Data"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "auto", "Numeric type of the training; auto takes bf16 where the processor has it.", panel="Machine"
+    )
+    devices: int = option(1, "Devices to train on; 0: all there are.", least=0, panel="Machine")
+    false_alarms: float = option(
+        0.001,
+        "Share of the pixels of OK images that may be masked: the budget of the mask's floor.",
+        least=0,
+        below=1,
+        panel="Mask",
+    )
+    seed: int = option(0, "Random seed.", least=0, panel="Machine")
+    workers: int = option(0, "Processes that read images; they do not change the result.", least=0, panel="Machine")
 
     def __post_init__(self) -> None:
-        limits = {
-            "model": self.model in ("vgg", "unet") or ":" in self.model,
-            "epochs": self.epochs >= 1,
-            "batch": self.batch >= 2,
-            "patch": self.patch >= SMALLEST_SIDE,
-            "lr": 0 < self.lr < math.inf,
-            "weight_decay": self.weight_decay >= 0,
-            "label_smoothing": 0 <= self.label_smoothing < 1,
-            "balance": 0 <= self.balance <= 1,
-            "guided": 0 <= self.guided <= 1,
-            "look_every": self.look_every >= 1,
-            "look_from": self.look_from >= 0,
-            "mark_epochs": self.mark_epochs >= 0,
-            "mark_share": 0 <= self.mark_share < 1,
-            "mark_surface": self.mark_surface in ("data", "synthetic"),
-            "ema": 0 <= self.ema < 1,
-            "patience": self.patience >= 0,
-            "val_every": self.val_every >= 1,
-            "channels": self.channels in ("auto", "gray", "color"),
-            "val": 0 <= self.val < 1,
-            "test": 0 <= self.test < 1 - self.val,
-            "precision": self.precision in ("auto", *PRECISIONS),
-            "devices": self.devices >= 0,
-            "false_alarms": 0 <= self.false_alarms < 1,
-            "workers": self.workers >= 0,
-        }
-        for name, holds in limits.items():
-            if not holds:
-                raise LrpEdgeError(f"training option {name} is {getattr(self, name)!r}, which is out of its range")
+        super().__post_init__()
+        if self.val + self.test >= 1:
+            raise LrpEdgeError(f"test is {self.test:g} beside a val of {self.val:g}; expected less than 1 together")
 
     @property
     def supervision(self) -> str:
@@ -156,38 +148,22 @@ def options_from(values: Mapping[str, Any], source: str) -> Options:
     LrpEdgeError
         If a name is unknown, or a value of another type or out of its range.
     """
-    kinds: dict[str, type] = {field.name: type(field.default) for field in dataclasses.fields(Options)}
-    given = {}
-    for name, value in values.items():
-        if name not in kinds:
-            raise LrpEdgeError(f"{source}: no training option {name!r}; expected some of {', '.join(kinds)}")
-        kind = kinds[name]
-        fits = isinstance(value, (int, float) if kind is float else kind)
-        if not fits or isinstance(value, bool) != (kind is bool):
-            raise LrpEdgeError(f"{source}: training option {name} is {value!r}; expected {kind.__name__}")
-        given[name] = kind(value)
-    return Options(**given)
+    try:
+        options: Options = make(Options, values)
+    except LrpEdgeError as error:
+        raise LrpEdgeError(f"{source}: {error}") from error
+    return options
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a TOML file of training options.
+    """Read and check a TOML file of training options.
 
     Raises
     ------
     LrpEdgeError
-        If it cannot be read or is no TOML.
+        If it cannot be read, is no TOML, or has a name that is not known or a value that cannot be; with the line.
     """
-    with needs_extra("train"):
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LrpEdgeError(
-            f"{path}: no readable configuration ({error}); expected TOML with training options"
-        ) from error
+    return read_toml(Path(path), Options, extra="train")
 
 
 def write_config(path: str | os.PathLike[str], options: Options) -> None:

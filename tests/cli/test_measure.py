@@ -65,8 +65,8 @@ def test_evaluate_prints_and_writes_what_it_found(line: Path, tmp_path: Path) ->
 def test_sweep_writes_table_and_heat_map(line: Path, tmp_path: Path) -> None:
     run = line / "run"
     output = lrp_edge(
-        *("sweep", run / "model.safetensors", line / "images", "--truth", line / "masks", "-o", tmp_path),
-        *("--split", run / "split.json", "--composites", "Segmentation,EpsilonPlus", "--masks", "card;otsu"),
+        *("sweep", run / "model.safetensors", line / "images", "--masks", line / "masks", "-o", tmp_path),
+        *("--split", run / "split.json", "--composites", "Segmentation,EpsilonPlus", "--heads", "card;otsu"),
         *("--smoothings", "none,guided:5"),
     )
     assert "8 combinations, best IoU first" in output
