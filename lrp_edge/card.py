@@ -18,6 +18,17 @@ SCHEMA = 1
 CHANNEL_ORDERS = {"BGR": 3, "RGB": 3, "GRAY": 1}
 EXPLAINED = ("predicted", "contrast", "defect", "evidence")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+#: What relevance/composites.py and relevance/masks.py make, by name, for help texts, which must not need torch.
+COMPOSITES = (
+    "Segmentation",
+    "EpsilonPlus",
+    "EpsilonPlusFlat",
+    "EpsilonAlpha2Beta1",
+    "EpsilonAlpha2Beta1Flat",
+    "EpsilonGammaBox",
+)
+MASK_HEADS = ("fixed", "quantile", "otsu", "isodata", "gmm", "calibrated")
+SMOOTHINGS = ("none", "box:K", "gaussian:SIGMA", "median:3", "guided:K")
 OK_NAMES = frozenset({"ok", "good", "free", "normal", "no_defect", "mt_free"})
 
 

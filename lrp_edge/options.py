@@ -233,7 +233,7 @@ class Option:
             return str(value).lower()
         if isinstance(value, (tuple, list)) and self._is_tuple(value):
             return self._settings.separator.join(map(str, value))
-        return f"{value:g}" if isinstance(value, Real) else str(value)
+        return f"{value:g}" if isinstance(value, float) and self.kind is float else str(value)
 
     def accept(self, value: Any) -> Any:
         """Return a value in the field's own type.
@@ -261,7 +261,10 @@ class Option:
             return Path(value) if isinstance(value, (str, Path)) else MISSING
         elif kind in (int, float):
             fits = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
-            return kind(value) if fits else MISSING
+            try:
+                return kind(value) if fits else MISSING
+            except OverflowError:
+                return MISSING
         else:
             fits = isinstance(value, kind)
         return value if fits else MISSING
@@ -285,9 +288,9 @@ class Option:
 
     def _refusal(self, value: Any) -> Refused:
         shown = repr(value) if not isinstance(value, (Real, tuple, list)) else self.show(value)
-        numeric = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-        right = self._typed(value) is not MISSING
-        expected = self.range if numeric and right and self.range and not self._settings.expected else self.expected
+        typed = self._typed(value)
+        finite = isinstance(typed, int) or (isinstance(typed, float) and math.isfinite(typed))
+        expected = self.range if finite and self.range and not self._settings.expected else self.expected
         near = get_close_matches(str(value), map(str, self.choices), 1)
         hint = f"did you mean {near[0]}? " if near else ""
         return Refused(f"{self._settings.called or self.name + ' is'} {shown}; {hint}expected {expected}")

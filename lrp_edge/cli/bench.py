@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrp_edge.cli.options import Json, command, parse_size, write_json
+from lrp_edge.cli.options import MODEL, Declared, Json, command, parse_size, real_frames, write_json
+from lrp_edge.runtime.config import Line
 
 if TYPE_CHECKING:
     from lrp_edge.card import ModelCard
@@ -26,21 +27,19 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="A file of lrp-edge export or lrp-edge compile.")],
-    provider: Annotated[
+    model: Annotated[Path, MODEL],
+    provider: Annotated[str | None, Declared(Line, "provider")] = None,
+    size: Annotated[
         str,
-        typer.Option(
-            help="cpu, cuda, tensorrt, nv_tensorrt_rtx or openvino, for an ONNX file [default: cuda, else cpu]."
-        ),
+        typer.Option(help="Size of the frames, HxW (default: the model's, else 512x512).", rich_help_panel="Frames"),
     ] = "",
-    size: Annotated[str, typer.Option(help="Size of the frames, HxW [default: the model's, else 512x512].")] = "",
     batch: Annotated[str, typer.Option(help="Frames in one call, several by comma, e.g. 1,4,8.")] = "1",
-    seconds: Annotated[float | None, typer.Option(min=0, help="Seconds for each batch size [default: 3].")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Seconds for each batch size (default: 3).")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Calls for each batch size, instead.")] = None,
     warm_up: Annotated[int, typer.Option(min=0, help="Calls before that.")] = 10,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of one call on the CPU.")] = None,
-    frames: Annotated[str, typer.Option(help="Real frames: file, folder or glob [default: random ones].")] = "",
-    seed: Annotated[int, typer.Option(help="Seed of the random frames.")] = 0,
+    threads: Annotated[int | None, Declared(Line, "threads")] = None,
+    frames: Annotated[str, real_frames("random ones")] = "",
+    seed: Annotated[int, typer.Option(help="Seed of the random frames.", rich_help_panel="Frames")] = 0,
     json_file: Json = None,
 ) -> None:
     """Measure latency and throughput, and what the mask costs beside the classifier alone."""
@@ -52,10 +51,10 @@ def bench(
         raise typer.BadParameter("give --seconds or --iterations, not both", param_hint="--iterations")
     batches = _batches(batch)
     start = perf_counter()
-    with open_engine(model, provider or None, threads) as engine, tempfile.TemporaryDirectory() as folder:
+    with open_engine(model, provider, threads) as engine, tempfile.TemporaryDirectory() as folder:
         loaded = (perf_counter() - start) * 1e3
         check_batches(engine, batches)
-        classifier, note = _classifier(model, provider or None, threads, Path(folder))
+        classifier, note = _classifier(model, provider, threads, Path(folder))
         pictures = (
             _real_frames(frames, engine.card, size)
             if frames

@@ -28,30 +28,46 @@ def compile_(
         ),
     ] = "rtx",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the engine [default: the model's].")
+        Path | None, typer.Option("-o", "--output", help="Folder for the engine (default: the model's).")
     ] = None,
     batch: Annotated[
-        str, typer.Option(help="Frames in one call: MOST, or LEAST,USUAL,MOST [default: 1,1 and the model's].")
+        str,
+        typer.Option(
+            help="Frames in one call: MOST, or LEAST,USUAL,MOST (default: 1,1 and the model's).",
+            rich_help_panel="Shapes",
+        ),
     ] = "",
-    smallest: Annotated[str, typer.Option(help="Smallest frame HxW, for a dynamic model [default: 64x64].")] = "",
-    usual: Annotated[str, typer.Option(help="Usual frame HxW [default: 512x512].")] = "",
-    largest: Annotated[str, typer.Option(help="Largest frame HxW [default: 1024x1024].")] = "",
+    smallest: Annotated[
+        str, typer.Option(help="Smallest frame HxW, for a dynamic model (default: 64x64).", rich_help_panel="Shapes")
+    ] = "",
+    usual: Annotated[str, typer.Option(help="Usual frame HxW (default: 512x512).", rich_help_panel="Shapes")] = "",
+    largest: Annotated[
+        str, typer.Option(help="Largest frame HxW (default: 1024x1024).", rich_help_panel="Shapes")
+    ] = "",
     workspace: Annotated[
-        int | None, typer.Option(min=1, help="Most GPU memory for intermediate results, in MiB.")
+        int | None,
+        typer.Option(min=1, help="Most GPU memory for intermediate results, in MiB.", rich_help_panel="Build"),
     ] = None,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Let newer versions of TensorRT load it.")
+        bool,
+        typer.Option("--version-compatible", help="Let newer versions of TensorRT load it.", rich_help_panel="Build"),
     ] = False,
     hardware_compatible: Annotated[
-        str, typer.Option(help="With TensorRT, let other GPUs run it: ampere_plus or same_compute_capability.")
+        str,
+        typer.Option(
+            help="With TensorRT, let other GPUs run it: ampere_plus or same_compute_capability.",
+            rich_help_panel="Build",
+        ),
     ] = "",
     optimization_level: Annotated[
-        int | None, typer.Option(min=0, max=5, help="From 0, fast to build, to 5, fast to run.")
+        int | None,
+        typer.Option(min=0, max=5, help="From 0, fast to build, to 5, fast to run.", rich_help_panel="Build"),
     ] = None,
     cache: Annotated[
         bool,
         typer.Option(
-            help="Use engines built before. LRP_EDGE_CACHE: their folder; LRP_EDGE_CACHE_MB: its size [8192]."
+            help="Use engines built before. LRP_EDGE_CACHE: their folder; LRP_EDGE_CACHE_MB: its size (default: 8192).",
+            rich_help_panel="Build",
         ),
     ] = True,
 ) -> None:

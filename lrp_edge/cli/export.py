@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lrp_edge.cli.options import command, parse_numbers, parse_pairs, parse_size
+from lrp_edge.card import CHANNEL_ORDERS, COMPOSITES, EXPLAINED, MASK_HEADS, PRECISIONS, SMOOTHINGS
+from lrp_edge.cli.options import OkClass, Weights, command, either, parse_numbers, parse_pairs, parse_size, real_frames
 
 if TYPE_CHECKING:
     from lrp_edge.card import ModelCard
@@ -21,50 +22,102 @@ def register(app: typer.Typer) -> None:
 def export(
     model: Annotated[str, typer.Argument(help="A checkpoint, or module:factory of a torch.nn.Module.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for model.onnx and model.json.")],
-    classes: Annotated[
-        str,
-        typer.Option(help="Class names by comma, in the order of the outputs [default: the checkpoint's]."),
-    ] = "",
-    ok_class: Annotated[str, typer.Option(help="The class that is no defect [default: by its name].")] = "",
-    weights: Annotated[Path | None, typer.Option(help="Weights for module:factory (state dict).")] = None,
-    composite: Annotated[str, typer.Option(help="Relevance composite [default: Segmentation].")] = "",
-    composite_parameter: Annotated[
-        list[str] | None, typer.Option("--set", help="Parameter of the composite, NAME=NUMBER.")
-    ] = None,
-    mask: Annotated[
-        str,
-        typer.Option(help="Mask head: fixed, quantile, otsu, isodata, gmm or calibrated [default: otsu]."),
-    ] = "",
-    mask_parameter: Annotated[list[str] | None, typer.Option(help="Parameter of the mask head, NAME=NUMBER.")] = None,
-    smoothing: Annotated[str, typer.Option(help="none, box:K, gaussian:SIGMA or median:3.")] = "",
-    close: Annotated[int | None, typer.Option(help="Side of the mask's closing, odd pixels; 0 for none.")] = None,
-    open_: Annotated[
-        int | None, typer.Option("--open", help="Side of the mask's opening, odd pixels; 0 for none.")
-    ] = None,
-    explain: Annotated[str, typer.Option(help="predicted, contrast, defect or a class name.")] = "",
-    size: Annotated[str, typer.Option(help="Size of the frames, HxW or dynamic.")] = "",
-    resize: Annotated[str, typer.Option(help="Run the network at HxW, whatever the frames' size.")] = "",
-    max_batch: Annotated[int | None, typer.Option(min=1, help="Most frames in one call.")] = None,
-    order: Annotated[str, typer.Option(help="Channel order of the frames: BGR, RGB or GRAY.")] = "",
-    network_order: Annotated[str, typer.Option(help="Channel order that the network was trained with.")] = "",
-    mean: Annotated[str, typer.Option(help="Mean by channel, by comma, of pixels from 0 to 1.")] = "",
-    std: Annotated[str, typer.Option(help="Standard deviation by channel, by comma.")] = "",
-    precision: Annotated[
-        str, typer.Option(help="fp32, fp16, bf16 or int8, which is calibrated on --frames [default: fp32].")
-    ] = "",
-    gate: Annotated[
-        bool | None, typer.Option("--gate/--no-gate", help="Compute relevance and mask for defects only.")
-    ] = None,
-    frames: Annotated[
-        str,
-        typer.Option(help="Real frames to prove the file on: file, folder or glob; at most 16 are used, for int8 48."),
-    ] = "",
-    ok_frames: Annotated[str, typer.Option(help="Defect-free frames, for --mask calibrated.")] = "",
-    false_alarms: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of them that may exceed the threshold.")
-    ] = 0.05,
     name: Annotated[str, typer.Option(help="Name of the files.")] = "model",
     engine: Annotated[str, typer.Option(help="Compile it too, as lrp-edge compile --for: rtx, rtx:GPUS.")] = "",
+    classes: Annotated[
+        str,
+        typer.Option(
+            help="Class names by comma, in the order of the outputs (default: the checkpoint's).",
+            rich_help_panel="Model",
+        ),
+    ] = "",
+    ok_class: OkClass = None,
+    weights: Weights = None,
+    size: Annotated[str, typer.Option(help="Size of the frames, HxW or dynamic.", rich_help_panel="Frames")] = "",
+    resize: Annotated[
+        str, typer.Option(help="Run the network at HxW, whatever the frames' size.", rich_help_panel="Frames")
+    ] = "",
+    max_batch: Annotated[
+        int | None, typer.Option(min=1, help="Most frames in one call.", rich_help_panel="Frames")
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help=f"Channel order of the frames: {either(CHANNEL_ORDERS)}.", rich_help_panel="Frames")
+    ] = "",
+    network_order: Annotated[
+        str, typer.Option(help="Channel order that the network was trained with.", rich_help_panel="Frames")
+    ] = "",
+    mean: Annotated[
+        str, typer.Option(help="Mean by channel, by comma, of pixels from 0 to 1.", rich_help_panel="Frames")
+    ] = "",
+    std: Annotated[str, typer.Option(help="Standard deviation by channel, by comma.", rich_help_panel="Frames")] = "",
+    composite: Annotated[
+        str,
+        typer.Option(
+            help=f"Relevance composite: {either(COMPOSITES)} (default: the checkpoint's, else Segmentation).",
+            rich_help_panel="Relevance and mask",
+        ),
+    ] = "",
+    composite_parameter: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Parameter of the composite, NAME=NUMBER.", rich_help_panel="Relevance and mask"),
+    ] = None,
+    explain: Annotated[
+        str,
+        typer.Option(
+            help=f"What is explained: {', '.join(EXPLAINED)} or a class name.", rich_help_panel="Relevance and mask"
+        ),
+    ] = "",
+    mask: Annotated[
+        str,
+        typer.Option(
+            help=f"Mask head: {either(MASK_HEADS)} (default: the checkpoint's, else otsu).",
+            rich_help_panel="Relevance and mask",
+        ),
+    ] = "",
+    mask_parameter: Annotated[
+        list[str] | None,
+        typer.Option(help="Parameter of the mask head, NAME=NUMBER.", rich_help_panel="Relevance and mask"),
+    ] = None,
+    smoothing: Annotated[
+        str,
+        typer.Option(
+            help=f"Smoothing of the relevance: {either(SMOOTHINGS)}, in pixels.", rich_help_panel="Relevance and mask"
+        ),
+    ] = "",
+    close: Annotated[
+        int | None,
+        typer.Option(help="Side of the mask's closing, odd pixels; 0 for none.", rich_help_panel="Relevance and mask"),
+    ] = None,
+    open_: Annotated[
+        int | None,
+        typer.Option(
+            "--open", help="Side of the mask's opening, odd pixels; 0 for none.", rich_help_panel="Relevance and mask"
+        ),
+    ] = None,
+    ok_frames: Annotated[
+        str,
+        typer.Option(help="Defect-free frames, for --mask calibrated.", rich_help_panel="Relevance and mask"),
+    ] = "",
+    false_alarms: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of them that may exceed the threshold.", rich_help_panel="Relevance and mask"
+        ),
+    ] = 0.05,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help=f"Numeric type: {either(PRECISIONS)}; int8 is calibrated on --frames (default: fp32).",
+            rich_help_panel="Arithmetic",
+        ),
+    ] = "",
+    gate: Annotated[
+        bool | None,
+        typer.Option(
+            "--gate/--no-gate", help="Compute relevance and mask for defects only.", rich_help_panel="Arithmetic"
+        ),
+    ] = None,
+    frames: Annotated[str, real_frames("noise; at most 16 are used, for int8 48")] = "",
 ) -> None:
     """Export a classifier as one ONNX file that answers with class, scores, mask and relevance."""
     from lrp_edge.export.onnx_file import to_onnx
@@ -94,17 +147,17 @@ def export(
         compile_for(engine, file)
 
 
-def _card(own: ModelCard | None, classes: str, ok_class: str) -> ModelCard:
+def _card(own: ModelCard | None, classes: str, ok_class: str | None) -> ModelCard:
     from lrp_edge.card import ModelCard, defect_names
 
     if own is None and not classes:
         raise typer.BadParameter("a module:factory needs --classes, e.g. --classes ok,scratch", param_hint="--classes")
     names = tuple(part.strip() for part in classes.split(",")) if classes else (own.classes if own else ())
     if own is None:
-        return ModelCard(names, defect_names(names, ok_class or None))
+        return ModelCard(names, defect_names(names, ok_class))
     if not classes and not ok_class:
         return own
-    return own.replace(classes=names, defects=defect_names(names, ok_class or None))
+    return own.replace(classes=names, defects=defect_names(names, ok_class))
 
 
 def _with_input(
@@ -167,8 +220,6 @@ def _with_mask(
 
 
 def _with_arithmetic(card: ModelCard, precision: str, gate: bool | None) -> ModelCard:
-    from lrp_edge.card import PRECISIONS
-
     if precision and precision not in PRECISIONS:
         raise typer.BadParameter(f"{precision!r}; expected one of {', '.join(PRECISIONS)}", param_hint="--precision")
     card = card.replace(precision=precision or card.precision)

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="A file that lrp-edge export wrote.")],
-    size: Annotated[str, typer.Option(help="Frame to count for, HxW [default: the model's, else 224x224].")] = "",
+    size: Annotated[str, typer.Option(help="Frame to count for, HxW (default: the model's, else 224x224).")] = "",
     json_file: Json = None,
 ) -> None:
     """Show a model's tensors, card, operators and arithmetic."""

@@ -19,6 +19,7 @@ from typer.core import TyperCommand
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.options import Option, OptionGroup, Refused, groups_of, options_of
+from lrp_edge.runtime.config import Line
 
 #: For every verb and group of verbs.
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -174,16 +175,30 @@ def print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+#: A file that runs, as an argument.
+MODEL = typer.Argument(help=Declared(Line, "model").option.help)
 # What several verbs take means the same in each of them.
 Data = Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")]
-Masks = Annotated[Path | None, typer.Option(help="Folder with pixel truth under the images' names.", metavar="FOLDER")]
+Masks = Annotated[
+    Path | None,
+    typer.Option(help="Folder with pixel truth under the images' names.", metavar="FOLDER", rich_help_panel="Data"),
+]
 SplitFile = Annotated[
     Path | None,
-    typer.Option("--split", help="split.json of a training run or of lrp-edge data split.", metavar="FILE"),
+    typer.Option(
+        "--split",
+        help="split.json of a training run or of lrp-edge data split.",
+        metavar="FILE",
+        rich_help_panel="Data",
+    ),
 ]
-Part = Annotated[Literal["train", "val", "test"], typer.Option(help="Part of the split.")]
+Part = Annotated[Literal["train", "val", "test"], typer.Option(help="Part of the split.", rich_help_panel="Data")]
 OkClass = Annotated[
-    str | None, typer.Option(help="The class without defect (default: known by its name).", metavar="NAME")
+    str | None,
+    typer.Option(help="The class without defect (default: known by its name).", metavar="NAME", rich_help_panel="Data"),
+]
+Weights = Annotated[
+    Path | None, typer.Option(help="Weights for module:factory (state dict).", metavar="FILE", rich_help_panel="Model")
 ]
 Checkpoint = Annotated[Path, typer.Argument(help="A classifier that lrp-edge train left.")]
 #: What is printed is printed in place of tables. is printed is printed in place of tables.
@@ -191,6 +206,21 @@ Json = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write all figures as JSON to a file; with - or no name, print them."),
 ]
+
+
+def real_frames(otherwise: str) -> Any:
+    """Return the option ``--frames``, which means the same in all verbs; `otherwise` says what is taken without it."""
+    return typer.Option(
+        help=f"Real frames: file, folder, glob or video (default: {otherwise}).",
+        metavar="FRAMES",
+        rich_help_panel="Frames",
+    )
+
+
+def either(names: Iterable[str]) -> str:
+    """Say "a, b or c"."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
 
 
 def write_json(target: str | None, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrp_edge.cli.options import command, merged
+from lrp_edge.cli.options import MODEL, command, merged
 from lrp_edge.runtime.config import Line, OutputTable, read_config
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     given: dict[str, Any],
-    model: Annotated[Path | None, typer.Argument(help="A file of lrp-edge export or lrp-edge compile.")] = None,
+    model: Annotated[Path | None, MODEL] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with any of these options; those given here go first.")
     ] = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lrp_edge.card import COMPOSITES, EXPLAINED, MASK_HEADS, SMOOTHINGS
 from lrp_edge.cli.options import Checkpoint, Data, Masks, Part, SplitFile, command
 
 
@@ -20,13 +21,21 @@ def sweep(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for sweep.csv and sweep.png.")],
     composites: Annotated[
-        str, typer.Option(help="Composites by comma.")
+        str, typer.Option(help=f"Composites by comma, of {', '.join(COMPOSITES)}.")
     ] = "Segmentation,EpsilonPlusFlat,EpsilonPlus,EpsilonAlpha2Beta1Flat",
     heads: Annotated[
-        str, typer.Option(help="Mask heads by semicolon: NAME, NAME:PARAMETER=NUMBER, or card.")
+        str,
+        typer.Option(
+            help=f"Mask heads by semicolon: NAME or NAME:PARAMETER=NUMBER of {', '.join(MASK_HEADS)}, or card."
+        ),
     ] = "card;fixed;otsu;isodata;gmm",
-    smoothings: Annotated[str, typer.Option(help="Smoothings by comma.")] = "none,gaussian:2,guided:9,guided:17",
-    explain: Annotated[str | None, typer.Option(help="Explained class (default: the card's).")] = None,
+    smoothings: Annotated[
+        str, typer.Option(help=f"Smoothings by comma, of {', '.join(SMOOTHINGS)}.")
+    ] = "none,gaussian:2,guided:9,guided:17",
+    explain: Annotated[
+        str | None,
+        typer.Option(help=f"What is explained: {', '.join(EXPLAINED)} or a class name (default: the card's)."),
+    ] = None,
     split: SplitFile = None,
     part: Part = "val",
     masks: Masks = None,

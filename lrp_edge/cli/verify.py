@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lrp_edge.cli.options import Json, command, kept, write_json
+from lrp_edge.cli.options import Json, Weights, command, kept, real_frames, write_json
 
 if TYPE_CHECKING:
     from lrp_edge.export.verify.report import Result, Verification
 
-_Limit = Annotated[float | None, typer.Option(min=0, help="In place of the limit for the file's precision.")]
+_Limit = Annotated[
+    float | None, typer.Option(min=0, help="In place of the limit for the file's precision.", rich_help_panel="Limits")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,17 +33,17 @@ def verify(
         str,
         typer.Option(
             help="What to compare with: a checkpoint or module:factory, by PyTorch in float64, or an .onnx file in "
-            "fp32 [default: the checkpoint that the file was exported from, if it lies beside it]."
+            "fp32 (default: the checkpoint that the file was exported from, if it lies beside it)."
         ),
     ] = "",
-    weights: Annotated[Path | None, typer.Option(help="Weights for module:factory (state dict).")] = None,
-    frames: Annotated[str, typer.Option(help="Real frames: file, folder, glob or video [default: noise].")] = "",
-    most: Annotated[int, typer.Option(min=1, help="Take so many of them, evenly.")] = 64,
+    weights: Weights = None,
+    frames: Annotated[str, real_frames("noise")] = "",
+    most: Annotated[int, typer.Option(min=1, help="Take so many of them, evenly.", rich_help_panel="Frames")] = 64,
     backend: Annotated[
         list[str] | None,
         typer.Option(
             help="types (each node rounded to its own type, as on a GPU), cpu, openvino, cuda, tensorrt, "
-            "nv_tensorrt_rtx, or rtx for an engine; several times for several [default: all that fit and answer]."
+            "nv_tensorrt_rtx, or rtx for an engine; several times for several (default: all that fit and answer)."
         ),
     ] = None,
     tolerance_labels: _Limit = None,
