@@ -207,7 +207,7 @@ def test_a_page_with_the_token_works_and_says_when_another_is_needed(opened: Any
     assert shown.page.url == f"{viewer.url}/"
     viewer.close()
     opened(viewer.url.rpartition("/")[2], token="second")
-    shown.until(lambda: "asks for a token" in shown.text("lost"))
+    shown.until(lambda: "requires a token" in shown.text("lost"))
 
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
