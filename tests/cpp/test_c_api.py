@@ -154,7 +154,7 @@ with cpp_ctypes.Handle(library, model) as handle:
 def test_memory_that_is_not_there_is_an_error(plain: Path, model: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_MEMORY, str(plain), str(model)],
-        cwd=cpp_build.ROOT / "tests",
+        cwd=cpp_build.ROOT,
         capture_output=True,
         text=True,
         timeout=120,
