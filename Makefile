@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Each worker computes in one thread: two workers with two threads each would wait for one another.
 PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=15
 
-.PHONY: demo test test-thorough lint bench soak matrix results runs cpp cpp-thorough fuzz clean
+.PHONY: demo test test-thorough lint bench soak matrix reference results runs cpp cpp-thorough fuzz clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/lrp-edge demo -o demo-line
@@ -35,6 +35,10 @@ soak: $(VENV)/dev.installed
 # Which precision, shape and gate TensorRT-RTX builds for which GPU; resumes where it was stopped.
 matrix: $(VENV)/dev.installed
 	$(BIN)/python -m tools.matrix -o build/matrix $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+
+# The page of options, from the classes that declare them.
+reference: $(VENV)/dev.installed
+	$(BIN)/python -m tools.reference
 
 # The page from the stored figures; `make runs` trains and measures what is not stored, for hours.
 results: $(VENV)/dev.installed

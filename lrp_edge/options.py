@@ -180,16 +180,23 @@ class Option:
         return names.get(self.kind, "TEXT")
 
     @property
+    def text(self) -> str:
+        """What it does."""
+        return self._settings.help
+
+    @property
+    def usual(self) -> str:
+        """Its default in words; empty where there is none, and where a switch is off by default."""
+        if self._settings.usual or self.default is MISSING or self.default is None or self.default is False:
+            return self._settings.usual
+        return "yes" if self.default is True else self.show(self.default)
+
+    @property
     def help(self) -> str:
         """What it does, its range, and its default."""
         notes = [self.range] if self.range and not self._settings.expected else []
-        usual = self._settings.usual
-        if not usual and self.default not in (MISSING, None, "") and self.kind is not bool:
-            usual = self.show(self.default)
-        if self.kind is bool and self.default is True:
-            usual = "yes"
-        notes += [f"default: {usual}"] if usual else []
-        return f"{self._settings.help} ({'; '.join(notes)})" if notes else self._settings.help
+        notes += [f"default: {self.usual}"] if self.usual else []
+        return f"{self.text} ({'; '.join(notes)})" if notes else self.text
 
     @property
     def range(self) -> str:

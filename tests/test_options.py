@@ -25,6 +25,7 @@ from lrp_edge.relevance.masks import HEADS, smoothing_from
 from lrp_edge.relevance.targets import target_from
 from lrp_edge.runtime.config import Line
 from lrp_edge.training.options import PRECISIONS, Options
+from tools import reference
 
 GROUPS = [Line, *groups_of(Line).values(), Options]
 PACKAGE = Path(card.__file__).parent
@@ -141,6 +142,10 @@ def test_each_option_has_a_help_text_that_stands_in_one_place() -> None:
         own = [text for text in texts if option.help.startswith(text) and text.endswith(".")]
         assert len(own) == 1, (kind.__name__, option.name, own)
         assert texts[own[0]] == 1, (kind.__name__, option.name)
+
+
+def test_the_page_of_options_is_up_to_date() -> None:
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run make reference"
 
 
 def test_no_two_options_of_a_verb_have_one_flag() -> None:

@@ -31,6 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings=SETTINGS,
+    rich_markup_mode=None,
 )
 
 

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 Group = Annotated[str | None, typer.Option(help="Regular expression on names: what it matches is the group.")]
 
-app = typer.Typer(help="Look at data, part it, click on it, draw it.", no_args_is_help=True, context_settings=SETTINGS)
+app = typer.Typer(
+    help="Look at data, part it, click on it, draw it.",
+    no_args_is_help=True,
+    context_settings=SETTINGS,
+    rich_markup_mode=None,
+)
 
 
 def register(main: typer.Typer) -> None:

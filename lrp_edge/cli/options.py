@@ -252,7 +252,11 @@ def _common() -> list[inspect.Parameter]:
 
 
 class _Command(TyperCommand):
-    """A verb whose ``--json`` may stand without a file, to print."""
+    """A verb: its help text has panels, and its ``--json`` may stand without a file, to print."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        # The list of verbs, and errors, are plain text and need no rich, whose import takes most of the time of them.
+        super().__init__(*arguments, **(named | {"rich_markup_mode": "rich"}))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lrp_edge.runtime.segmentation import Segmentation
-
 if TYPE_CHECKING:
     from lrp_edge.runtime.config import Line
     from lrp_edge.runtime.frame import Frame
     from lrp_edge.runtime.pipeline import Pipeline
+    from lrp_edge.runtime.segmentation import Segmentation
     from lrp_edge.runtime.segmenter import Segmenter
     from lrp_edge.runtime.sources import open_source
     from lrp_edge.runtime.tiles import Tiler
@@ -20,6 +19,7 @@ _HOMES = {
     "Frame": "frame",
     "Line": "config",
     "Pipeline": "pipeline",
+    "Segmentation": "segmentation",
     "Segmenter": "segmenter",
     "Tiler": "tiles",
     "open_source": "sources",

@@ -151,7 +151,7 @@ class OutputTable(OptionGroup, panel="Output"):
     images: Literal["all", "defects", "none"] = option("all", "Of which frames images are written.")
     overlays: bool = option(True, "Draw overlays among them.")
     budget_mb: float | None = option(
-        None, "Most megabytes of images; the oldest are removed for new ones.", least=0, metavar="MB"
+        None, "Most megabytes of images; the oldest are removed for new ones.", above=0, metavar="MB"
     )
     video: Path | None = option(None, "Write a video of the overlays.", metavar="FILE")
     existing: Literal["refuse", "append", "overwrite"] = option(
@@ -168,11 +168,18 @@ class MqttTable(OptionGroup, panel="Network"):
     )
     topic: str = option("lrp-edge", "Prefix of the broker's topics.", flag="--mqtt-topic")
     only: Which = option("all", "Which results the broker gets.", flag="")
-    outbox: int = option(1000, "Most results that are kept while the broker is away.", least=1, flag="")
-    client_id: str | None = option(None, "The line's name at the broker.", flag="")
+    outbox: int = option(
+        1000,
+        "Results and events that may wait for the broker; what comes when it is full is refused.",
+        least=1,
+        flag="",
+    )
+    client_id: str | None = option(None, "How the broker knows the line; drawn anew without it.", flag="")
     credentials: Path | None = option(None, "File whose first line is user:password of the broker.", flag="")
-    ca: Path | None = option(None, "Certificate that the broker's is signed with.", flag="")
-    cert: Path | None = option(None, "Certificate and key of the line.", flag="")
+    ca: Path | None = option(
+        None, "PEM file of the authority that signed the broker's certificate.", usual="the system's", flag=""
+    )
+    cert: Path | None = option(None, "PEM file with a certificate of the line's own and its key.", flag="")
 
 
 @dataclass(frozen=True)
@@ -181,9 +188,9 @@ class WebhookTable(OptionGroup, panel="Network"):
 
     url: str | None = option(None, "Post defects to this web address.", flag="--webhook", metavar="URL")
     only: Which = option("defects", "Which results are posted.", flag="")
-    timeout: float = option(5.0, "Seconds that an answer may take.", above=0, flag="")
-    retries: int = option(3, "How often a post that failed is tried again.", least=0, flag="")
-    image: bool = option(False, "Post the overlay too.", flag="")
+    timeout: float = option(5.0, "Seconds that the receiver has for each step of a request.", above=0, flag="")
+    retries: int = option(3, "Further requests for one result.", least=0, flag="")
+    image: bool = option(False, "Post the overlay too, as a JPEG in base64 under image.", flag="")
 
 
 @dataclass(frozen=True)
