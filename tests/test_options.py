@@ -89,7 +89,7 @@ def as_a_flag(kind: type[OptionGroup], option: Option, value: Any) -> tuple[str,
         words = [option.flag, text]
     done = CliRunner().invoke(app, words)
     if isinstance(done.exception, LrpEdgeError):
-        return "refuses", str(done.exception).removeprefix(f"{option.flag}: ")
+        return "refuses", str(done.exception).split(": ", 1)[1]
     assert done.exit_code == 0, done.output
     return "takes", found[0]
 

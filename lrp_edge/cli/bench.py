@@ -28,7 +28,8 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     model: Annotated[Path, MODEL],
-    provider: Annotated[str | None, Declared(Line, "provider")] = None,
+    provider: Annotated[str | None, Declared(Line, "provider")],
+    threads: Annotated[int | None, Declared(Line, "threads")],
     size: Annotated[
         str,
         typer.Option(help="Size of the frames, HxW (default: the model's, else 512x512).", rich_help_panel="Frames"),
@@ -37,7 +38,6 @@ def bench(
     seconds: Annotated[float | None, typer.Option(min=0, help="Seconds for each batch size (default: 3).")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Calls for each batch size, instead.")] = None,
     warm_up: Annotated[int, typer.Option(min=0, help="Calls before that.")] = 10,
-    threads: Annotated[int | None, Declared(Line, "threads")] = None,
     frames: Annotated[str, real_frames("random ones")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the random frames.", rich_help_panel="Frames")] = 0,
     json_file: Json = None,

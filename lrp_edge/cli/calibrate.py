@@ -19,12 +19,12 @@ def register(app: typer.Typer) -> None:
 def calibrate(
     checkpoint: Checkpoint,
     data: Data,
+    false_alarms: Annotated[float, Declared(Options, "false_alarms")],
+    seed: Annotated[int, Declared(Options, "seed")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for the new checkpoint (default: in place).")
     ] = None,
     split: SplitFile = None,
-    false_alarms: Annotated[float, Declared(Options, "false_alarms")] = 0.001,
-    seed: Annotated[int, Declared(Options, "seed")] = 0,
 ) -> None:
     """Choose smoothing, method, spread and floor of the mask from OK images that were not trained on.
 

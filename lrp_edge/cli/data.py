@@ -62,12 +62,12 @@ def check(
 def split_(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the parts; a folder with --folds.")],
+    val: Annotated[float, Declared(Options, "val")],
+    test: Annotated[float, Declared(Options, "test")],
+    seed: Annotated[int, Declared(Options, "seed")],
     group: Group = None,
     grouped: Annotated[bool, typer.Option("--grouped", help="Keep a group's images in one part.")] = False,
     count: Annotated[int, typer.Option("--folds", min=0, help="So many folds, one file each; 0: one split.")] = 0,
-    val: Annotated[float, Declared(Options, "val")] = 0.1,
-    test: Annotated[float, Declared(Options, "test")] = 0.3,
-    seed: Annotated[int, Declared(Options, "seed")] = 0,
 ) -> None:
     """Part a dataset and write the parts to a file, so that they can be repeated."""
     from lrp_edge.datasets import folds, open_dataset, split, write_split
@@ -90,8 +90,8 @@ def split_(
 def clicks(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="Table (CSV) for the clicks.")],
+    seed: Annotated[int, Declared(Options, "seed")],
     masks: Masks = None,
-    seed: Annotated[int, Declared(Options, "seed")] = 0,
 ) -> None:
     """Simulate an annotator, for experiments: one click on each region of the pixel truth."""
     from lrp_edge.datasets import open_dataset, simulate_clicks, write_clicks
@@ -105,8 +105,8 @@ def clicks(
 
 def draw(
     folder: Annotated[Path, typer.Argument(help="Gets images/ and masks/.")],
+    seed: Annotated[int, Declared(Options, "seed")],
     count: Annotated[int, typer.Option(min=8, help="Parts, half of them OK.")] = 400,
-    seed: Annotated[int, Declared(Options, "seed")] = 0,
 ) -> None:
     """Draw surfaces of several materials with several kinds of defect, and their exact masks."""
     from lrp_edge.synthetic import write_dataset

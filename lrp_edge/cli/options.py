@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TextIO, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -143,7 +143,8 @@ def _read(option: Option, given: Any) -> Any:
     try:
         return option.accept(option.read(given) if isinstance(given, str) else given)
     except Refused as error:
-        raise LrpEdgeError(f"{option.flag}: {error}") from error
+        form = f" {option.metavar}" if get_origin(option.kind) is tuple else ""
+        raise LrpEdgeError(f"{option.flag}{form}: {error}") from error
 
 
 def _nested(found: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
