@@ -67,22 +67,9 @@ def command(
     level : int
         What is logged on stderr without ``--quiet`` and ``--verbose``.
     """
-    hints = get_type_hints(function, include_extras=True)
-    own = {key: hints[key] for key in inspect.signature(function).parameters if key != "given"}
-    shared = {
-        key: mark.option for key, hint in own.items() for mark in get_args(hint)[1:] if isinstance(mark, Declared)
-    }
     flags = _flags(group) if group else {}
-    parameters = [
-        _parameter(key, shared[key]) if key in shared else parameter.replace(annotation=own[key], kind=_KEYWORD)
-        for key, parameter in inspect.signature(function).parameters.items()
-        if key != "given"
-    ]
-    parameters += [_parameter("__".join(place), option) for place, option in flags.items()]
-    # Help texts have panels in the order of their first options.
-    headings = [None, *([group.panel] if group else []), *dict.fromkeys(option.panel for option in flags.values())]
-    parameters.sort(key=lambda parameter: headings.index(_panel(parameter)) if _panel(parameter) in headings else 0)
-    parameters += _common()
+    shared = _shared(function)
+    parameters = _parameters(function, group, flags)
 
     def call(**values: Any) -> None:
         quiet, verbose = values.pop("quiet"), values.pop("verbose")
@@ -106,6 +93,29 @@ def command(
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command(name, cls=_Command, context_settings=SETTINGS)(call)
+
+
+def _shared(function: Callable[..., None]) -> dict[str, Option]:
+    """Return the options that a function's parameters are marked with, by parameter."""
+    hints = get_type_hints(function, include_extras=True)
+    return {key: one.option for key, hint in hints.items() for one in get_args(hint)[1:] if isinstance(one, Declared)}
+
+
+def _parameters(
+    function: Callable[..., None], group: type[OptionGroup] | None, flags: Mapping[tuple[str, ...], Option]
+) -> list[inspect.Parameter]:
+    """Return a verb's parameters as typer takes them, in the order in which a help text shows them."""
+    hints, shared = get_type_hints(function, include_extras=True), _shared(function)
+    found = [
+        _parameter(key, shared[key]) if key in shared else parameter.replace(annotation=hints[key], kind=_KEYWORD)
+        for key, parameter in inspect.signature(function).parameters.items()
+        if key != "given"
+    ]
+    found += [_parameter("__".join(place), option) for place, option in flags.items()]
+    # Panels stand in the order of their first options.
+    headings = [None, *([group.panel] if group else []), *dict.fromkeys(option.panel for option in flags.values())]
+    found.sort(key=lambda parameter: headings.index(_panel(parameter)) if _panel(parameter) in headings else 0)
+    return found + _common()
 
 
 def _flags(group: type[OptionGroup]) -> dict[tuple[str, ...], Option]:

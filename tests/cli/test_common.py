@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import lrp_edge
 from lrp_edge.card import COMPOSITES, EXPLAINED, MASK_HEADS, PRECISIONS, SMOOTHINGS
 from lrp_edge.cli import VERBS, app
+from lrp_edge.errors import LrpEdgeError
 from tests.support.command import assert_refused
 from tests.support.command import lrp_edge as call
 from tests.support.images import write_folder
@@ -51,14 +52,42 @@ def test_the_version(words: tuple[str, ...]) -> None:
     assert (done.exit_code, done.output) == (0, f"lrp-edge {lrp_edge.__version__}\n")
 
 
+#: Arguments of each verb of which something is not there.
+WRONG = {
+    "train": ["none", "-o", "out"],
+    "calibrate": ["none.safetensors", "none"],
+    "evaluate": ["none.safetensors", "none"],
+    "sweep": ["none.safetensors", "none", "-o", "file/below"],
+    "export": ["none.safetensors", "-o", "out"],
+    "compile": ["none.onnx"],
+    "verify": ["none.onnx"],
+    "inspect": ["none.onnx"],
+    "run": ["none.onnx", "--source", "none", "-o", "out"],
+    "bench": ["none.onnx"],
+    "demo": ["-o", "file/below"],
+    "data check": ["none"],
+    "data split": ["none", "-o", "out"],
+    "data clicks": ["none", "-o", "out"],
+    "data draw": ["file/below"],
+}
+
+
+@pytest.mark.parametrize("flag", ["-q", "--quiet", "-v", "--verbose"])
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_errors_are_raised_quiet_or_not(
+    words: tuple[str, ...], flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("in the way")
+    done = CliRunner().invoke(app, [*words, *WRONG[" ".join(words)], flag])
+    assert isinstance(done.exception, LrpEdgeError), done.output
+    if flag.strip("-").startswith("q"):
+        assert done.output == ""
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_quiet_and_verbose_exclude_each_other(words: tuple[str, ...]) -> None:
-    needed = {
-        "run": [], "demo": [], "data draw": ["out"], "data check": ["in"], "data split": ["in", "-o", "out"],
-        "data clicks": ["in", "-o", "out"], "train": ["in", "-o", "out"], "export": ["in", "-o", "out"],
-        "sweep": ["in", "in", "-o", "out"], "evaluate": ["in", "in"], "calibrate": ["in", "in"],
-    }  # fmt: skip
-    done = CliRunner().invoke(app, [*words, *needed.get(" ".join(words), ["in"]), "-q", "-v"])
+    done = CliRunner().invoke(app, [*words, *WRONG[" ".join(words)], "-q", "-v"])
     assert done.exit_code == 2
     assert "not both" in done.output
 
