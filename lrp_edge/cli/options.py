@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TextIO, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
@@ -97,18 +97,19 @@ def command(
 
 def _shared(function: Callable[..., None]) -> dict[str, Option]:
     """Return the options that a function's parameters are marked with, by parameter."""
-    hints = get_type_hints(function, include_extras=True)
-    return {key: one.option for key, hint in hints.items() for one in get_args(hint)[1:] if isinstance(one, Declared)}
+    parameters = inspect.signature(function, eval_str=True).parameters
+    marks = ((key, mark) for key, parameter in parameters.items() for mark in get_args(parameter.annotation)[1:])
+    return {key: mark.option for key, mark in marks if isinstance(mark, Declared)}
 
 
 def _parameters(
     function: Callable[..., None], group: type[OptionGroup] | None, flags: Mapping[tuple[str, ...], Option]
 ) -> list[inspect.Parameter]:
     """Return a verb's parameters as typer takes them, in the order in which a help text shows them."""
-    hints, shared = get_type_hints(function, include_extras=True), _shared(function)
+    shared = _shared(function)
     found = [
-        _parameter(key, shared[key]) if key in shared else parameter.replace(annotation=hints[key], kind=_KEYWORD)
-        for key, parameter in inspect.signature(function).parameters.items()
+        _parameter(key, shared[key]) if key in shared else parameter.replace(kind=_KEYWORD)
+        for key, parameter in inspect.signature(function, eval_str=True).parameters.items()
         if key != "given"
     ]
     found += [_parameter("__".join(place), option) for place, option in flags.items()]
