@@ -185,6 +185,16 @@ def test_an_exported_checkpoint_is_found_and_verified(exported: tuple[Path, Path
     assert str(checkpoint.parent) not in file.with_suffix(".json").read_text()
 
 
+def test_a_checkpoint_beside_its_export_is_found(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    """As where both files are sent to somebody."""
+    checkpoint, file = exported
+    for sent in (checkpoint, file):
+        shutil.copy(sent, tmp_path)
+    done = verify(tmp_path / file.name, "--backend", "cpu", "--most", 1)
+    assert done.exit_code == 0, done.output
+    assert checkpoint.name in done.stdout
+
+
 def test_another_checkpoint_in_its_place_is_refused(exported: tuple[Path, Path], tmp_path: Path) -> None:
     checkpoint, file = exported
     shutil.copytree(file.parent, tmp_path / "out")
