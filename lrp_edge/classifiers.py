@@ -6,12 +6,11 @@ takes frames of any size. They use only operations that relevance has rules for.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import LrpEdgeError, check_arguments, needs_extra
 
 with needs_extra("export"):
     import torch
@@ -259,11 +258,15 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
         )
     if family not in FAMILIES:
         raise LrpEdgeError(f"classifier family is {family!r}; expected one of {', '.join(FAMILIES)}")
+    check_arguments(f"classifier {family}", FAMILIES[family], arguments)
     try:
-        inspect.signature(FAMILIES[family]).bind(**arguments)
         return FAMILIES[family](**arguments)
     except TypeError as error:
-        raise LrpEdgeError(f"classifier {family}: {error}") from error
+        given = ", ".join(f"{name} {value!r}" for name, value in arguments.items())
+        raise LrpEdgeError(
+            f"classifier {family} cannot be built with {given}; expected a number where one is needed, and text where "
+            "text is: train again"
+        ) from error
 
 
 def evidence(model: Classifier, image: Tensor) -> Tensor:

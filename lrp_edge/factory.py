@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import LrpEdgeError, check_arguments, first_line, needs_extra
 
 with needs_extra("export"):
     import torch
@@ -39,13 +41,26 @@ def load_factory(name: str, **arguments: Any) -> nn.Module:
         sys.path.pop(0)
     if isinstance(factory, nn.Module):
         return factory
+    _check_call(name, factory, arguments)
     try:
         model = factory(**arguments)
     except TypeError as error:
-        raise LrpEdgeError(f"{name} cannot be called with {', '.join(arguments) or 'no argument'} ({error})") from error
+        raise LrpEdgeError(f"{name} fails when it is called ({first_line(error)}); correct it") from error
     if not isinstance(model, nn.Module):
         raise LrpEdgeError(f"{name} returned {type(model).__name__}; expected a torch.nn.Module")
     return model
+
+
+def _check_call(name: str, factory: Any, arguments: Mapping[str, Any]) -> None:
+    if not callable(factory):
+        raise LrpEdgeError(f"{name} is {type(factory).__name__}; expected a function that returns a torch.nn.Module")
+    # Some functions written in C do not tell their parameters.
+    with contextlib.suppress(ValueError):
+        try:
+            check_arguments(name, factory, arguments)
+        except LrpEdgeError as error:
+            given = ", ".join(arguments) or "no argument"
+            raise LrpEdgeError(f"{name} cannot be called with {given}: {error}") from error
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -67,7 +82,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise LrpEdgeError(
-            f"{path}: these weights cannot be loaded ({_first_line(error)}); expected a state dict"
+            f"{path}: these weights cannot be loaded ({first_line(error)}); expected a state dict"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise LrpEdgeError(f"{path}: this is not a state dict; save model.state_dict()")
@@ -86,7 +101,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         model.load_state_dict(read_weights(path))
     except RuntimeError as error:
         raise LrpEdgeError(
-            f"{path}: these weights cannot be loaded ({_first_line(error)}); expected a state dict of "
+            f"{path}: these weights cannot be loaded ({first_line(error)}); expected a state dict of "
             f"{type(model).__name__}"
         ) from error
 
@@ -113,7 +128,3 @@ def start_from(model: nn.Module, path: str | Path) -> list[str]:
         )
     model.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

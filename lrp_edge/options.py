@@ -12,12 +12,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass
-from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import LrpEdgeError, did_you_mean, needs_extra
 
 _KEY = "lrp_edge.option"
 _TABLE_LINE = re.compile(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]")
@@ -298,9 +297,8 @@ class Option:
         typed = self._typed(value)
         finite = isinstance(typed, int) or (isinstance(typed, float) and math.isfinite(typed))
         expected = self.range if finite and self.range and not self._settings.expected else self.expected
-        near = get_close_matches(str(value), map(str, self.choices), 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        return Refused(f"{self._settings.called or self.name + ' is'} {shown}; {hint}expected {expected}")
+        hint = did_you_mean(str(value), map(str, self.choices), f"expected {expected}")
+        return Refused(f"{self._settings.called or self.name + ' is'} {shown}; {hint}")
 
 
 def options_of(kind: type[Any]) -> tuple[Option, ...]:
@@ -351,8 +349,7 @@ def check_name(kind: type[OptionGroup], name: str, prefix: str = "") -> None:
     """Refuse a name that a group does not have, with the nearest one that it has."""
     known = [*(declared.name for declared in options_of(kind)), *groups_of(kind)]
     if name not in known:
-        near = get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+        hint = did_you_mean(name, known) or f"expected one of {', '.join(known)}"
         raise LrpEdgeError(f"{prefix}{name} is not known; {hint}")
 
 

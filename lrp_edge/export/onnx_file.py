@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lrp_edge.card import METADATA_KEY, ModelCard
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
 from lrp_edge.export.deployable import OUTPUTS, Deployable
 from lrp_edge.export.names import name_places
 from lrp_edge.export.passes.constants import fold_constants, separate_orientations
@@ -241,9 +241,8 @@ def _export(deployable: Deployable, card: ModelCard, size: tuple[int, int]) -> o
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, LrpEdgeError):
             cause = cause.__cause__
-        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         hint = "; a model that fixes its input size needs --size HxW" if spec.size is None else ""
-        raise LrpEdgeError(f"cannot export to ONNX: {reason}{hint}") from error
+        raise LrpEdgeError(f"cannot export to ONNX: {first_line(cause)}{hint}") from error
     assert program is not None
     return separate_orientations(fold_constants(_tidy(program.model_proto, deployable)))
 

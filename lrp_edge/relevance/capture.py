@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim
 from torch.export.graph_signature import InputKind
 
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, first_line
 
 aten = torch.ops.aten
 
@@ -100,9 +100,8 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
             program = torch.export.export(model, (example,), dynamic_shapes=(dynamic,))
             program = program.run_decompositions({})
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise LrpEdgeError(
-            f"torch.export cannot capture {type(model).__name__} on an input {list(example.shape)}: {reason}"
+            f"torch.export cannot capture {type(model).__name__} on an input {list(example.shape)}: {first_line(error)}"
         ) from error
     captured = _split_inputs(program)
     _normalise(captured)

@@ -6,14 +6,12 @@ Named after zennit's presets, with the same rules and defaults, plus `Segmentati
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, check_arguments, did_you_mean
 from lrp_edge.relevance.operators import Kind, Layer
 from lrp_edge.relevance.rules import (
     RULES,
@@ -195,14 +193,9 @@ def composite_from(name: str | Composite, parameters: Mapping[str, Any]) -> Comp
             )
         return name
     if name not in COMPOSITES:
-        near = difflib.get_close_matches(name, COMPOSITES, 1, 0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise LrpEdgeError(f"no composite {name!r}; expected one of {', '.join(COMPOSITES)}{hint}")
-    try:
-        inspect.signature(COMPOSITES[name]).bind(**parameters)
-    except TypeError as error:
-        accepted = ", ".join(inspect.signature(COMPOSITES[name]).parameters)
-        raise LrpEdgeError(f"composite {name}: {error}; its parameters are {accepted}") from error
+        hint = did_you_mean(name, COMPOSITES, f"expected one of {', '.join(COMPOSITES)}")
+        raise LrpEdgeError(f"no composite {name!r}; {hint}")
+    check_arguments(f"composite {name}", COMPOSITES[name], parameters)
     return COMPOSITES[name](**parameters)
 
 
@@ -215,8 +208,7 @@ def rule_from(name: str, **parameters: Any) -> Rule:
         If there is no such rule, or it has no such parameter.
     """
     if name not in RULES:
-        raise LrpEdgeError(f"no rule {name!r}; expected one of {', '.join(RULES)}")
-    try:
-        return RULES[name](**parameters)
-    except TypeError as error:
-        raise LrpEdgeError(f"rule {name}: {error}") from error
+        hint = did_you_mean(name, RULES, f"expected one of {', '.join(RULES)}")
+        raise LrpEdgeError(f"no rule {name!r}; {hint}")
+    check_arguments(f"rule {name}", RULES[name], parameters)
+    return RULES[name](**parameters)

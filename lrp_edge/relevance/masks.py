@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrp_edge.card import MaskSpec
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, check_names, did_you_mean
 
 BINS = 256
 _BISECTIONS = 32
@@ -210,11 +210,9 @@ class MaskHead(nn.Module):
 def check(spec: MaskSpec) -> None:
     """Refuse a mask head that cannot be built, see :class:`MaskHead`."""
     if spec.method not in HEADS:
-        raise LrpEdgeError(f"no mask head {spec.method!r}; expected one of {', '.join(HEADS)}")
-    accepted = (*HEADS[spec.method][1], FLOOR)
-    unknown = [name for name in spec.parameters if name not in accepted]
-    if unknown:
-        raise LrpEdgeError(f"mask head {spec.method} has no parameter {unknown[0]!r}; it takes {', '.join(accepted)}")
+        hint = did_you_mean(spec.method, HEADS, f"expected one of {', '.join(HEADS)}")
+        raise LrpEdgeError(f"no mask head {spec.method!r}; {hint}")
+    check_names(f"mask head {spec.method}", spec.parameters, (*HEADS[spec.method][1], FLOOR))
     if spec.method == "calibrated" and "threshold" not in spec.parameters:
         raise LrpEdgeError("mask head calibrated needs a threshold: calibrate it on defect-free frames, or give one")
     for name, low, high in (("fraction", 0, 1), ("q", 0, 1), ("steps", 1, 1000)):

@@ -403,9 +403,9 @@ def test_files_that_are_no_exports(model: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gpus": ["sm98"]}, r"no GPU 'sm98' \(did you mean sm89\?\); expected some of sm75"),
+        ({"gpus": ["sm98"]}, r"no GPU 'sm98'; did you mean sm89\? expected some of sm75"),
         ({"gpus": []}, "no GPU to build for"),
-        ({"product": "rtxx"}, r"no product 'rtxx' \(did you mean rtx\?\)"),
+        ({"product": "rtxx"}, r"no product 'rtxx'; did you mean rtx\?"),
         ({"workspace_mb": 0}, "expected 1 or more"),
         ({"optimization_level": 6}, "expected 0 to 5"),
         ({"version_compatible": True}, "leave out --version-compatible"),
@@ -466,9 +466,7 @@ def test_tensorrt_where_it_cannot_build(
 ) -> None:
     with pytest.raises(LrpEdgeError, match="leave out sm86"):
         to_engine(model, product="tensorrt", gpus=["sm86"])
-    with pytest.raises(
-        LrpEdgeError, match=r"'ampere' \(did you mean ampere_plus\?\); TensorRT 10\.3\.0 knows ampere_plus"
-    ):
+    with pytest.raises(LrpEdgeError, match=r"'ampere'; did you mean ampere_plus\? TensorRT 10\.3\.0 knows ampere_plus"):
         to_engine(model, product="tensorrt", hardware_compatible="ampere")
     monkeypatch.setattr(tensorrt, "Builder", lambda logger: int("no GPU", base=[]))
     with pytest.raises(LrpEdgeError, match="run this command on the device"):

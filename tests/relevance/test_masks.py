@@ -231,9 +231,9 @@ def test_calibration_keeps_the_budget(maxima, budget):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (MaskSpec("otzu"), "no mask head 'otzu'; expected one of fixed"),
-        (MaskSpec("otsu", {"q": 0.5}), "no parameter 'q'; it takes spread, floor"),
-        (MaskSpec("gmm", {"spread": 9}), "no parameter 'spread'; it takes steps, floor"),
+        (MaskSpec("otzu"), r"no mask head 'otzu'; did you mean otsu\? expected one of fixed"),
+        (MaskSpec("otsu", {"q": 0.5}), "no parameter 'q'; expected one of spread, floor"),
+        (MaskSpec("gmm", {"spread": 9}), "no parameter 'spread'; expected one of steps, floor"),
         (MaskSpec("otsu", {"spread": 0}), "spread is 0; expected pixels"),
         (MaskSpec("fixed", {"fraction": 1.5}), "fraction is 1.5; expected 0 to 1"),
         (MaskSpec("calibrated"), "needs a threshold"),

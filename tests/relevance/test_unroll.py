@@ -143,9 +143,9 @@ def test_rules_by_name_and_position():
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("EpsilonPlusFlatt", {}, "did you mean EpsilonPlusFlat?"),
-        ("EpsilonPlus", {"gamma": 1}, "its parameters are epsilon, stabilizer"),
-        ("EpsilonGammaBox", {}, "missing a required argument: 'low'"),
+        ("EpsilonPlusFlatt", {}, r"did you mean EpsilonPlusFlat\?"),
+        ("EpsilonPlus", {"gamma": 1}, "has no parameter 'gamma'; expected one of epsilon, stabilizer"),
+        ("EpsilonGammaBox", {}, "composite EpsilonGammaBox needs low and high; give a value for each"),
     ],
 )
 def test_composites_that_cannot_be_built(name, parameters, message):

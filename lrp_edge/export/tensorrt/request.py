@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrp_edge.card import ModelCard
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, did_you_mean
 from lrp_edge.export.tensorrt.profile import Profile
-from lrp_edge.export.tensorrt.target import PRODUCTS, Target, near
+from lrp_edge.export.tensorrt.target import PRODUCTS, Target
 
 if TYPE_CHECKING:
     import onnx
@@ -59,10 +59,8 @@ class Options:
         if self.hardware_compatible is not None:
             levels = hardware_levels(target)
             if self.hardware_compatible not in levels:
-                raise LrpEdgeError(
-                    f"no hardware compatibility {self.hardware_compatible!r}{near(self.hardware_compatible, levels)}; "
-                    f"{target.title} knows {', '.join(levels)}"
-                )
+                hint = did_you_mean(self.hardware_compatible, levels, f"{target.title} knows {', '.join(levels)}")
+                raise LrpEdgeError(f"no hardware compatibility {self.hardware_compatible!r}; {hint}")
 
     def as_words(self) -> list[str]:
         """Return them as words of the command line."""

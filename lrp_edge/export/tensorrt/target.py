@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import difflib
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import LrpEdgeError, did_you_mean, needs_extra
 
 DEFAULT_GPUS = ("sm86", "sm89", "sm120")
 #: Product: its module, the name that people know it by, and the oldest version that it works with.
@@ -81,7 +80,8 @@ def find_target(product: str, gpus: Sequence[str] | None = None) -> Target:
         If the product is unknown, not installed or too old, a GPU is unknown to it, or it needs one and there is none.
     """
     if product not in PRODUCTS:
-        raise LrpEdgeError(f"no product {product!r}{near(product, PRODUCTS)}; expected one of {', '.join(PRODUCTS)}")
+        hint = did_you_mean(product, PRODUCTS, f"expected one of {', '.join(PRODUCTS)}")
+        raise LrpEdgeError(f"no product {product!r}; {hint}")
     trt = _load(product)
     if product == "rtx":
         return Target(product, trt, _known(trt, DEFAULT_GPUS if gpus is None else gpus))
@@ -111,10 +111,8 @@ def _known(trt: Any, gpus: Sequence[str]) -> tuple[str, ...]:
     known = [name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
     for gpu in gpus:
         if gpu not in known:
-            raise LrpEdgeError(
-                f"TensorRT-RTX {trt.__version__} knows no GPU {gpu!r}{near(gpu, known)}; "
-                f"expected some of {', '.join(known)}"
-            )
+            hint = did_you_mean(gpu, known, f"expected some of {', '.join(known)}")
+            raise LrpEdgeError(f"TensorRT-RTX {trt.__version__} knows no GPU {gpu!r}; {hint}")
     if not gpus:
         raise LrpEdgeError(f"no GPU to build for; expected some of {', '.join(known)}")
     return tuple(sorted(set(gpus), key=known.index))
@@ -152,9 +150,3 @@ def no_gpu(reason: str) -> LrpEdgeError:
         f"TensorRT builds on the GPU that the engine is for, and there is none here ({reason}): "
         "run this command on the device"
     )
-
-
-def near(text: str, known: Iterable[str]) -> str:
-    """Return a suggestion for a mistyped word, or nothing."""
-    matches = difflib.get_close_matches(text.lower(), list(known), 1)
-    return f" (did you mean {matches[0]}?)" if matches else ""

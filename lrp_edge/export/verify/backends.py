@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lrp_edge.card import ModelCard
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, did_you_mean
 from lrp_edge.export.reading import card_of
 from lrp_edge.export.sources import sha256
 from lrp_edge.runtime.engines.engine_file import EngineFile
@@ -77,9 +76,8 @@ def choose(subject: Subject, asked: Sequence[str] | None) -> list[str]:
         return [name for name in subject.backends if name != "types" or subject.card.precision != "fp32"]
     for name in asked:
         if name not in BACKENDS:
-            near = difflib.get_close_matches(name.lower(), BACKENDS, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise LrpEdgeError(f"no backend {name!r}; {hint}expected one of {', '.join(BACKENDS)}")
+            hint = did_you_mean(name, BACKENDS, f"expected one of {', '.join(BACKENDS)}")
+            raise LrpEdgeError(f"no backend {name!r}; {hint}")
     fitting = [name for name in dict.fromkeys(asked) if name in subject.backends]
     if not fitting:
         raise LrpEdgeError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
 from lrp_edge.export.deployable import Deployable
 
 with needs_extra("export"):
@@ -167,10 +167,9 @@ def run_frames(session: Session, frames: Frames) -> list[Answer]:
         except LrpEdgeError:
             raise
         except Exception as error:  # of any library, for a size that the model does not take
-            reason = str(error).strip().splitlines()[0]
             raise LrpEdgeError(
-                f"the model fails on frames of {frame.shape[0]}x{frame.shape[1]} ({reason}); a model that fixes its "
-                "input size needs --size HxW"
+                f"the model fails on frames of {frame.shape[0]}x{frame.shape[1]} ({first_line(error)}); a model that "
+                "fixes its input size needs --size HxW"
             ) from error
     return answers
 

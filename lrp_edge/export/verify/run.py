@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, first_line
 from lrp_edge.export.reading import load_proto
 from lrp_edge.export.sources import sha256
 from lrp_edge.export.verify.backends import Subject, check_asked, choose
@@ -152,8 +152,7 @@ class _Case:
         except LrpEdgeError:
             raise
         except Exception as error:  # of ONNX's evaluator or ONNX Runtime, which have no common base
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise LrpEdgeError(f"{subject.path} is not a graph that can be run: {reason}") from error
+            raise LrpEdgeError(f"{subject.path} is not a graph that can be run: {first_line(error)}") from error
 
     def _explained(self) -> list[bool]:
         """Say of each frame whether both sides compute its relevance."""

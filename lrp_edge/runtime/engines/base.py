@@ -111,8 +111,3 @@ def check_tensors(source: Any, inputs: Mapping[str, str], outputs: Mapping[str, 
                 raise LrpEdgeError(
                     f"{source}: {kind} {name!r} is {found.get(name, 'missing')}; expected {tensor_type}: export again"
                 )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

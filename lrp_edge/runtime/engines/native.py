@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from lrp_edge.card import ModelCard
-from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Outputs, UInt8, check_tensors, first_line
+from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
+from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Outputs, UInt8, check_tensors
 from lrp_edge.runtime.engines.cuda import OUT_OF_MEMORY, Cuda, CudaError, load_cuda
 from lrp_edge.runtime.engines.engine_file import PRODUCTS, EngineFile
 from lrp_edge.runtime.engines.slots import Slot, Stages, buffer_sizes

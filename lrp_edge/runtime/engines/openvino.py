@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lrp_edge.card import METADATA_KEY, ModelCard
-from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_tensors, first_line
+from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
+from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_tensors
 
 with needs_extra("openvino"):
     import openvino

@@ -7,8 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.engines.base import first_line
+from lrp_edge.errors import LrpEdgeError, first_line
 from lrp_edge.runtime.pipeline.queues import LARGEST
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks.base import Sink

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, first_line
 from lrp_edge.runtime.backoff import Backoff
 from lrp_edge.runtime.config import PipelineOptions
-from lrp_edge.runtime.engines.base import first_line
 from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pipeline.capture import Capture
 from lrp_edge.runtime.pipeline.counters import Counters, Latencies, Rate

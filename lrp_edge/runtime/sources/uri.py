@@ -6,11 +6,10 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, did_you_mean, nearest
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _SECRET = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
@@ -78,8 +77,8 @@ def parse(text: str, schemes: Collection[str]) -> Address:
         return Address("", text, {}, text)
     scheme, rest = match[1].lower(), match[2]
     if scheme not in schemes:
-        near = get_close_matches(scheme, schemes, 1)
-        hint = f"did you mean {near[0]}://?" if near else f"expected a path or one of {', '.join(sorted(schemes))}"
+        near = nearest(scheme, schemes)
+        hint = f"did you mean {near}://?" if near else f"expected a path or one of {', '.join(sorted(schemes))}"
         raise LrpEdgeError(f"source {redact(text)}: scheme {scheme}:// is not known; {hint}")
     if scheme == "gst":
         return Address(scheme, rest, {}, text)
@@ -101,8 +100,7 @@ def check_parameters(address: Address, known: Collection[str]) -> None:
     """
     for name in address.parameters:
         if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            hint = did_you_mean(name, known) or f"expected one of {', '.join(known)}"
             raise LrpEdgeError(f"source {address.name}: parameter {name!r} is not known; {hint}")
 
 
