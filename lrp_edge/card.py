@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -225,22 +226,17 @@ class ModelCard:
             why = "nested too deeply" if isinstance(error, RecursionError) else error
             raise LrpEdgeError(f"{source}: the model card is not JSON ({why}); export the model again") from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            found = data.get("schema") if isinstance(data, dict) else type(data).__name__
+            found = "no schema" if not isinstance(data, dict) or "schema" not in data else f"schema {data['schema']!r}"
             raise LrpEdgeError(
-                f"{source}: the model card has schema {found!r}; this version of lrp-edge reads {SCHEMA}: export again"
+                f"{source}: the model card has {found}; this version of lrp-edge reads {SCHEMA}: export again"
             )
         try:
-            return cls(
-                **{
-                    **_tuples(**data),
-                    "input": InputSpec(**_tuples(**data["input"])),
-                    "mask": MaskSpec(**data["mask"]),
-                }
-            )
-        except (KeyError, TypeError) as error:
+            groups = {name: kind(**_fields(kind, data.get(name, {}), name)) for name, kind in _GROUPS.items()}
+            return cls(**{**_fields(cls, data), **groups})
+        except _Misfit as misfit:
             raise LrpEdgeError(
-                f"{source}: the model card does not fit its schema ({error}); export the model again"
-            ) from error
+                f"{source}: the model card does not fit its schema ({misfit}); export the model again"
+            ) from misfit
 
 
 def defect_names(classes: tuple[str, ...], ok_class: str | None = None) -> tuple[str, ...]:
@@ -266,5 +262,58 @@ def defect_names(classes: tuple[str, ...], ok_class: str | None = None) -> tuple
     return tuple(name for name in classes if name not in ok)
 
 
-def _tuples(**data: Any) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+class _Misfit(Exception):  # noqa: N818
+    """A field is missing, unknown, or not of its type; cpp_demo/src/card_fields.cpp says it in the same words."""
+
+
+_GROUPS: dict[str, Any] = {"input": InputSpec, "mask": MaskSpec}
+#: What every card must have; what was added later has a default.
+_NEEDED = ("classes", "defects", *_GROUPS)
+#: Of each type of a field, by its annotation: whether a value of JSON is one, and what is expected.
+_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "str": (lambda value: isinstance(value, str), "text"),
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "int": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+    "tuple[str, ...]": (lambda value: _is_list(value, str), "a list of texts"),
+    "tuple[float, ...]": (lambda value: _is_list(value, int, float), "a list of numbers"),
+    "dict[str, float]": (
+        lambda value: isinstance(value, dict) and _is_list([*value.values()], int, float),
+        "numbers by name",
+    ),
+    "dict[str, Any]": (lambda value: isinstance(value, dict), "an object"),
+    "tuple[int, int] | None": (
+        lambda value: value is None or (_is_list(value, int) and len(value) == 2 and min(value) > 0),
+        "null or height and width",
+    ),
+}
+_JSON_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+
+
+def _is_list(value: Any, *kinds: type) -> bool:
+    return isinstance(value, list) and all(isinstance(each, kinds) and not isinstance(each, bool) for each in value)
+
+
+def _fields(kind: Any, data: Any, group: str = "") -> dict[str, Any]:
+    """Return the fields of a card, or of a group in it, that JSON says, each checked to be of its type."""
+    found: dict[str, Any] = {}
+    if not isinstance(data, dict):
+        raise _Misfit(f"{group} is {_json_name(data)}; expected an object")
+    for name in _NEEDED if not group else ():
+        if name not in data:
+            raise _Misfit(f"{name!r} is missing")
+    declared = {each.name: str(each.type) for each in dataclasses.fields(kind)}
+    for name in declared:
+        if name not in data or (not group and name in _GROUPS):
+            continue
+        fits, expected = _TYPES[declared[name]]
+        if not fits(data[name]):
+            place = f"{group}.{name}" if group else name
+            raise _Misfit(f"{place} is {_json_name(data[name])}; expected {expected}")
+        found[name] = tuple(data[name]) if isinstance(data[name], list) else data[name]
+    if unknown := sorted(data.keys() - declared.keys()):
+        raise _Misfit(f"{group or 'the card'} has no field {unknown[0]!r}")
+    return found
+
+
+def _json_name(value: Any) -> str:
+    return _JSON_NAMES.get(type(value), "number")

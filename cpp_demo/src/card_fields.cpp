@@ -9,13 +9,13 @@ namespace lrp_edge {
 using nlohmann::json;
 
 Fields::Fields(const json& object, const char* name) : object_(object), name_(name) {
-  if (!object.is_object()) throw Misfit(std::string(name) + " is " + object.type_name() + "; expected an object");
+  if (!object.is_object()) throw Misfit(name_ + " is " + object.type_name() + "; expected an object");
   for (const auto& item : object.items()) unknown_.insert(item.key());
 }
 
 const json& Fields::required(const char* field) {
   const json* const found = find(field);
-  if (found == nullptr) throw Misfit(in_quotes(field));
+  if (found == nullptr) throw Misfit(in_quotes(field) + " is missing");
   return *found;
 }
 
@@ -25,7 +25,7 @@ void Fields::allow(std::initializer_list<const char*> fields) {
 
 void Fields::allow_no_more() const {
   if (unknown_.empty()) return;
-  throw Misfit(std::string(name_) + ".__init__() got an unexpected keyword argument " + in_quotes(*unknown_.begin()));
+  throw Misfit((name_.empty() ? "the card" : name_) + " has no field " + in_quotes(*unknown_.begin()));
 }
 
 void Fields::read(const char* field, std::string& value) {
@@ -110,7 +110,8 @@ const json* Fields::find(const char* field) {
 }
 
 void Fields::misfit(const char* field, const char* expected) const {
-  throw Misfit(std::string(name_) + "." + field + " is " + object_.at(field).type_name() + "; expected " + expected);
+  const std::string place = name_.empty() ? field : name_ + "." + field;
+  throw Misfit(place + " is " + object_.at(field).type_name() + "; expected " + expected);
 }
 
 }  // namespace lrp_edge

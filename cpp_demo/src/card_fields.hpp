@@ -28,7 +28,7 @@ class Misfit : public std::runtime_error {
 class Fields {
  public:
   /// @param object Kept by reference.
-  /// @param name What it is called in an error, as Python calls it.
+  /// @param name Of the field that it is; empty for the card itself.
   Fields(const nlohmann::json& object, const char* name);
 
   /// @throws Misfit If there is no such field.
@@ -56,7 +56,7 @@ class Fields {
   [[noreturn]] void misfit(const char* field, const char* expected) const;
 
   const nlohmann::json& object_;
-  const char* name_;
+  std::string name_;
   std::set<std::string> unknown_;
 };
 

@@ -61,15 +61,6 @@ json parse(std::string_view text, const std::string& source) {
   }
 }
 
-/// The type that Python gives a value that is not an object.
-const char* python_type(const json& value) {
-  if (value.is_array()) return "list";
-  if (value.is_string()) return "str";
-  if (value.is_boolean()) return "bool";
-  if (value.is_null()) return "NoneType";
-  return value.is_number_float() ? "float" : "int";
-}
-
 std::string python_value(const json& value) {
   if (value.is_string()) return in_quotes(value.get<std::string>());
   if (value.is_null()) return "None";
@@ -78,18 +69,18 @@ std::string python_value(const json& value) {
 }
 
 void check_schema(const json& data, const std::string& source) {
-  std::string found = in_quotes(python_type(data));
-  if (data.is_object()) {
-    const auto schema = data.find("schema");
-    if (schema != data.end() && *schema == kSchema) return;
-    found = schema == data.end() ? "None" : python_value(*schema);
+  std::string found = "no schema";
+  if (data.is_object() && data.contains("schema")) {
+    const json& schema = data.at("schema");
+    if (schema == kSchema) return;
+    found = "schema " + python_value(schema);
   }
-  throw Error(source + ": the model card has schema " + found + "; this version of lrp-edge reads " +
+  throw Error(source + ": the model card has " + found + "; this version of lrp-edge reads " +
               std::to_string(kSchema) + ": export again");
 }
 
 InputSpec read_input(const json& data) {
-  Fields fields(data, "InputSpec");
+  Fields fields(data, "input");
   InputSpec input;
   auto max_batch = static_cast<std::int64_t>(input.max_batch);
   fields.read("order", input.order);
@@ -110,7 +101,7 @@ InputSpec read_input(const json& data) {
 }
 
 MaskSpec read_mask(const json& data) {
-  Fields fields(data, "MaskSpec");
+  Fields fields(data, "mask");
   MaskSpec mask;
   fields.read("method", mask.method);
   fields.read("parameters", mask.parameters);
@@ -160,7 +151,7 @@ std::optional<Profile> read_profile(const json& data) {
 }
 
 Card read_card(const json& data) {
-  Fields fields(data, "ModelCard");
+  Fields fields(data, "");
   Card card;
   for (const char* const name : {"classes", "defects", "input", "mask"}) fields.required(name);
   fields.read("classes", card.classes);
