@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from lrp_edge.card import MaskSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.files import whole, write_text
 from lrp_edge.runtime.overlay import draw_relevance
 from lrp_edge.runtime.pipeline import Pipeline
 from lrp_edge.runtime.result import Result
@@ -212,13 +212,11 @@ def _iou(mask: UInt8, truth: UInt8) -> float:
 
 
 def _write_table(path: Path, parts: Sequence[Part]) -> None:
-    draft = path.with_name(f".{path.name}")
-    with draft.open("w", newline="") as file:
+    with whole(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("frame", "drawn", "decided", "score", "iou"))
         for part in parts:
             writer.writerow((part.frame, part.truth, part.name, f"{part.score:.4f}", f"{part.iou:.4f}"))
-    os.replace(draft, path)
 
 
 def figures(parts: Sequence[Part]) -> dict[str, Any]:
@@ -248,7 +246,5 @@ def _write_page(
         engine=(engine.name, engine.stat().st_size / 1e6) if engine else None,
     )
     path = output / "index.html"
-    draft = output / ".index.html"
-    draft.write_text(page)
-    os.replace(draft, path)
+    write_text(path, page)
     return path

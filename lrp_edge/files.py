@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lrp_edge.errors import LrpEdgeError
 
+#: What to do where a file cannot be written.
+_ADVICE = "free space or choose another folder"
+
 
 @contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole(
+    path: str | os.PathLike[str], partial: str | os.PathLike[str] | None = None, advice: str = _ADVICE
+) -> Iterator[Path]:
     """Give a temporary name beside `path`, and move what was written there to it at the end.
 
     An existing file stays until then, and is kept if the block fails.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    partial : path, optional
+        The temporary name, on the same file system; by default one that no other process uses.
+    advice : str
+        What the error tells the user to do.
 
     Raises
     ------
@@ -23,17 +38,62 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the file cannot be written: the disk is full, or the folder missing or not writable.
     """
     target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    draft = Path(partial) if partial is not None else _draft(target)
     try:
-        yield partial
-        os.replace(partial, target)
+        yield draft
+        os.replace(draft, target)
     except OSError as error:
-        raise LrpEdgeError(
-            f"{target}: this file cannot be written ({error.strerror or error}); free space or choose another folder"
-        ) from error
+        raise _refusal(target, error, advice) from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        _remove(draft)
+
+
+@contextmanager
+def whole_pair(path: str | os.PathLike[str], side: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
+    """Give temporary names of a file and of the one that describes it, and move both to their own at the end.
+
+    Where either cannot be, both stay as they were. The describing file is moved first: it can be taken back without
+    space on the disk, and a reader that compares checksums finds, in between, no pair rather than a wrong one.
+
+    Raises
+    ------
+    LrpEdgeError
+        If they cannot be written, as :func:`whole`.
+    """
+    target, second = Path(path), Path(side)
+    draft, new_side = _draft(target), _draft(second)
+    old_side = new_side.with_suffix(".before")
+    try:
+        yield draft, new_side
+        if second.exists():
+            shutil.copyfile(second, old_side)
+        os.replace(new_side, second)
+        try:
+            os.replace(draft, target)
+        except BaseException:
+            if old_side.exists():
+                os.replace(old_side, second)
+            else:
+                second.unlink()
+            raise
+    except OSError as error:
+        raise _refusal(target, error, _ADVICE) from error
+    finally:
+        for left in (draft, new_side, old_side):
+            _remove(left)
+
+
+def _draft(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.partial")
+
+
+def _refusal(target: Path, error: OSError, advice: str) -> LrpEdgeError:
+    return LrpEdgeError(f"{target}: this file cannot be written ({error.strerror or error}); {advice}")
+
+
+def _remove(draft: Path) -> None:
+    with contextlib.suppress(OSError):
+        draft.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

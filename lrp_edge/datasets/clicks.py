@@ -40,8 +40,15 @@ def read_clicks(path: str | os.PathLike[str], dataset: Dataset) -> Clicks:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = [(row["path"], float(row["y"]), float(row["x"])) for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        # Python says of a missing column its name alone, and of what is no number which function it was given to.
+        reasons = {
+            KeyError: f"it lacks the column {error}",
+            TypeError: "a row is too short",
+            ValueError: "an x or y is not a number",
+        }
         raise LrpEdgeError(
-            f"{path}: the clicks cannot be read ({error}); expected CSV with columns path, x and y"
+            f"{path}: the clicks cannot be read ({reasons.get(type(error), error)}); expected CSV with columns path, "
+            "x and y"
         ) from error
     known = set(dataset.names)
     found: dict[str, list[tuple[float, float]]] = {}

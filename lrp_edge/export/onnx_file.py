@@ -7,7 +7,6 @@ import dataclasses
 import logging
 import os
 import platform
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -26,6 +25,7 @@ from lrp_edge.export.passes.quantise import quantise
 from lrp_edge.export.sources import load_model, relative_to
 from lrp_edge.export.verify.parity import SOUND, Frames, Parity, TorchSession, compare, random_frames, run_frames
 from lrp_edge.export.verify.typed_evaluator import open_reference
+from lrp_edge.files import claim_folder, whole_pair
 from lrp_edge.relevance.composites import Composite
 from lrp_edge.relevance.masks import calibrate
 from lrp_edge.relevance.receptive_field import receptive_field
@@ -103,7 +103,7 @@ def to_onnx(
         does not agree with PyTorch.
     """
     output = Path(output)
-    _make_folder(output)
+    claim_folder(output)
     network, own_card, loaded = load_model(model, weights)
     card = card or own_card
     if card is None:
@@ -160,15 +160,6 @@ def _noise(card: ModelCard, size: tuple[int, int]) -> list[Any]:
     if card.input.size is None:
         frames += random_frames((size[0] * 3 // 4, size[1] * 5 // 4), card.input.channels, 1)
     return frames
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise LrpEdgeError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
 
 
 def _check_classes(deployable: Deployable, card: ModelCard) -> None:
@@ -290,18 +281,15 @@ def _write(
     name: str,
     frames: Sequence[Any],
 ) -> Path:
-    """Write under a temporary name, verify, and only then give the files their own."""
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=output) as scratch:
-        draft = Path(scratch, f"{name}.onnx")
-        parity = _measure(proto, deployable, card, frames)
-        parity.check(f"{name}.onnx", SOUND[card.precision], _ADVICE.get(card.precision, ""))
-        card = card.replace(parity=parity.as_dict())
+    """Verify, and only then write."""
+    file = output / f"{name}.onnx"
+    parity = _measure(proto, deployable, card, frames)
+    parity.check(file.name, SOUND[card.precision], _ADVICE.get(card.precision, ""))
+    card = card.replace(parity=parity.as_dict())
+    with whole_pair(file, file.with_suffix(".json")) as (draft, side):
         onnx.save(with_card(proto, card), draft)
-        side = Path(scratch, f"{name}.json")
-        side.write_text(card.to_json(indent=2) + "\n")
-        for file in (draft, side):
-            file.replace(output / file.name)
-    return output / f"{name}.onnx"
+        side.write_text(card.to_json(indent=2) + "\n", encoding="utf-8")
+    return file
 
 
 def _measure(proto: onnx.ModelProto, deployable: Deployable, card: ModelCard, frames: Sequence[Any]) -> Parity:

@@ -262,7 +262,7 @@ def test_a_full_disk_leaves_what_was_there(model: Path, cache: Path) -> None:
     before = {path.name: sha256(path) for path in model.parent.iterdir()}
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
     output, errors = start(model, before=full).communicate(timeout=300)
-    assert f"{engine}: the engine cannot be written (File too large); free space" in errors
+    assert f"{engine}: this file cannot be written (File too large); free space" in errors
     assert "not kept in" in output
     assert {path.name: sha256(path) for path in model.parent.iterdir()} == before
     assert list((cache / "engines").iterdir()) == []
@@ -274,7 +274,7 @@ def test_a_pair_appears_whole_or_not_at_all(pair_before: bool, model: Path) -> N
     if pair_before:
         engine.with_suffix(".json").write_text("previous")
     engine.mkdir()
-    with pytest.raises(LrpEdgeError, match=r"the engine cannot be written .*choose another folder"):
+    with pytest.raises(LrpEdgeError, match=r"this file cannot be written .*choose another folder"):
         to_engine(model, **SHAPES)
     expected = [engine.name, engine.with_suffix(".json").name] if pair_before else [engine.name]
     assert left(model) == expected

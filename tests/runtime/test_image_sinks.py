@@ -212,7 +212,10 @@ def test_a_full_disk_costs_frames_and_leaves_no_torn_file(small_disk: Path) -> N
     sink.write(grainy(0))
     _fill(filler)
     for index in (1, 2):
-        with pytest.raises(LrpEdgeError, match=r"masks/00000\d_part.png: No space left on device; free space"):
+        with pytest.raises(
+            LrpEdgeError,
+            match=r"masks/00000\d_part.png: this file cannot be written \(No space left on device\); free space",
+        ):
             sink.write(grainy(index))
     assert names(small_disk / "out") == ["masks/000000_part.png", "overlays/000000_part.png"]
     filler.unlink()

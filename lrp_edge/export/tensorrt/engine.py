@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
 from lrp_edge.card import ModelCard
-from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export.tensorrt.build import Progress, build
 from lrp_edge.export.tensorrt.cache import EngineCache, cache_folder, cache_limit
 from lrp_edge.export.tensorrt.profile import Size, profile_for
 from lrp_edge.export.tensorrt.request import Options, Request
 from lrp_edge.export.tensorrt.target import DEFAULT_GPUS, PRODUCTS, find_target
-from lrp_edge.files import claim_folder
+from lrp_edge.files import claim_folder, whole_pair
 
 __all__ = ["DEFAULT_GPUS", "PRODUCTS", "to_engine"]
 
@@ -123,30 +119,8 @@ def _obtain(
 
 
 def _publish(path: Path, engine: bytes, card: ModelCard) -> Path:
-    """Give engine and card their names, or neither.
-
-    A reader runs an engine only if its SHA-256 is that of the card, so in between it finds no pair rather than a wrong
-    one. The card goes first: it can be taken back without space on the disk.
-    """
-    side = path.with_suffix(".json")
-    try:
-        with tempfile.TemporaryDirectory(prefix=".compile-", dir=path.parent) as scratch:
-            new_engine, new_card, old_card = (Path(scratch, name) for name in ("engine", "card", "before"))
-            new_engine.write_bytes(engine)
-            new_card.write_text(card.to_json(indent=2) + "\n", encoding="utf-8")
-            if side.exists():
-                shutil.copyfile(side, old_card)
-            os.replace(new_card, side)
-            try:
-                os.replace(new_engine, path)
-            except BaseException:
-                if old_card.exists():
-                    os.replace(old_card, side)
-                else:
-                    side.unlink()
-                raise
-    except OSError as error:
-        raise LrpEdgeError(
-            f"{path}: the engine cannot be written ({error.strerror or error}); free space or choose another folder"
-        ) from error
+    """Give engine and card their names, or neither; a reader runs an engine only if its SHA-256 is the card's."""
+    with whole_pair(path, path.with_suffix(".json")) as (new_engine, new_card):
+        new_engine.write_bytes(engine)
+        new_card.write_text(card.to_json(indent=2) + "\n", encoding="utf-8")
     return path

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.files import whole
 from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.result import Result
@@ -118,16 +118,8 @@ class Images(ChosenSink):
 
     def _write(self, name: str, data: Any) -> None:
         path = self._folder / name
-        partial = _partial(path.parent)
-        try:
+        with whole(path, _partial(path.parent), "free space, set --budget-mb, or choose another folder") as partial:
             partial.write_bytes(data)
-            os.replace(partial, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise LrpEdgeError(
-                f"cannot write {path}: {error.strerror}; free space, set --budget-mb, or choose another folder"
-            ) from error
         if self._room:
             self._room.add(name, len(data))
 
