@@ -17,8 +17,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import whole, write_text
 from lrp_edge.runtime.overlay import draw_relevance
 from lrp_edge.runtime.pipeline import Pipeline
-from lrp_edge.runtime.result import Result
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Result, Segmentation
 from lrp_edge.runtime.segmenter import Segmenter
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sinks.images import Images

@@ -26,6 +26,7 @@ def test_the_probe_sees_an_import() -> None:
         "import lrp_edge",
         "import lrp_edge; lrp_edge.runtime; lrp_edge.export",
         "import lrp_edge.runtime",
+        "import lrp_edge.runtime.result",
         "import lrp_edge.cli",
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.errors import needs_extra
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Segmentation
 
 with needs_extra("evaluate"):
     from skimage.measure import label

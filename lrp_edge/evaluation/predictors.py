@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lrp_edge.card import MaskSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Segmentation
 
 UInt8 = NDArray[np.uint8]
 

@@ -19,7 +19,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.evaluation.pixels import Counts, PixelFigures, ratio
 from lrp_edge.evaluation.predictors import Predictor, open_predictor
 from lrp_edge.evaluation.severity import Severity, severity
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Segmentation
 from lrp_edge.runtime.sources import read_image
 
 with needs_extra("evaluate"):

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrp_edge.runtime.config import Line
-    from lrp_edge.runtime.frame import Frame
     from lrp_edge.runtime.pipeline import Pipeline
-    from lrp_edge.runtime.segmentation import Segmentation
+    from lrp_edge.runtime.result import Frame, Segmentation
     from lrp_edge.runtime.segmenter import Segmenter
     from lrp_edge.runtime.sources import open_source
     from lrp_edge.runtime.tiles import Tiler
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["Frame", "Line", "Pipeline", "Segmentation", "Segmenter", "Tiler", "open_source"]
 
 _HOMES = {
-    "Frame": "frame",
+    "Frame": "result",
     "Line": "config",
     "Pipeline": "pipeline",
-    "Segmentation": "segmentation",
+    "Segmentation": "result",
     "Segmenter": "segmenter",
     "Tiler": "tiles",
     "open_source": "sources",

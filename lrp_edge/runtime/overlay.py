@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from lrp_edge.errors import needs_extra
 from lrp_edge.runtime.regions import Region
-from lrp_edge.runtime.result import Result
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Result, Segmentation
 
 with needs_extra("cpu"):
     import cv2

@@ -1,21 +1,80 @@
-"""What a pipeline says of a frame, and of itself."""
+"""What a source gives, what a model and a pipeline say of it, and what a pipeline says of itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lrp_edge.errors import needs_extra
-from lrp_edge.runtime.frame import Frame
-from lrp_edge.runtime.regions import Region
-from lrp_edge.runtime.segmentation import Segmentation
 
-with needs_extra("cpu"):
-    import cv2
+if TYPE_CHECKING:
+    from lrp_edge.runtime.regions import Region
 
 #: Version of the lines of results.jsonl and events.jsonl, and of the payloads of MQTT and of webhooks.
 SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame, or the note that it could not be read: no black or repeated image takes its place.
+
+    Attributes
+    ----------
+    index : int
+        Its position in the source, from 0; in a pipeline its id: counted over the whole run, reconnects included.
+    source : str
+        Where it is from, without credentials: a file; for a video with ``#`` and the frame's number; a camera.
+    image : uint8 [H, W, C], or None
+        Pixels in the asked channel order; None where there are none.
+    timestamp : float
+        When it was captured by the wall clock, in seconds since the epoch.
+    captured : float
+        The same moment by :func:`time.perf_counter`, which no clock adjustment moves.
+    error : str
+        Why there are no pixels.
+    """
+
+    index: int
+    source: str
+    image: NDArray[np.uint8] | None
+    timestamp: float
+    captured: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Class and mask of one frame.
+
+    Attributes
+    ----------
+    label : int
+        Index of the predicted class.
+    name : str
+        Its name.
+    defect : bool
+        Whether it counts as a defect.
+    scores : float32 [K]
+        Score of each class.
+    mask : uint8 [H, W]
+        255 where the defect is, else 0; empty for a frame without defect.
+    relevance : float32 [H, W]
+        Relevance of each pixel for the explained class.
+    milliseconds : float
+        Time of the engine's call, divided by the frames in it.
+    """
+
+    label: int
+    name: str
+    defect: bool
+    scores: NDArray[np.float32]
+    mask: NDArray[np.uint8]
+    relevance: NDArray[np.float32]
+    milliseconds: float
 
 
 @dataclass(slots=True)
@@ -75,6 +134,8 @@ class Result:
         found = self.segmentation
         if found is None:
             return line | {"error": self.error}
+        with needs_extra("cpu"):
+            import cv2
         return (
             line
             | {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.engines import open_engine
 from lrp_edge.runtime.engines.base import Outputs, largest_batch
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Segmentation
 
 UInt8 = NDArray[np.uint8]
 _Started = tuple[float, Callable[[], Outputs]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.engines.base import largest_batch
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Segmentation
 from lrp_edge.runtime.segmenter import Segmenter
 
 UInt8 = NDArray[np.uint8]

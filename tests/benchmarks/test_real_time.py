@@ -18,8 +18,8 @@ from lrp_edge.card import MaskSpec
 from lrp_edge.checkpoint import load_checkpoint
 from lrp_edge.export import to_onnx
 from lrp_edge.runtime import Segmenter
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pipeline import Pipeline, PipelineOptions
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sinks.results import Results
 from lrp_edge.runtime.sources import Source
 from lrp_edge.runtime.sources.shape import Paced

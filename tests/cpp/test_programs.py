@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from lrp_edge.runtime import Segmenter
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pipeline import Judgement
-from lrp_edge.runtime.result import Result
+from lrp_edge.runtime.result import Frame, Result
 from lrp_edge.synthetic import KINDS, draw
 from tests.support import cpp_build
 

@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pool import Pool
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources import SourceOptions, open_source
 from tests.support.scripted import until
 from tests.support.servers import FakeCamera, drain, fake_camera, loss, take

@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.overlay import draw_result
-from lrp_edge.runtime.result import Result
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Frame, Result, Segmentation
 from lrp_edge.runtime.sinks.images import Images, file_name
 from lrp_edge.runtime.sinks.video import VideoFile
 from lrp_edge.runtime.sinks.window import Window

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources import SourceOptions, open_source
 from tests.support.scripted import until
 from tests.support.servers import (

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pool import Pool
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources import Source, SourceOptions, open_source
 from lrp_edge.runtime.sources.shape import Looped, Shaped, to_order
 

@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pipeline import Pipeline
-from lrp_edge.runtime.result import Event, Result
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Event, Frame, Result, Segmentation
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sources import Source, SourceLost
 

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources import SourceLost, SourceOptions, open_source
 from tests.support.programs import Program, free_port, listens
 

@@ -14,10 +14,8 @@ import httpx
 import numpy as np
 import pytest
 
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.regions import find_regions
-from lrp_edge.runtime.result import Result
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Frame, Result, Segmentation
 from lrp_edge.runtime.viewer import Viewer
 
 BUSY = {"delivered": 11, "dropped": 12, "failed": 13, "waiting": 14}

@@ -10,7 +10,7 @@ from lrp_edge.errors import needs_extra
 from lrp_edge.export.verify.parity import Answer
 from lrp_edge.files import whole
 from lrp_edge.runtime.overlay import draw_overlay, draw_relevance, to_bgr
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Segmentation
 
 with needs_extra("cpu"):
     import cv2

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.backoff import Backoff
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pipeline.counters import Counters
 from lrp_edge.runtime.pipeline.queues import FrameQueue
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources import Source, SourceLost
 
 Emit = Callable[[str, str, str, "int | None"], None]

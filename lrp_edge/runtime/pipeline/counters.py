@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.result import Frame
 
 
 @dataclass

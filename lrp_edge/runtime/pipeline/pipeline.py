@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from lrp_edge.errors import LrpEdgeError, first_line
 from lrp_edge.runtime.backoff import Backoff
 from lrp_edge.runtime.config import PipelineOptions
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pipeline.capture import Capture
 from lrp_edge.runtime.pipeline.counters import Counters, Latencies, Rate
 from lrp_edge.runtime.pipeline.delivery import Delivery
@@ -25,8 +24,7 @@ from lrp_edge.runtime.pipeline.throttle import Throttle
 from lrp_edge.runtime.pipeline.watchdog import Watchdog
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.regions import Rule, find_regions
-from lrp_edge.runtime.result import Event, Result
-from lrp_edge.runtime.segmentation import Segmentation
+from lrp_edge.runtime.result import Event, Frame, Result, Segmentation
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sources import Source
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.result import Frame
 
 POLICIES = ("latest", "lossless")
 #: Bytes of pixels that may wait in one queue, regardless of its depth: frames of line-scan cameras are large.

@@ -10,9 +10,8 @@ from typing import Any
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import whole
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.overlay import draw_result
-from lrp_edge.runtime.result import Result
+from lrp_edge.runtime.result import Frame, Result
 from lrp_edge.runtime.sinks.chosen import ChosenSink, Which
 
 with needs_extra("cpu"):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.files import IMAGES, VIDEOS, Images, Video, read_image
 from lrp_edge.runtime.sources.shape import Looped, Paced, Shaped

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pool import Pool
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.gobject import load
 from lrp_edge.runtime.sources.parameters import number

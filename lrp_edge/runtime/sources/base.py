@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.config import SourceOptions
-from lrp_edge.runtime.frame import Frame
+from lrp_edge.runtime.result import Frame
 
 __all__ = ["Source", "SourceLost", "SourceOptions"]
 

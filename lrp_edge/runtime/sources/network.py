@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pool import Pool
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.files import is_cut_short
 from lrp_edge.runtime.sources.jpeg import CUT_SHORT

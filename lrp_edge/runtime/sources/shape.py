@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pool import Pool
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceOptions
 
 with needs_extra("cpu"):

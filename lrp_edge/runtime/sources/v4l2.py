@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.runtime.frame import Frame
 from lrp_edge.runtime.pool import Pool
+from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.jpeg import decode_jpeg
 from lrp_edge.runtime.sources.parameters import number
