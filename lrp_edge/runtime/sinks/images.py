@@ -12,7 +12,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import whole
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.result import Frame, Result
-from lrp_edge.runtime.sinks.chosen import ChosenSink, Which
+from lrp_edge.runtime.sinks.base import ChosenSink, Which
 
 with needs_extra("cpu"):
     import cv2

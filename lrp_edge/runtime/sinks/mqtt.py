@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.result import Event, Result
-from lrp_edge.runtime.sinks.chosen import ChosenSink, Which
+from lrp_edge.runtime.sinks.base import ChosenSink, Which
 from lrp_edge.runtime.sources.uri import credentials as credentials_of
 from lrp_edge.runtime.sources.uri import parse, redact
 

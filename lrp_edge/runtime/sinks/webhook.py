@@ -15,7 +15,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.backoff import Backoff
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.result import Result
-from lrp_edge.runtime.sinks.chosen import ChosenSink, Which
+from lrp_edge.runtime.sinks.base import ChosenSink, Which
 
 with needs_extra("webhook"):
     import httpx

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.sinks.chosen import ChosenSink
+from lrp_edge.runtime.sinks.base import ChosenSink
 from lrp_edge.runtime.sinks.mqtt import Mqtt
 from lrp_edge.runtime.sinks.webhook import Webhook
 from tests.support.scripted import result, unread
