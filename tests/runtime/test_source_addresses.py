@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.sources import open_source, redact
-from lrp_edge.runtime.sources.parameters import number
-from lrp_edge.runtime.sources.uri import Address, check_parameters, credentials, parse, with_credentials
+from lrp_edge.runtime.sources.uri import Address, check_parameters, credentials, number, parse, with_credentials
 
 SCHEMES = ("file", "v4l2", "csi", "rtsp", "rtsps", "http", "https", "gst", "aravis")
 # No address or word of a message has this in it.

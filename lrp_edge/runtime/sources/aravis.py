@@ -17,9 +17,8 @@ from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.gobject import load
-from lrp_edge.runtime.sources.parameters import number
 from lrp_edge.runtime.sources.shape import to_order
-from lrp_edge.runtime.sources.uri import Address, check_parameters
+from lrp_edge.runtime.sources.uri import Address, check_parameters, number
 
 with needs_extra("cpu"):
     import cv2

@@ -18,9 +18,8 @@ from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.gobject import load
 from lrp_edge.runtime.sources.jpeg import decode_jpeg
-from lrp_edge.runtime.sources.parameters import number
 from lrp_edge.runtime.sources.shape import to_order
-from lrp_edge.runtime.sources.uri import Address, check_parameters, redact
+from lrp_edge.runtime.sources.uri import Address, check_parameters, number, redact
 
 GLib = load("GLib", "2.0")
 Gst = load("Gst", "1.0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -141,3 +142,23 @@ def _credentials(file: Path | None) -> tuple[str, str] | None:
     if not colon or not user:
         raise LrpEdgeError(f"{file}: its first line is not user:password; put user and password there")
     return user, password
+
+
+def number(address: Address, name: str) -> float | None:
+    """Return a parameter that is a number of 0 or more; None where it is not given.
+
+    Raises
+    ------
+    LrpEdgeError
+        If it is not such a number.
+    """
+    text = address.parameters.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise LrpEdgeError(f"source {address.name}: {name} is {text!r}; expected a number of 0 or more")
+    return value
