@@ -146,3 +146,20 @@ class Video(Source):
         if self.length is not None and index < self.length:
             missing = f"{self.path} ends after {index} of {self.length} frames"
             yield Frame(index, f"{self.path}#{index}", None, time.time(), time.perf_counter(), missing)
+
+
+#: Why a JPEG without its end is not a frame.
+CUT_SHORT = "the JPEG is cut short"
+
+
+def decode_jpeg(data: bytes, order: str) -> NDArray[np.uint8]:
+    """Decode a camera's JPEG to uint8 [H, W, C] in a channel order.
+
+    Raises
+    ------
+    LrpEdgeError
+        If it is cut short, or none.
+    """
+    if is_cut_short(data):
+        raise LrpEdgeError(CUT_SHORT)
+    return decode_image(data, "the JPEG", order)

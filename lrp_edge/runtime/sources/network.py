@@ -17,8 +17,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
-from lrp_edge.runtime.sources.files import is_cut_short
-from lrp_edge.runtime.sources.jpeg import CUT_SHORT
+from lrp_edge.runtime.sources.files import CUT_SHORT, is_cut_short
 from lrp_edge.runtime.sources.uri import Address, check_parameters, with_credentials
 
 with needs_extra("camera"):

@@ -14,7 +14,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
-from lrp_edge.runtime.sources.jpeg import decode_jpeg
+from lrp_edge.runtime.sources.files import decode_jpeg
 from lrp_edge.runtime.sources.shape import to_order
 from lrp_edge.runtime.sources.uri import Address, check_parameters, number
 
