@@ -227,7 +227,7 @@ def _with_arithmetic(card: ModelCard, precision: str, gate: bool | None) -> Mode
 
 
 def _report(file: Path) -> None:
-    from lrp_edge.export.reading import card_of
+    from lrp_edge.export.graph import card_of
 
     parity = card_of(file).parity
     typer.echo(f"{file}  {file.stat().st_size / 1e6:.1f} MB")

@@ -1,17 +1,53 @@
-"""Walks over an ONNX graph, and the editor that rewrites one, shared by all passes."""
+"""ONNX graphs: read back with the card inside, walked over and rewritten, and where their nodes stand in the model."""
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from lrp_edge.errors import needs_extra
+from lrp_edge.card import METADATA_KEY, ModelCard
+from lrp_edge.errors import LrpEdgeError, needs_extra
 
 with needs_extra("export"):
     import numpy as np
     import onnx
+    from google.protobuf.message import DecodeError
     from numpy.typing import NDArray
     from onnx import helper, numpy_helper, shape_inference
+
+#: Keys of a node's metadata: the part of the graph that it belongs to, and the module of the user's.
+PART, MODULE = "part", "module"
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_PARTS = {"operations": "classifier", "steps": "relevance"}
+
+
+def card_of(model: Path) -> ModelCard:
+    """Return the model card inside an ONNX file; raises as :func:`load_proto`."""
+    return load_proto(model)[1]
+
+
+def load_proto(model: Path) -> tuple[onnx.ModelProto, ModelCard]:
+    """Return an exported ONNX file's graph and card.
+
+    Raises
+    ------
+    LrpEdgeError
+        If there is no such file, it is not ONNX, or it has no card.
+    """
+    if not model.is_file():
+        raise LrpEdgeError(f"no model at {model}")
+    try:
+        proto = onnx.load(model)
+    except DecodeError as error:
+        raise LrpEdgeError(f"{model} is not an ONNX file; expected one that lrp-edge export wrote") from error
+    except OSError as error:
+        raise LrpEdgeError(f"{model} cannot be read: {error.strerror}") from error
+    cards = {entry.key: entry.value for entry in proto.metadata_props}
+    if METADATA_KEY not in cards:
+        raise LrpEdgeError(f"{model} has no model card; expected a file that lrp-edge export wrote")
+    return proto, ModelCard.from_json(cards[METADATA_KEY], str(model))
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, int]:
@@ -119,3 +155,36 @@ class Editor:
         read = {name for node in self._nodes for name in node.input}
         result.graph.initializer.extend(tensor for name, tensor in self.constants.items() if name in read)
         return result
+
+
+def name_places(graph: onnx.GraphProto, places: Mapping[str, str]) -> None:
+    """Give each node its part and, where it has one, its place in the user's model; all other metadata goes.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        What PyTorch's exporter made of a :class:`~lrp_edge.export.deployable.Deployable`.
+    places : mapping
+        Place of each node of the captured classifier, as in :class:`~lrp_edge.relevance.unroll.Unrolled`.
+    """
+    for node in graph.node:
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
+        part, module = _place(ast.literal_eval(scopes), places)
+        node.ClearField("metadata_props")
+        helper.set_model_props(node, {PART: part, **({MODULE: module} if module else {})})
+
+
+def _place(scopes: list[str], places: Mapping[str, str]) -> tuple[str, str]:
+    for scope in scopes:
+        level = scope.split(".")
+        if level[0] == "unrolled" and len(level) > 2 and level[1] in _PARTS:
+            return _PARTS[level[1]], places.get(level[2], "")
+    parts = {"preprocess": "preprocessing", "head": "mask", "unrolled": "relevance"}
+    return next((parts[scope] for scope in scopes if scope in parts), "contract"), ""
+
+
+def describe(node: onnx.NodeProto) -> str:
+    """Return what a node is to the user, e.g. ``"the relevance of module features.3"``; empty where it is not known."""
+    known = {entry.key: entry.value for entry in node.metadata_props}
+    place = f"module {known[MODULE]}" if MODULE in known else f"the {known[PART]}" if PART in known else ""
+    return f"the {known[PART]} of {place}" if MODULE in known and known.get(PART) == "relevance" else place

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.export.graph import ancestors
+from lrp_edge.export.graph import ancestors, load_proto
 from lrp_edge.export.passes.gate import ungate
-from lrp_edge.export.reading import load_proto
 
 with needs_extra("export"):
     import onnx

@@ -17,7 +17,7 @@ from typing import Any
 from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
 from lrp_edge.export.deployable import OUTPUTS, Deployable
-from lrp_edge.export.names import name_places
+from lrp_edge.export.graph import name_places
 from lrp_edge.export.passes.constants import fold_constants, separate_orientations
 from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import to_half

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.export.graph import Editor, cut, ranks_and_types
-from lrp_edge.export.names import describe
+from lrp_edge.export.graph import Editor, cut, describe, ranks_and_types
 from lrp_edge.export.passes.precision import Products, find_products, scale_relevance
 from lrp_edge.export.verify.parity import Frames, Parity, compare, run_frames
 

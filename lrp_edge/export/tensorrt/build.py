@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.names import describe
+from lrp_edge.export.graph import describe
 from lrp_edge.export.tensorrt.request import Request
 from lrp_edge.export.tensorrt.target import no_gpu
 

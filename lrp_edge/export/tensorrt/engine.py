@@ -84,7 +84,7 @@ def to_engine(
     """
     target = find_target(product, gpus)
     # Not above: it needs onnx, and find_target names the extra that has it without torch.
-    from lrp_edge.export.reading import load_proto
+    from lrp_edge.export.graph import load_proto
 
     model = Path(model)
     proto, card = load_proto(model)
