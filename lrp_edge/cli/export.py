@@ -120,8 +120,8 @@ def export(
     frames: Annotated[str, real_frames("noise; at most 16 are used, for int8 48")] = "",
 ) -> None:
     """Export a classifier as one ONNX file that answers with class, scores, mask and relevance."""
+    from lrp_edge.export.deployable import load_model
     from lrp_edge.export.onnx_file import to_onnx
-    from lrp_edge.export.sources import load_model
     from lrp_edge.export.verify.frames import read_frames
 
     network, own, origin = load_model(model, weights)

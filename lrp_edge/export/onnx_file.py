@@ -16,13 +16,12 @@ from typing import Any
 
 from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
-from lrp_edge.export.deployable import OUTPUTS, Deployable
+from lrp_edge.export.deployable import OUTPUTS, Deployable, load_model, relative_to
 from lrp_edge.export.graph import name_places
 from lrp_edge.export.passes.constants import fold_constants, separate_orientations
 from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import to_half
 from lrp_edge.export.passes.quantise import quantise
-from lrp_edge.export.sources import load_model, relative_to
 from lrp_edge.export.verify.parity import SOUND, Frames, Parity, TorchSession, compare, random_frames, run_frames
 from lrp_edge.export.verify.typed_evaluator import open_reference
 from lrp_edge.files import claim_folder, whole_pair
@@ -78,8 +77,8 @@ def to_onnx(
     weights : path, optional
         Weights for a module that is not a checkpoint.
     origin : mapping, optional
-        Where a module in memory was loaded from, as :func:`~lrp_edge.export.sources.load_model` returns it; without it
-        a checkpoint's weights would be taken for those of a module that nothing can be compared with.
+        Where a module in memory was loaded from, as :func:`~lrp_edge.export.deployable.load_model` returns it; without
+        it a checkpoint's weights would be taken for those of a module that nothing can be compared with.
     composite : Composite, optional
         A custom composite in place of the card's preset.
     frames : sequence of uint8 arrays [H, W, C]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, did_you_mean
+from lrp_edge.export.deployable import sha256
 from lrp_edge.export.graph import card_of
-from lrp_edge.export.sources import sha256
 from lrp_edge.runtime.engines.engine_file import EngineFile
 
 #: What runs a file, by the name that it is asked for.
