@@ -269,6 +269,13 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
         ) from error
 
 
+def standardise(image: Tensor) -> Tensor:
+    """Normalise each image of [N, C, H, W] to mean 0 and standard deviation 1 over its pixels; a flat one becomes 0."""
+    centred = image - image.mean((1, 2, 3), keepdim=True)
+    # The floor is far below the noise of a camera and keeps a black frame finite.
+    return centred / (centred.square().mean((1, 2, 3), keepdim=True) + 1e-4).sqrt()
+
+
 def evidence(model: Classifier, image: Tensor) -> Tensor:
     """Score each position of an image as if it stood alone.
 

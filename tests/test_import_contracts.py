@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import grimp
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+SIDE_BY_SIDE = ("lrp_edge.training", "lrp_edge.evaluation", "lrp_edge.export")
+
+
+def contracts() -> list[dict[str, Any]]:
+    read: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found: list[dict[str, Any]] = read["tool"]["importlinter"]["contracts"]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +49,27 @@ def test_the_runtime_knows_only_what_every_room_may_use(graph: grimp.ImportGraph
     imported = {name for room in rooms for name in graph.find_modules_directly_imported_by(room)}
     inside = {name for name in imported - rooms if name.partition(".")[0] == "lrp_edge"}
     assert inside == {"lrp_edge.card", "lrp_edge.errors", "lrp_edge.files", "lrp_edge.options"}
+
+
+def test_every_room_has_its_place_in_the_contract(graph: grimp.ImportGraph) -> None:
+    contract = contracts()[0]
+    named = {room.strip() for layer in contract["layers"] for room in layer.split("|")}
+    rooms = {name.partition(".")[2] for name in graph.find_children("lrp_edge")}
+    assert named == rooms
+    assert contract["exhaustive"]
+
+
+def test_training_evaluation_and_export_meet_only_where_the_contract_says_why(graph: grimp.ImportGraph) -> None:
+    """An exception that is not needed any more would let the next one in unseen."""
+    rooms = {room: {room, *graph.find_descendants(room)} for room in SIDE_BY_SIDE}
+    sideways = {
+        f"{importer} -> {imported}"
+        for room, modules in rooms.items()
+        for importer in modules
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if any(imported in others for other, others in rooms.items() if other != room)
+    }
+    assert sideways == set(contracts()[0]["ignore_imports"])
 
 
 def test_no_room_imports_the_command_line(graph: grimp.ImportGraph) -> None:

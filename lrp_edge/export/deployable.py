@@ -19,6 +19,7 @@ with needs_extra("export"):
     import torch.nn.functional as F
     from torch import Tensor, nn
 
+    from lrp_edge.classifiers import standardise
     from lrp_edge.relevance import unroll
     from lrp_edge.relevance.composites import Composite
     from lrp_edge.relevance.masks import MaskHead
@@ -72,13 +73,6 @@ class Preprocess(nn.Module):
             )
         low, high = self.shift, 255 * self.scale + self.shift
         return tuple(low.flatten().tolist()), tuple(high.flatten().tolist())
-
-
-def standardise(image: Tensor) -> Tensor:
-    """Normalise each image of [N, C, H, W] to mean 0 and standard deviation 1 over its pixels; a flat one becomes 0."""
-    centred = image - image.mean((1, 2, 3), keepdim=True)
-    # The floor is far below the noise of a camera and keeps a black frame finite.
-    return centred / (centred.square().mean((1, 2, 3), keepdim=True) + 1e-4).sqrt()
 
 
 class Deployable(nn.Module):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime, timezone
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-import lrp_edge
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.datasets import Dataset, read_image
 from lrp_edge.errors import needs_extra
@@ -58,7 +58,7 @@ def card_of(train_part: Dataset, defects: tuple[str, ...], options: Options) -> 
                 )
             },
             "packages": {
-                "lrp-edge": lrp_edge.__version__,
+                "lrp-edge": version("lrp-edge"),
                 "torch": torch.__version__,
                 "lightning": lightning.__version__,
             },

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrp_edge.card import ModelCard
-from lrp_edge.classifiers import SMALLEST_SIDE, Classifier, evidence
+from lrp_edge.classifiers import SMALLEST_SIDE, Classifier, evidence, standardise
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.export.deployable import standardise
 from lrp_edge.training.metrics import Figures, measure
 from lrp_edge.training.options import Options
 from lrp_edge.training.synthetic_defects import KINDS, Curriculum
