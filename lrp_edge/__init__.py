@@ -29,3 +29,8 @@ def __getattr__(name: str) -> Any:
     if name in ("export", "runtime"):
         return import_module(f"lrp_edge.{name}")
     raise AttributeError(f"module 'lrp_edge' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those that are not imported yet."""
+    return sorted({*globals(), *__all__})

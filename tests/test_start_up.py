@@ -45,3 +45,9 @@ def test_help_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("module", ["segmenter", "sources", "sinks.results", "overlay", "line", "viewer"])
 def test_runtime_runs_without_torch_and_onnx(module: str) -> None:
     assert not imported_by(f"import lrp_edge.runtime.{module}") & {"torch", "onnx", "lightning"}
+
+
+@pytest.mark.parametrize("module", ["lrp_edge", "lrp_edge.runtime", "lrp_edge.export"])
+def test_public_names_are_listed_before_they_are_imported(module: str) -> None:
+    code = f"import {module} as room; assert set(room.__all__) <= set(dir(room)), dir(room)"
+    assert imported_by(code) == set()

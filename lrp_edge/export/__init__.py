@@ -20,3 +20,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"lrp_edge.export.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'lrp_edge.export' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those that are not imported yet."""
+    return sorted({*globals(), *__all__})

@@ -32,3 +32,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"lrp_edge.runtime.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'lrp_edge.runtime' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those that are not imported yet."""
+    return sorted({*globals(), *__all__})
