@@ -44,7 +44,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not compiler or sys.platform != "linux":
         pytest.skip("no C compiler for the simulated driver")
     library = tmp_path_factory.mktemp("v4l2") / "driver.so"
-    source = Path(__file__).resolve().parents[1] / "support" / "simulated_v4l2.c"
+    source = Path(__file__).resolve().parents[2] / "support" / "simulated_v4l2.c"
     subprocess.run([compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     return library
 
