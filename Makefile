@@ -5,7 +5,8 @@ MINUTES ?= 10
 DATA ?= ../shared/data/magnetic_tile
 WORKERS ?= 2
 # Each worker computes in one thread: two workers with two threads each would wait for one another.
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --durations=15
+WORK := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --durations=15
+PYTEST := $(WORK) --dist worksteal
 
 .PHONY: demo test test-thorough lint bench soak matrix reference results runs cpp cpp-thorough fuzz clean
 
@@ -49,10 +50,10 @@ runs: $(VENV)/dev.installed
 
 # The C++ library and its programs, with the ONNX Runtime that Python has or that ONNXRUNTIME_ROOT names.
 cpp: $(VENV)/dev.installed
-	$(BIN)/pytest tests/cpp -m 'cpp and not thorough' --durations=15
+	$(WORK) --dist loadgroup tests/cpp -m 'cpp and not thorough'
 
 cpp-thorough: $(VENV)/dev.installed
-	$(BIN)/pytest tests/cpp -m cpp --durations=15
+	$(WORK) --dist loadgroup tests/cpp -m cpp
 
 # The card and the frames that the C++ library takes, fuzzed for MINUTES each.
 fuzz: $(VENV)/dev.installed

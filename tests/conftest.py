@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ settings.load_profile("lrp-edge")
 
 # Some tests import ONNX Runtime before anything of ours, which says so too.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# A shell has what it starts in the background ignore Ctrl-C, which the programs that the tests interrupt would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # OpenVINO imports absl where it is installed. When logging is configured anew, as import-linter does, absl's handler
 # closes the stream that it found at first: that must not be pytest's.

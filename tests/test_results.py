@@ -62,7 +62,7 @@ def write_tiles(root: Path, count: int) -> Path:
 
 
 def test_the_page_states_what_was_measured(results: ModuleType, tmp_path: Path) -> None:
-    data = write_tiles(tmp_path / "tiles", 20)
+    data = write_tiles(tmp_path / "tiles", 12)
     results.run_all(data, 2, ["random"])
     page = results.page()
     stored = {path.stem: json.loads(path.read_text()) for path in results.STORE.glob("*.json")}

@@ -93,6 +93,8 @@ class Deployable(nn.Module):
         Takes the place of the card's.
     explained : str, optional
         Takes the place of the card's; also ``"defect"``, the strongest defect class.
+    any_size : bool
+        Whether it is for frames of other sizes too, see :func:`lrp_edge.relevance.unroll`.
 
     Raises
     ------
@@ -109,6 +111,7 @@ class Deployable(nn.Module):
         size: tuple[int, int],
         composite: Composite | None = None,
         explained: str | None = None,
+        any_size: bool = True,
     ) -> None:
         super().__init__()
         self.card = card
@@ -120,6 +123,7 @@ class Deployable(nn.Module):
             composite or card.composite,
             self._target(explained or card.explained),
             defects=card.defect_indices,
+            any_size=any_size,
             **({} if composite else self._composite_parameters(card.composite, card.composite_parameters)),
         )
         self.head = MaskHead(card.mask)

@@ -112,7 +112,7 @@ def to_onnx(
     size = card.input.size or card.input.resize or (224, 224)
     card = _calibrated(network, card, size, composite, calibration, false_alarms)
     card = card.replace(provenance={**card.provenance, **relative_to(origin or loaded, output), **_environment()})
-    deployable = Deployable(network, card, size, composite).eval()
+    deployable = Deployable(network, card, size, composite, any_size=card.input.size is None).eval()
     _check_classes(deployable, card)
     card = card.replace(receptive_field=receptive_field(deployable.unrolled))
     proto, card = with_precision(_export(deployable, card, size), card, frames)

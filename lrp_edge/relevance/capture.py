@@ -71,10 +71,10 @@ def module_path(node: fx.Node) -> str:
     return str(stack[-1][0]) if stack else ""
 
 
-def capture(model: nn.Module, example: Tensor) -> Capture:
+def capture(model: nn.Module, example: Tensor, any_size: bool = True) -> Capture:
     """Capture the forward pass of a classifier in evaluation mode.
 
-    Batch, height and width stay symbolic wherever the model allows it.
+    The batch stays symbolic wherever the model allows it, and so do height and width if they may be any.
 
     Parameters
     ----------
@@ -82,6 +82,8 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
         Takes a float image [N, C, H, W], returns logits [N, K]. It is not modified.
     example : Tensor, float [N, C, H, W]
         An image of the size that the model is for; its values do not matter.
+    any_size : bool
+        Whether the graph is for images of other sizes too. For one size it is captured faster.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def capture(model: nn.Module, example: Tensor) -> Capture:
     _refuse_nonfinite(model)
     if example.shape[0] == 1:
         example = example.repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
-    dynamic = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
+    dynamic = dict.fromkeys((0, 2, 3) if any_size else (0,), Dim.AUTO)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own code

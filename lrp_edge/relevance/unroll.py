@@ -24,6 +24,7 @@ def unroll(
     target: str | int | Target = "predicted",
     *,
     defects: Sequence[int] | None = None,
+    any_size: bool = True,
     **rule_parameters: Any,
 ) -> Unrolled:
     """Turn a classifier into a module that returns its logits and their relevance.
@@ -40,6 +41,8 @@ def unroll(
         What is explained, see :func:`~lrp_edge.relevance.targets.target_from`.
     defects : sequence of int, optional
         Indices of the defect classes, for the targets ``"contrast"``, ``"defect"`` and ``"evidence"``.
+    any_size : bool
+        Whether it is for images of other sizes than the example's too. For one size it is made faster.
     **rule_parameters
         Parameters of the composite, e.g. ``epsilon``, ``gamma``, ``low`` and ``high``.
 
@@ -59,7 +62,7 @@ def unroll(
     Bach et al. 2015, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance
     Propagation". Seibold et al. 2022, "From Explanations to Segmentation", arXiv 2202.00315.
     """
-    captured = capture(model, example)
+    captured = capture(model, example, any_size)
     canonize(captured)
     layers = find_layers(captured)
     rules = composite_from(composite, rule_parameters).rules(layers)

@@ -12,12 +12,18 @@ from tests.support import cpp_build, cpp_ctypes
 from tests.support.cpp_tensorrt import BACKEND, BESIDES, FLAGS, SIMULATED, Native, compile_all, cuda
 from tests.support.simulated_cuda import Gpu
 
+#: Files that need the same thing to be compiled or installed, which one worker does.
+TOGETHER = {"test_programs": "installed", "test_embed_page": "installed"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave these to ``make cpp``: compilers and sanitizers take as long as all other tests."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
+            name = item.path.stem
             item.add_marker("cpp")
+            group = "tensorrt" if name.startswith("test_tensorrt") else TOGETHER.get(name, name)
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

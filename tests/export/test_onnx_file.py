@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import itertools
 import json
 
 import numpy as np
@@ -20,6 +21,7 @@ from lrp_edge.export.verify import parity
 from lrp_edge.relevance.masks import HEADS
 from lrp_edge.runtime import Segmenter
 from tests.support.exported import CARD, CLASSES, RGB, tiny
+from tests.support.marks import quick_of
 from tests.support.oracles import PRESETS, SMALL_FAMILIES, random_cnn, small_family, torchvision_model
 
 COMPOSITES = (*PRESETS, "Segmentation")
@@ -29,15 +31,15 @@ def card(**changes):
     return CARD.replace(**changes)
 
 
-def pairs():
-    """All composites for two families, one composite for the other two; the rest of the table is thorough."""
-    for name in SMALL_FAMILIES:
-        for composite in COMPOSITES:
-            quick = name in ("vgg_bn", "bottleneck_resnet") or composite == "Segmentation"
-            yield pytest.param(name, composite, marks=[] if quick else pytest.mark.thorough)
+# All composites for one family, one or two of them for the others.
+QUICK_FAMILIES = [
+    *(("vgg_bn", composite) for composite in COMPOSITES),
+    *((name, "Segmentation") for name in ("vgg", "basic_resnet", "bottleneck_resnet")),
+    ("bottleneck_resnet", "EpsilonGammaBox"),
+]
 
 
-@pytest.mark.parametrize(("name", "composite"), list(pairs()))
+@pytest.mark.parametrize(("name", "composite"), quick_of(itertools.product(SMALL_FAMILIES, COMPOSITES), QUICK_FAMILIES))
 def test_families_agree_with_pytorch(name, composite, tmp_path):
     # AlphaBeta subtracts what is nearly alike, and few channels leave the roundings uneven.
     assert_agreement(small_family(name), composite, tmp_path, 5e-4 if "Beta" in composite else 1e-4)
@@ -79,8 +81,10 @@ def compile_family(model, name, size, folder, gpus):
     check_engine(to_onnx(model.float(), folder, card=card(input=spec)), gpus)
 
 
-@pytest.mark.parametrize("composite", PRESETS)
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.thorough) for seed in (1, 2))])
+QUICK_CNNS = [(0, "EpsilonGammaBox"), (0, "EpsilonAlpha2Beta1Flat")]
+
+
+@pytest.mark.parametrize(("seed", "composite"), quick_of(itertools.product(range(3), PRESETS), QUICK_CNNS))
 def test_random_cnns_compile_with_tensorrt_rtx(seed, composite, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     classes = CLASSES[: random_cnn(seed)[-1].out_features]

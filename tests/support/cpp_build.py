@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from lrp_edge.runtime.regions import Region
 
@@ -56,13 +57,22 @@ def empty_home(folder: Path) -> dict[str, str]:
     return {**clean, "HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}
 
 
+def alone(folder: Path) -> FileLock:
+    """Return a lock under which one of several workers writes a folder that all of them use."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{folder}.lock")
+
+
 @cache
 def onnxruntime() -> Path:
     """Return the folder that ONNXRUNTIME_ROOT names, else one with headers and the library that Python has."""
     if given := os.environ.get("ONNXRUNTIME_ROOT"):
         return Path(given).absolute()
     tool = SOURCE / "tools/onnxruntime_from_debian.py"
-    done = subprocess.run([sys.executable, str(tool), str(ONNXRUNTIME)], capture_output=True, text=True, timeout=300)
+    with alone(ONNXRUNTIME):
+        done = subprocess.run(
+            [sys.executable, str(tool), str(ONNXRUNTIME)], capture_output=True, text=True, timeout=300
+        )
     if done.returncode:
         pytest.skip(f"the headers of ONNX Runtime are not available: {done.stderr.strip().splitlines()[-1]}")
     return ONNXRUNTIME
@@ -75,8 +85,9 @@ def build(preset: str, *options: str, name: str = "") -> Path:
     require_header("nlohmann-json3-dev", "nlohmann/json.hpp")
     folder = BUILD / (name or preset)
     settings = [f"-DONNXRUNTIME_ROOT={onnxruntime()}", "-DLRP_EDGE_TENSORRT=OFF", "-DLRP_EDGE_PROGRAMS=OFF"]
-    command("cmake", "--preset", preset, "-B", folder, "-DLRP_EDGE_FETCH=OFF", *settings, *options, folder=SOURCE)
-    command("cmake", "--build", folder, "-j2")
+    with alone(folder):
+        command("cmake", "--preset", preset, "-B", folder, "-DLRP_EDGE_FETCH=OFF", *settings, *options, folder=SOURCE)
+        command("cmake", "--build", folder, "-j2")
     return folder
 
 

@@ -115,7 +115,9 @@ class References:
 
     def _of_model(self, path: Path, card: ModelCard, origin: str, pictures: Sequence[Picture]) -> Reference:
         network, _, known = load_model(origin, self._weights)
-        deployable = Deployable(network, card, card.input.size or card.input.resize or USUAL).eval()
+        spec = card.input
+        size = spec.size or spec.resize or USUAL
+        deployable = Deployable(network, card, size, any_size=spec.size is None).eval()
         if deployable.unrolled.classes != len(card.classes):
             raise LrpEdgeError(
                 f"{origin} has {deployable.unrolled.classes} outputs, and {path} the classes "

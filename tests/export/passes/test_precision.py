@@ -1,6 +1,7 @@
 """Half precision: types as TensorRT wants them, answers in those very types, relevance of any size."""
 
 import dataclasses
+import itertools
 
 import ml_dtypes
 import numpy as np
@@ -20,6 +21,7 @@ from lrp_edge.export.passes.precision import find_products, to_half
 from lrp_edge.export.verify import parity
 from lrp_edge.export.verify.typed_evaluator import ReferenceSession
 from tests.support.exported import CARD, export_once, tiny
+from tests.support.marks import quick_of
 from tests.support.oracles import random_cnn
 
 HALVES = {"fp16": (np.float16, 2.0**-10), "bf16": (ml_dtypes.bfloat16, 2.0**-7)}
@@ -73,8 +75,9 @@ def test_all_work_but_the_last_layer_is_in_the_half_type(precision, tmp_path):
     assert card.parity["label_agreement"] == 1
 
 
-@pytest.mark.parametrize("precision", HALVES)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("seed", "precision"), quick_of(itertools.product(range(3), HALVES), [(0, "fp16"), (1, "bf16"), (2, "fp16")])
+)
 def test_random_cnns_stay_near_float64(seed, precision, tmp_path):
     model = random_cnn(seed).float()
     classes = CARD.classes[: model[-1].out_features]
@@ -115,8 +118,12 @@ def test_activations_beyond_float16_are_refused_with_advice(tmp_path):
     assert export(model, tmp_path, "bf16")[1].parity["label_agreement"] == 1
 
 
-@pytest.mark.parametrize("precision", HALVES)
-@pytest.mark.parametrize(("size", "gate"), [((64, 64), True), (None, False)])
+FORMS = list(itertools.product(HALVES, [(64, 64), None], [True, False]))
+
+
+@pytest.mark.parametrize(
+    ("precision", "size", "gate"), quick_of(FORMS, [("fp16", None, False), ("bf16", (64, 64), True)])
+)
 def test_half_precision_compiles_with_tensorrt_rtx(precision, size, gate, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     spec = dataclasses.replace(CARD.input, size=size)
