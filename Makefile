@@ -50,10 +50,10 @@ runs: $(VENV)/dev.installed
 
 # The C++ library and its programs, with the ONNX Runtime that Python has or that ONNXRUNTIME_ROOT names.
 cpp: $(VENV)/dev.installed
-	$(WORK) --dist loadgroup tests/cpp -m 'cpp and not thorough'
+	$(WORK) --dist loadfile tests/cpp -m 'cpp and not thorough'
 
 cpp-thorough: $(VENV)/dev.installed
-	$(WORK) --dist loadgroup tests/cpp -m cpp
+	$(WORK) --dist loadfile tests/cpp -m cpp
 
 # The card and the frames that the C++ library takes, fuzzed for MINUTES each.
 fuzz: $(VENV)/dev.installed

@@ -32,12 +32,17 @@ def _engine_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["LRP_EDGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _exports(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Name one folder, the same for all workers, in which exported files are kept for the session."""
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for the session, the same for all workers."""
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    os.environ["LRP_EDGE_TEST_EXPORTS"] = str(shared / "exports")
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _exports(session_folder: Path) -> None:
+    """Name the folder in which exported files are kept for the session."""
+    os.environ["LRP_EDGE_TEST_EXPORTS"] = str(session_folder / "exports")
 
 
 @pytest.fixture

@@ -12,18 +12,14 @@ from tests.support import cpp_build, cpp_ctypes
 from tests.support.cpp_tensorrt import BACKEND, BESIDES, FLAGS, SIMULATED, Native, compile_all, cuda
 from tests.support.simulated_cuda import Gpu
 
-#: Files that need the same thing to be compiled or installed, which one worker does.
-TOGETHER = {"test_programs": "installed", "test_embed_page": "installed"}
+PRODUCTS: dict[str, list[str]] = {"tensorrt": [], "rtx": ["-DSIMULATED_RTX"]}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave these to ``make cpp``: compilers and sanitizers take as long as all other tests."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            name = item.path.stem
             item.add_marker("cpp")
-            group = "tensorrt" if name.startswith("test_tensorrt") else TOGETHER.get(name, name)
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -47,40 +43,50 @@ def library(plain: Path) -> ctypes.CDLL:
 
 
 @pytest.fixture(scope="session")
-def prefix(plain: Path) -> Path:
+def prefix(plain: Path, session_folder: Path) -> Path:
     """The installed package, always in one place, so that what is built with it need not be rebuilt."""
     folder = cpp_build.BUILD / "prefix"
-    shutil.rmtree(folder, ignore_errors=True)
-    cpp_build.command("cmake", "--install", plain, "--prefix", folder)
+    with cpp_build.once(session_folder / "installed") as first:
+        if first:
+            shutil.rmtree(folder, ignore_errors=True)
+            cpp_build.command("cmake", "--install", plain, "--prefix", folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def backend_objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+def backend_objects(session_folder: Path) -> dict[str, list[Path]]:
     """The backend, and what it takes of the library, compiled for each product with the simulated headers."""
     cpp_build.require("g++")
     cpp_build.require_header("nlohmann-json3-dev", "nlohmann/json.hpp")
     cpp_build.require_header("libssl-dev", "openssl/evp.h")
-    same = compile_all("g++", tmp_path_factory.mktemp("same"), BESIDES, [SIMULATED, cuda()], *FLAGS)
-    defines = {"tensorrt": [], "rtx": ["-DSIMULATED_RTX"]}
-    return {
-        product: [
-            *same,
-            *compile_all("g++", tmp_path_factory.mktemp(product), BACKEND, [SIMULATED, cuda()], *FLAGS, *define),
-        ]
-        for product, define in defines.items()
-    }
+    folders = {name: session_folder / "backend" / name for name in ("same", *PRODUCTS)}
+    with cpp_build.once(session_folder / "backend") as first:
+        for folder in folders.values() if first else ():
+            folder.mkdir(parents=True)
+        if first:
+            compile_all("g++", folders["same"], BESIDES, [SIMULATED, cuda()], *FLAGS)
+            for product, define in PRODUCTS.items():
+                compile_all("g++", folders[product], BACKEND, [SIMULATED, cuda()], *FLAGS, *define)
+    return {product: [*folders["same"].glob("*.o"), *folders[product].glob("*.o")] for product in PRODUCTS}
 
 
 @pytest.fixture(scope="session")
-def simulators(backend_objects: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def simulators(backend_objects: dict[str, list[Path]], session_folder: Path) -> dict[str, Path]:
     """The backend on a simulated GPU, for each product."""
-    folder, headers = tmp_path_factory.mktemp("simulators"), [SIMULATED, cuda()]
+    folder = session_folder / "simulators"
+    with cpp_build.once(folder) as first:
+        if first:
+            folder.mkdir()
+            _link_simulators(backend_objects, folder)
+    return {product: folder / product for product in PRODUCTS}
+
+
+def _link_simulators(objects: dict[str, list[Path]], folder: Path) -> None:
+    headers = [SIMULATED, cuda()]
     same = compile_all("g++", folder, [SIMULATED / "main.cpp", SIMULATED / "cuda.cpp"], headers, *FLAGS)
-    for product, define in (("tensorrt", []), ("rtx", ["-DSIMULATED_RTX"])):
+    for product, define in PRODUCTS.items():
         own = compile_all("g++", folder, [SIMULATED / "tensorrt.cpp"], headers, *FLAGS, *define)
-        cpp_build.command("g++", *FLAGS, *backend_objects[product], *same, *own, "-lcrypto", "-o", folder / product)
-    return {product: folder / product for product in backend_objects}
+        cpp_build.command("g++", *FLAGS, *objects[product], *same, *own, "-lcrypto", "-o", folder / product)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +62,15 @@ def alone(folder: Path) -> FileLock:
     """Return a lock under which one of several workers writes a folder that all of them use."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(f"{folder}.lock")
+
+
+@contextmanager
+def once(made: Path) -> Iterator[bool]:
+    """Say whether this worker is the first in the session to make something, while the others wait for it."""
+    with alone(made):
+        done = made.with_name(f"{made.name}.done")
+        yield not done.exists()
+        done.touch()
 
 
 @cache
