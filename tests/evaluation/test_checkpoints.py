@@ -193,7 +193,7 @@ def test_a_sweep_measures_what_evaluate_measures(run, dataset, tmp_path):
     draw_heat_map(rows, tmp_path / "heat.png")
     assert cv2.imread(str(tmp_path / "heat.png")).shape[0] > 100
     for wrong, message in (
-        ({"composites": ("Nothing",)}, "no composite"),
+        ({"composites": ("Nothing",)}, "composites are Nothing; expected one or more of"),
         ({"masks": ("nothing",)}, "no mask head"),
         ({"masks": ("fixed:fraction",)}, "expected NAME"),
     ):

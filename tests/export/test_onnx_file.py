@@ -201,7 +201,7 @@ def test_calibration_keeps_defect_free_frames_empty(tmp_path):
     frames = parity.random_frames((64, 64), 3, 20)
     model = tiny(favour=2)
     chosen = card(mask=MaskSpec("calibrated", smoothing="gaussian:1.0"))
-    file = to_onnx(model, tmp_path, card=chosen, calibration=frames, false_alarms=0.1)
+    file = to_onnx(model, tmp_path, card=chosen, calibration=frames, false_alarm_rate=0.1)
     segmenter = Segmenter(file)
     assert segmenter.card.mask.parameters["threshold"] > 0
     assert "20 defect-free frames" in segmenter.card.mask.found
