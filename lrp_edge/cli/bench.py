@@ -55,7 +55,7 @@ def bench(model: Annotated[Path, MODEL], options: BenchOptions) -> None:
         _print(found)
 
 
-def _frames(card: ModelCard, options: BenchOptions) -> Sequence[UInt8]:
+def _frames(card: ModelCard, options: BenchOptions) -> Sequence[UInt8] | UInt8:
     """Return real frames, or random ones of the size that is asked for or that the model takes."""
     from lrp_edge.runtime.bench import random_frames
 

@@ -128,11 +128,12 @@ def _parameter(name: str, option: Option, former: bool = False) -> inspect.Param
         details["metavar"] = option.metavar
     if choices:
         details["autocompletion"] = lambda: choices
-    if option.several:
-        kind = list[str]
-    wanted = option.default is MISSING
-    annotation = Annotated[kind if wanted else kind | None, typer.Option(*names, hidden=former, **details)]
-    return inspect.Parameter(name, _KEYWORD, default=inspect.Parameter.empty if wanted else None, annotation=annotation)
+    kind = list[str] if option.several else kind
+    default: Any = inspect.Parameter.empty
+    if option.default is not MISSING:
+        kind, default = kind | None, None
+    annotation = Annotated[kind, typer.Option(*names, hidden=former, **details)]
+    return inspect.Parameter(name, _KEYWORD, default=default, annotation=annotation)
 
 
 def _panel(parameter: inspect.Parameter) -> str | None:

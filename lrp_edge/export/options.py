@@ -167,7 +167,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class BuildOptions(OptionGroup, panel="Build"):
+class BuildOptions(OptionGroup):
     """How an engine is built, besides the product's own choice."""
 
     workspace_mb: int | None = option(

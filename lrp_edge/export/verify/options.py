@@ -24,17 +24,14 @@ class Limits(OptionGroup, panel="Limits"):
     """Limits in place of those for a file's precision; see :class:`~lrp_edge.export.verify.parity.Tolerance`."""
 
     labels: float | None = option(
-        None, "Least share of frames with the same label.", least=0, flag="--tolerance-labels", panel="Limits"
+        None, "Least share of frames with the same label.", least=0, flag="--tolerance-labels"
     )
-    scores: float | None = option(
-        None, "Greatest difference of a score.", least=0, flag="--tolerance-scores", panel="Limits"
-    )
+    scores: float | None = option(None, "Greatest difference of a score.", least=0, flag="--tolerance-scores")
     relevance: float | None = option(
         None,
         "Greatest L2 norm of the relevance's difference over that of the relevance.",
         least=0,
         flag="--tolerance-relevance",
-        panel="Limits",
     )
     iou: float | None = option(None, "Least mean IoU of the masks.", least=0, flag="--tolerance-iou", panel="Limits")
 
