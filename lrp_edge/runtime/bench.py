@@ -37,7 +37,7 @@ def random_frames(count: int, height: int, width: int, channels: int, seed: int 
 def bench(
     engine: Engine,
     frames: Sequence[UInt8] | UInt8,
-    batches: Sequence[int] = (1,),
+    batches: Sequence[int] = BenchOptions.batches,
     duration: Duration = Duration(),
     classifier: Classifier | None = None,
     progress: Callable[[str], None] = lambda text: None,

@@ -214,7 +214,7 @@ def test_the_report_shows_figures_and_cases(run, dataset, tmp_path):
 
 
 def test_methods_that_do_not_fit(run, tmp_path):
-    with pytest.raises(LrpEdgeError, match="no method 'saliency'"):
+    with pytest.raises(LrpEdgeError, match="method is 'saliency'; expected lrp, gradcam or inverted-gray"):
         open_predictor(run.checkpoint, "saliency")
     with pytest.raises(LrpEdgeError, match="masks of its own graph"):
         open_predictor(tmp_path / "model.onnx", "gradcam")

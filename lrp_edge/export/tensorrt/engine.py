@@ -30,10 +30,10 @@ def to_engine(
     usual: Size | None = None,
     largest: Size | None = None,
     workspace_mb: int | None = None,
-    version_compatible: bool = False,
+    version_compatible: bool = CompileOptions.version_compatible,
     hardware_compatible: str | None = None,
     optimization_level: int | None = None,
-    cache: bool = True,
+    cache: bool = CompileOptions.cache,
     progress: Progress = lambda phase, done, steps: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
