@@ -21,17 +21,24 @@ from lrp_edge.classifiers import SMALLEST_SIDE
 from lrp_edge.cli import app as cli
 from lrp_edge.cli.options import command
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.evaluation import METHODS
+from lrp_edge.evaluation import METHODS, evaluate, open_predictor
 from lrp_edge.evaluation.options import EvaluateOptions, SweepOptions
+from lrp_edge.evaluation.sweep import sweep
+from lrp_edge.export import to_engine, to_onnx
+from lrp_edge.export.inspect import inspect
 from lrp_edge.export.options import CompileOptions, ExportOptions
+from lrp_edge.export.verify import verify
 from lrp_edge.export.verify.options import Limits, VerifyOptions
 from lrp_edge.export.verify.parity import Tolerance
 from lrp_edge.options import MISSING, Option, OptionGroup, groups_of, make, options_of, read_toml
 from lrp_edge.relevance.composites import COMPOSITES
 from lrp_edge.relevance.masks import HEADS, smoothing_from
 from lrp_edge.relevance.targets import target_from
+from lrp_edge.runtime.bench import Duration, bench
 from lrp_edge.runtime.bench_options import BenchOptions
 from lrp_edge.runtime.config import Line
+from lrp_edge.runtime.pipeline import Judgement
+from lrp_edge.synthetic import write_dataset
 from lrp_edge.training.options import PRECISIONS, Options
 from tools import reference
 
@@ -235,6 +242,30 @@ def test_several_values_and_former_flags(kind: type[OptionGroup], words: str, fo
     done = CliRunner().invoke(app, words.split(), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert taken == [kind(**found)]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: to_onnx("x", "y", false_alarm_rate=2), "false_alarm_rate is 2; expected 0 to 1"),
+        (lambda: to_engine("x", batch=(0, 1, 1)), "batch is 0,1,1; expected MOST, or LEAST,USUAL,MOST frames"),
+        (lambda: inspect("x", (0, 4)), "size is 0x4; expected a height and width of 1 or more"),
+        (lambda: verify(["x"], most=0), "most is 0; expected 1 or more"),
+        (lambda: verify(["x"], tolerance={"ious": 1}), "ious is not known; did you mean iou?"),
+        (lambda: verify(["x"], tolerance={"iou": -1}), "iou is -1; expected 0 or more"),
+        (lambda: evaluate("x", "y", part="validation"), "part is 'validation'; expected train, val or test"),
+        (lambda: open_predictor("x", "saliency"), "method is 'saliency'; expected lrp, gradcam or inverted-gray"),
+        (lambda: sweep("x", None, smoothings=()), "smoothings are (); expected one or more names"),
+        (lambda: bench(None, [], (0,)), "batches is 0; expected one or more whole numbers of 1 or more"),
+        (lambda: Duration(warm_up=-1), "warm_up is -1; expected 0 or more"),
+        (lambda: Judgement(min_area=0), "min_area is 0; expected 1 or more"),
+        (lambda: write_dataset("x", 7), "count is 7; expected 8 or more"),
+    ],
+)
+def test_functions_refuse_as_the_command_line_does(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(LrpEdgeError) as refused:
+        call()
+    assert str(refused.value).startswith(message)
 
 
 def test_a_former_flag_is_not_shown() -> None:
