@@ -105,7 +105,7 @@ def demo(
     _, card = load_checkpoint(CHECKPOINT)
     calibration = [draw("ok", _FIRST_PART - 1 - i)[0][..., None] for i in range(64)]
     model = to_onnx(
-        CHECKPOINT, output, card=demo_card(card), calibration=calibration, false_alarms=0.02, name="surfaces"
+        CHECKPOINT, output, card=demo_card(card), calibration=calibration, false_alarm_rate=0.02, name="surfaces"
     )
     segmenter = Segmenter(model)
     parity = segmenter.card.parity

@@ -16,6 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.options import Common, accepted
 
 with needs_extra("cpu"):
     import cv2
@@ -84,8 +85,7 @@ def write_dataset(folder: str | Path, count: int, seed: int = 0, size: tuple[int
     LrpEdgeError
         If the count is too small or the folder cannot be written.
     """
-    if count < 8:
-        raise LrpEdgeError(f"{count} parts are too few for a line of four classes; expected 8 or more")
+    accepted(Common, count=count, seed=seed)
     for index in range(count):
         kind = KINDS[0] if index % 2 == 0 else KINDS[1 + (index // 2) % 3]
         image, mask = draw(kind, seed * 1_000_003 + index, size)

@@ -27,6 +27,7 @@ def test_the_probe_sees_an_import() -> None:
         "import lrp_edge; lrp_edge.runtime; lrp_edge.export",
         "import lrp_edge.runtime",
         "import lrp_edge.runtime.result",
+        "import lrp_edge.evaluation",
         "import lrp_edge.cli",
     ],
 )
@@ -47,7 +48,7 @@ def test_runtime_runs_without_torch_and_onnx(module: str) -> None:
     assert not imported_by(f"import lrp_edge.runtime.{module}") & {"torch", "onnx", "lightning"}
 
 
-@pytest.mark.parametrize("module", ["lrp_edge", "lrp_edge.runtime", "lrp_edge.export"])
+@pytest.mark.parametrize("module", ["lrp_edge", "lrp_edge.runtime", "lrp_edge.export", "lrp_edge.evaluation"])
 def test_public_names_are_listed_before_they_are_imported(module: str) -> None:
     code = f"import {module} as room; assert set(room.__all__) <= set(dir(room)), dir(room)"
     assert imported_by(code) == set()

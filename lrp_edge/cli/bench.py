@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrp_edge.cli.options import MODEL, Declared, Json, command, parse_size, real_frames, write_json
-from lrp_edge.runtime.config import Line
+from lrp_edge.cli.options import MODEL, command, write_json
+from lrp_edge.runtime.bench_options import SECONDS, BenchOptions, Duration
 
 if TYPE_CHECKING:
     from lrp_edge.card import ModelCard
@@ -26,75 +27,45 @@ def register(app: typer.Typer) -> None:
     command(app, "bench", bench)
 
 
-def bench(
-    model: Annotated[Path, MODEL],
-    provider: Annotated[str | None, Declared(Line, "provider")],
-    threads: Annotated[int | None, Declared(Line, "threads")],
-    size: Annotated[
-        str,
-        typer.Option(help="Size of the frames, HxW (default: the model's, else 512x512).", rich_help_panel="Frames"),
-    ] = "",
-    batch: Annotated[str, typer.Option(help="Frames in one call, several by comma, e.g. 1,4,8.")] = "1",
-    seconds: Annotated[float | None, typer.Option(min=0, help="Seconds for each batch size (default: 3).")] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="Calls for each batch size, instead.")] = None,
-    warm_up: Annotated[int, typer.Option(min=0, help="Calls before that.")] = 10,
-    frames: Annotated[str, real_frames("random ones")] = "",
-    seed: Annotated[int, typer.Option(help="Seed of the random frames.", rich_help_panel="Frames")] = 0,
-    json_file: Json = None,
-) -> None:
+def bench(model: Annotated[Path, MODEL], options: BenchOptions) -> None:
     """Measure latency and throughput, and what the mask costs beside the classifier alone."""
-    from lrp_edge.runtime.bench import Duration, check_batches, random_frames
     from lrp_edge.runtime.bench import bench as measure
+    from lrp_edge.runtime.bench import check_batches
     from lrp_edge.runtime.engines import open_engine
 
-    if seconds is not None and iterations is not None:
-        raise typer.BadParameter("give --seconds or --iterations, not both", param_hint="--iterations")
-    batches = _batches(batch)
+    provider, threads = options.provider, options.threads
     start = perf_counter()
     with open_engine(model, provider, threads) as engine, tempfile.TemporaryDirectory() as folder:
         loaded = (perf_counter() - start) * 1e3
-        check_batches(engine, batches)
+        check_batches(engine, options.batches)
         classifier, note = _classifier(model, provider, threads, Path(folder))
-        pictures = (
-            _real_frames(frames, engine.card, size)
-            if frames
-            else random_frames(max(8, *batches), *_size(engine.card, size), engine.card.input.channels, seed)
-        )
         found = measure(
             engine,
-            pictures,
-            batches,
-            Duration(3.0 if seconds is None else seconds, iterations, warm_up),
+            _frames(engine.card, options),
+            options.batches,
+            Duration(SECONDS if options.seconds is None else options.seconds, options.iterations, options.warm_up),
             classifier,
             lambda text: typer.echo(f"{text} ...", err=True),
         )
-    facts = {"frames": frames or f"random, seed {seed}", "warmUp": warm_up, "threads": threads}
+    source = options.frames or f"random, seed {options.seed}"
+    facts = {"frames": source, "warmUp": options.warm_up, "threads": threads}
     found = {"model": str(model), **facts, "loadMs": loaded, "classifierNote": note, **found}
-    write_json(json_file, json.dumps(found, indent=2) + "\n")
-    if json_file != "-":
+    write_json(options.json, json.dumps(found, indent=2) + "\n")
+    if options.json != "-":
         _print(found)
 
 
-def _batches(text: str) -> tuple[int, ...]:
-    try:
-        numbers = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 1:
-        raise typer.BadParameter(f"{text!r}; expected whole numbers by comma, e.g. 1,4,8", param_hint="--batch")
-    return numbers
+def _frames(card: ModelCard, options: BenchOptions) -> Sequence[UInt8] | UInt8:
+    """Return real frames, or random ones of the size that is asked for or that the model takes."""
+    from lrp_edge.runtime.bench import random_frames
+
+    if options.frames:
+        return _real_frames(options.frames, card, options.size)
+    usual = (int(card.profile["opt"][1]), int(card.profile["opt"][2])) if card.profile else card.input.size or _USUAL
+    return random_frames(max(8, *options.batches), *(options.size or usual), card.input.channels, options.seed)
 
 
-def _size(card: ModelCard, asked: str) -> tuple[int, int]:
-    if asked:
-        return parse_size(asked)
-    if card.profile:
-        height, width = card.profile["opt"][1:]
-        return int(height), int(width)
-    return card.input.size or _USUAL
-
-
-def _real_frames(text: str, card: ModelCard, size: str) -> list[UInt8]:
+def _real_frames(text: str, card: ModelCard, size: tuple[int, int] | None) -> list[UInt8]:
     """Read frames; of several sizes only the asked one's."""
     from lrp_edge.errors import LrpEdgeError
     from lrp_edge.runtime import open_source
@@ -104,10 +75,11 @@ def _real_frames(text: str, card: ModelCard, size: str) -> list[UInt8]:
         if frame.image is None:
             raise LrpEdgeError(f"{frame.error}; mend it, or leave it out")
         image = frame.image.reshape(*frame.image.shape[:2], card.input.channels)
-        if not size or image.shape[:2] == parse_size(size):
+        if size in (None, image.shape[:2]):
             found.append(image)
     if not found:
-        raise LrpEdgeError(f"{text} has no frame of {size}; choose another --size, or leave it out")
+        asked = "" if size is None else f" of {size[0]}x{size[1]}"
+        raise LrpEdgeError(f"{text} has no frame{asked}; choose another --size, or leave it out")
     return found
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from lrp_edge.cli.options import Checkpoint, Data, Declared, SplitFile, command
+from lrp_edge.cli.options import Checkpoint, Data, command
+from lrp_edge.options import Common, OptionGroup, like, option
 from lrp_edge.training.options import Options
 
 
@@ -16,16 +17,17 @@ def register(app: typer.Typer) -> None:
     command(app, "calibrate", calibrate)
 
 
-def calibrate(
-    checkpoint: Checkpoint,
-    data: Data,
-    false_alarms: Annotated[float, Declared(Options, "false_alarms")],
-    seed: Annotated[int, Declared(Options, "seed")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for the new checkpoint (default: in place).")
-    ] = None,
-    split: SplitFile = None,
-) -> None:
+@dataclass(frozen=True)
+class CalibrateOptions(OptionGroup):
+    """How to set a mask head anew."""
+
+    output: Path | None = option(None, "File for the new checkpoint.", usual="in place", short="-o", metavar="FILE")
+    split: Path | None = like(Common, "split")
+    false_alarms: float = like(Options, "false_alarms")
+    seed: int = like(Options, "seed")
+
+
+def calibrate(checkpoint: Checkpoint, data: Data, options: CalibrateOptions) -> None:
     """Choose smoothing, method, spread and floor of the mask from OK images that were not trained on.
 
     With --split, those of its validation part are taken.
@@ -40,8 +42,9 @@ def calibrate(
     if card.architecture.get("family") == "unet":
         raise LrpEdgeError(f"{checkpoint} is a U-Net, which has no mask head; give a classifier")
     dataset = open_dataset(data)
-    part = read_split(split, dataset).val if split else dataset
-    mask = calibrated(network, card.replace(mask=MaskSpec()), part, false_alarms, seed)
-    save_checkpoint(output or checkpoint, network, card.replace(mask=mask))
+    part = read_split(options.split, dataset).val if options.split else dataset
+    mask = calibrated(network, card.replace(mask=MaskSpec()), part, options.false_alarms, options.seed)
+    output = options.output or checkpoint
+    save_checkpoint(output, network, card.replace(mask=mask))
     parameters = ", ".join(f"{name} {value:.3g}" for name, value in mask.parameters.items())
-    typer.echo(f"{output or checkpoint}: {mask.method} after {mask.smoothing}, {parameters}\n{mask.found}")
+    typer.echo(f"{output}: {mask.method} after {mask.smoothing}, {parameters}\n{mask.found}")

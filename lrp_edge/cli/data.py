@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrp_edge.cli.options import SETTINGS, Data, Declared, Json, Masks, OkClass, SplitFile, command, write_json
+from lrp_edge.cli.options import SETTINGS, Data, command, write_json
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.training.options import Options
+from lrp_edge.options import Common, OptionGroup, like, option
 
 if TYPE_CHECKING:
     from lrp_edge.datasets.check import DataReport
-
-Group = Annotated[str | None, typer.Option(help="Regular expression on names: what it matches is the group.")]
 
 app = typer.Typer(
     help="Look at data, part it, click on it, draw it.",
@@ -33,14 +32,20 @@ def register(main: typer.Typer) -> None:
     main.add_typer(app, name="data")
 
 
-def check(
-    data: Data,
-    masks: Masks = None,
-    group: Group = None,
-    split: SplitFile = None,
-    ok_class: OkClass = None,
-    json_file: Json = None,
-) -> None:
+@dataclass(frozen=True)
+class CheckOptions(OptionGroup):
+    """What belongs to the images."""
+
+    masks: Path | None = like(Common, "masks")
+    group: str | None = option(
+        None, "Regular expression on names: what it matches is the group.", metavar="REGEX", panel="Data"
+    )
+    split: Path | None = like(Common, "split")
+    ok_class: str | None = like(Common, "ok_class")
+    json: str | None = like(Common, "json")
+
+
+def check(data: Data, options: CheckOptions) -> None:
     """Say what is there: counts, sizes, duplicates, unreadable files, masks; exit 1 if something must be mended.
 
     With --split, duplicates are looked for across its parts.
@@ -50,68 +55,79 @@ def check(
     from lrp_edge.datasets.layouts import find_samples
 
     classes = find_samples(data)[2]
-    ok = tuple(name for name in classes if name not in defect_names(classes, ok_class))
-    report = check_data(data, masks=masks, group=group, split=split, ok=ok)
-    write_json(json_file, report.to_json())
-    if json_file != "-":
+    ok = tuple(name for name in classes if name not in defect_names(classes, options.ok_class))
+    report = check_data(data, masks=options.masks, group=options.group, split=options.split, ok=ok)
+    write_json(options.json, report.to_json())
+    if options.json != "-":
         _print(report)
     if report.faults:
         raise LrpEdgeError(f"{data}: {', '.join(report.faults)}; mend them (--skip-bad skips unreadable files)")
 
 
-def split_(
-    data: Data,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File for the parts; a folder with --folds.")],
-    val: Annotated[float, Declared(Options, "val")],
-    test: Annotated[float, Declared(Options, "test")],
-    seed: Annotated[int, Declared(Options, "seed")],
-    group: Group = None,
-    grouped: Annotated[bool, typer.Option("--grouped", help="Keep a group's images in one part.")] = False,
-    count: Annotated[int, typer.Option("--folds", min=0, help="So many folds, one file each; 0: one split.")] = 0,
-) -> None:
+@dataclass(frozen=True)
+class SplitOptions(OptionGroup):
+    """How to part a dataset."""
+
+    output: Path = option(help="File for the parts; a folder with --folds.", short="-o", metavar="PATH")
+    val: float = like(Common, "val")
+    test: float = like(Common, "test")
+    seed: int = like(Common, "seed")
+    group: str | None = like(CheckOptions, "group")
+    grouped: bool = option(False, "Keep a group's images in one part.", panel="Data")
+    folds: int = option(0, "So many folds, one file each; 0: one split.", least=0)
+
+
+def split_(data: Data, options: SplitOptions) -> None:
     """Part a dataset and write the parts to a file, so that they can be repeated."""
     from lrp_edge.datasets import folds, open_dataset, split, write_split
     from lrp_edge.files import claim_folder
 
-    dataset = open_dataset(data, group=group)
-    if count:
+    dataset, output, val, test = open_dataset(data, group=options.group), options.output, options.val, options.test
+    how: dict[str, Any] = {"seed": options.seed, "grouped": options.grouped}
+    if options.folds:
         claim_folder(output)
-        named = {
-            output / f"fold-{i}.json": parts
-            for i, parts in enumerate(folds(dataset, count, seed=seed, val=val, grouped=grouped))
-        }
+        parted = folds(dataset, options.folds, val=val, **how)
+        named = {output / f"fold-{i}.json": parts for i, parts in enumerate(parted)}
     else:
-        named = {output: split(dataset, seed=seed, fractions=(1 - val - test, val, test), grouped=grouped)}
+        named = {output: split(dataset, fractions=(1 - val - test, val, test), **how)}
     for path, parts in named.items():
         write_split(path, parts)
         typer.echo(f"{path}: " + ", ".join(f"{len(part.samples)} {name}" for name, part in parts._asdict().items()))
 
 
-def clicks(
-    data: Data,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Table (CSV) for the clicks.")],
-    seed: Annotated[int, Declared(Options, "seed")],
-    masks: Masks = None,
-) -> None:
+@dataclass(frozen=True)
+class ClicksOptions(OptionGroup):
+    """What is clicked on, and where to."""
+
+    output: Path = option(help="Table (CSV) for the clicks.", short="-o", metavar="FILE")
+    seed: int = like(Common, "seed")
+    masks: Path | None = like(Common, "masks")
+
+
+def clicks(data: Data, options: ClicksOptions) -> None:
     """Simulate an annotator, for experiments: one click on each region of the pixel truth."""
     from lrp_edge.datasets import open_dataset, simulate_clicks, write_clicks
 
-    found = simulate_clicks(open_dataset(data, masks=masks), seed)
+    found = simulate_clicks(open_dataset(data, masks=options.masks), options.seed)
     if not found:
         raise LrpEdgeError(f"{data}: no image has pixel truth to click on; give --masks, or click by hand")
-    write_clicks(output, found)
-    typer.echo(f"{output}: {sum(map(len, found.values()))} clicks on {len(found)} images")
+    write_clicks(options.output, found)
+    typer.echo(f"{options.output}: {sum(map(len, found.values()))} clicks on {len(found)} images")
 
 
-def draw(
-    folder: Annotated[Path, typer.Argument(help="Gets images/ and masks/.")],
-    seed: Annotated[int, Declared(Options, "seed")],
-    count: Annotated[int, typer.Option(min=8, help="Parts, half of them OK.")] = 400,
-) -> None:
+@dataclass(frozen=True)
+class DrawOptions(OptionGroup):
+    """What is drawn."""
+
+    count: int = like(Common, "count")
+    seed: int = like(Common, "seed")
+
+
+def draw(folder: Annotated[Path, typer.Argument(help="Gets images/ and masks/.")], options: DrawOptions) -> None:
     """Draw surfaces of several materials with several kinds of defect, and their exact masks."""
     from lrp_edge.synthetic import write_dataset
 
-    write_dataset(folder, count, seed)
+    write_dataset(folder, options.count, options.seed)
     typer.echo(f"next: lrp-edge train {folder / 'images'} -o RUN")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from lrp_edge.cli.options import command
+from lrp_edge.options import Common, OptionGroup, like, option
 
 
 def register(app: typer.Typer) -> None:
@@ -15,13 +16,17 @@ def register(app: typer.Typer) -> None:
     command(app, "demo", demo)
 
 
-def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for everything.")] = Path("demo-line"),
-    count: Annotated[int, typer.Option(min=1, help="Parts on the line.")] = 48,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same line.")] = 0,
-    frames: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
-) -> None:
+@dataclass(frozen=True)
+class DemoOptions(OptionGroup):
+    """The line that is drawn."""
+
+    output: Path = option(Path("demo-line"), "Folder for everything.", short="-o", metavar="FOLDER")
+    count: int = like(Common, "count", 48, least=1, former="--frames")
+    seed: int = like(Common, "seed")
+
+
+def demo(options: DemoOptions) -> None:
     """Export, prove, compile and run the shipped model over a drawn line; leave a page to look at."""
     from lrp_edge.demo import demo as run_demo
 
-    run_demo(output, frames=frames or count, seed=seed, say=typer.echo)
+    run_demo(options.output, frames=options.count, seed=options.seed, say=typer.echo)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lrp_edge.cli.options import Data, Json, Masks, Part, SplitFile, command, write_json
+from lrp_edge.cli.options import Data, command, write_json
+from lrp_edge.evaluation.options import EvaluateOptions
+from lrp_edge.options import Common, OptionGroup, like, option
 
 if TYPE_CHECKING:
     from lrp_edge.evaluation import Evaluation
@@ -18,24 +21,21 @@ def register(app: typer.Typer) -> None:
     command(app, "evaluate", evaluate)
 
 
+@dataclass(frozen=True)
+class ReportOptions(OptionGroup):
+    """What is made of the figures."""
+
+    sanity: bool = option(False, "Also shuffle a checkpoint's weights, and explain another defect.")
+    report: Path | None = option(None, "Folder for a page with curves and cases.", metavar="FOLDER")
+    json: str | None = like(Common, "json")
+    markdown: Path | None = option(None, "Write the tables here.", metavar="FILE")
+
+
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A checkpoint, or a file that lrp-edge export wrote.")],
     data: Data,
-    method: Annotated[
-        Literal["lrp", "gradcam", "inverted-gray"], typer.Option(help="How a checkpoint's masks are made.")
-    ] = "lrp",
-    split: SplitFile = None,
-    part: Part = "test",
-    masks: Masks = None,
-    false_alarm_rate: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of OK images at which recall is stated.")
-    ] = 0.05,
-    sanity: Annotated[
-        bool, typer.Option("--sanity", help="Also shuffle a checkpoint's weights, and explain another defect.")
-    ] = False,
-    report: Annotated[Path | None, typer.Option(help="Folder for a page with curves and cases.")] = None,
-    json_file: Json = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the tables here.")] = None,
+    options: EvaluateOptions,
+    output: ReportOptions,
 ) -> None:
     """Measure classes and masks of a model."""
     from rich.progress import Progress
@@ -46,36 +46,29 @@ def evaluate(
     from lrp_edge.evaluation import open_predictor
     from lrp_edge.files import write_text
 
-    if sanity and (model.suffix != ".safetensors" or method != "lrp"):
+    if output.sanity and (model.suffix != ".safetensors" or options.method != "lrp"):
         raise LrpEdgeError("--sanity shuffles the weights of a classifier: give its checkpoint, and --method lrp")
-    predictor = open_predictor(model, method)
-    dataset = open_dataset(data, masks=masks)
+    predictor = open_predictor(model, options.method)
+    dataset = open_dataset(data, masks=options.masks)
     with Progress(transient=True) as bar:
         task = bar.add_task("images", total=None)
-        result = measure(
-            predictor,
-            dataset,
-            split=split,
-            part=part,
-            false_alarm_rate=false_alarm_rate,
-            progress=lambda: bar.advance(task),
-        )
-        if sanity:
+        result = measure(predictor, dataset, progress=lambda: bar.advance(task), **vars(options))
+        if output.sanity:
             from lrp_edge.evaluation.sanity import check_sanity
 
-            chosen = read_split(split, dataset)._asdict()[part] if split else dataset
+            chosen = read_split(options.split, dataset)._asdict()[options.part] if options.split else dataset
             result.sanity = check_sanity(model, chosen)
-    if json_file != "-":
+    if output.json != "-":
         _print(result)
-    if report is not None:
+    if output.report is not None:
         from lrp_edge.evaluation.report import write_report
 
-        page = write_report(report, result, predictor, dataset, f"{data.name}: {method}", model.name)
-        if json_file != "-":
+        page = write_report(output.report, result, predictor, dataset, f"{data.name}: {options.method}", model.name)
+        if output.json != "-":
             typer.echo(f"next: open {page}")
-    write_json(json_file, result.to_json())
-    if markdown is not None:
-        write_text(markdown, result.to_markdown())
+    write_json(output.json, result.to_json())
+    if output.markdown is not None:
+        write_text(output.markdown, result.to_markdown())
 
 
 def _print(result: Evaluation) -> None:

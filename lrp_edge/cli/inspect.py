@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrp_edge.cli.options import Json, command, parse_size, write_json
+from lrp_edge.cli.options import command, write_json
+from lrp_edge.export.options import InspectOptions
 
 if TYPE_CHECKING:
     from lrp_edge.card import ModelCard
@@ -21,16 +22,14 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A file that lrp-edge export wrote.")],
-    size: Annotated[str, typer.Option(help="Frame to count for, HxW (default: the model's, else 224x224).")] = "",
-    json_file: Json = None,
+    model: Annotated[Path, typer.Argument(help="A file that lrp-edge export wrote.")], options: InspectOptions
 ) -> None:
     """Show a model's tensors, card, operators and arithmetic."""
     from lrp_edge.export.inspect import inspect as look
 
-    found = look(model, parse_size(size) if size else None)
-    write_json(json_file, json.dumps(_as_dict(found), indent=2) + "\n")
-    if json_file != "-":
+    found = look(model, options.size)
+    write_json(options.json, json.dumps(_as_dict(found), indent=2) + "\n")
+    if options.json != "-":
         _print(found)
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import inspect
 import io
 import logging
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO, get_args, get_origin
+from typing import Annotated, Any, TextIO, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.options import Option, OptionGroup, Refused, groups_of, options_of
+from lrp_edge.options import MISSING, Option, OptionGroup, Refused, groups_of, make, options_of
 from lrp_edge.runtime.config import Line
 
 #: For every verb and group of verbs.
@@ -26,31 +24,12 @@ SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 _COMMON = "Common options"
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_FORMER = "former"
+_Place = tuple[str, ...]
 _kept: ContextVar[TextIO | None] = ContextVar("kept", default=None)
 
 
-@dataclass(frozen=True)
-class Declared:
-    """Marks a verb's parameter as an option that a group declares: help, range and default are from there."""
-
-    group: type[OptionGroup]
-    name: str
-
-    @property
-    def option(self) -> Option:
-        """The option."""
-        (found,) = (one for one in options_of(self.group) if one.name == self.name)
-        return found
-
-
-def command(
-    app: typer.Typer,
-    name: str,
-    function: Callable[..., None],
-    group: type[OptionGroup] | None = None,
-    *,
-    level: int = logging.WARNING,
-) -> None:
+def command(app: typer.Typer, name: str, function: Callable[..., None], *, level: int = logging.WARNING) -> None:
     """Add a verb.
 
     Parameters
@@ -60,28 +39,25 @@ def command(
     name : str
         Of the verb.
     function : callable
-        What it does; its parameters are options and arguments as typer wants them, or are marked :class:`Declared`.
-    group : type, optional
-        Its options become flags. What was given of them is passed as `given`: values by name, and by table for the
-        groups in it.
+        What it does. Its parameters are arguments as typer wants them, or groups of options, which become flags: an
+        :class:`OptionGroup` is made of what was given; a ``dict`` annotated with one gets what was given alone, by
+        name, and by table for the groups in it.
     level : int
         What is logged on stderr without ``--quiet`` and ``--verbose``.
     """
-    flags = _flags(group) if group else {}
-    shared = _shared(function)
-    parameters = _parameters(function, group, flags)
+    groups = groups_in(function)
+    flags = {(key, *place): option for key, group in groups.items() for place, option in _flags(group).items()}
+    parameters = _parameters(function, groups, flags)
 
     def call(**values: Any) -> None:
         quiet, verbose = values.pop("quiet"), values.pop("verbose")
         values.pop("version")
         if quiet and verbose:
             raise typer.BadParameter("give --quiet or --verbose, not both", param_hint="--verbose")
-        found = {place: _read(option, values.pop("__".join(place))) for place, option in flags.items()}
-        for key, option in shared.items():
-            value = _read(option, values[key])
-            values[key] = option.default if value is None else value
-        if group:
-            values["given"] = _nested(found)
+        given = _nested({place: _read(option, _given(place, option, values)) for place, option in flags.items()})
+        for key, group in groups.items():
+            found = given.get(key, {})
+            values[key] = make(group, found) if _is_made(function, key) else found
         with ExitStack() as stack:
             # The handler keeps the stream that it finds: errors are logged in any case.
             stack.enter_context(_logging(logging.ERROR if quiet else logging.DEBUG if verbose else level))
@@ -92,54 +68,72 @@ def command(
     call.__name__, call.__doc__ = function.__name__, function.__doc__
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    call.verb = function  # type: ignore[attr-defined]
     app.command(name, cls=_Command, context_settings=SETTINGS)(call)
 
 
-def _shared(function: Callable[..., None]) -> dict[str, Option]:
-    """Return the options that a function's parameters are marked with, by parameter."""
-    parameters = inspect.signature(function, eval_str=True).parameters
-    marks = ((key, mark) for key, parameter in parameters.items() for mark in get_args(parameter.annotation)[1:])
-    return {key: mark.option for key, mark in marks if isinstance(mark, Declared)}
+def groups_in(function: Callable[..., None]) -> dict[str, type[OptionGroup]]:
+    """Return the groups of options that a verb takes, by its parameters."""
+    found = {}
+    for key, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        for kind in (parameter.annotation, *get_args(parameter.annotation)[1:]):
+            if isinstance(kind, type) and issubclass(kind, OptionGroup):
+                found[key] = kind
+    return found
+
+
+def _is_made(function: Callable[..., None], key: str) -> bool:
+    """Return whether a parameter wants the group itself, and not only what was given of it."""
+    return isinstance(inspect.signature(function, eval_str=True).parameters[key].annotation, type)
 
 
 def _parameters(
-    function: Callable[..., None], group: type[OptionGroup] | None, flags: Mapping[tuple[str, ...], Option]
+    function: Callable[..., None], groups: Mapping[str, type[OptionGroup]], flags: Mapping[_Place, Option]
 ) -> list[inspect.Parameter]:
     """Return a verb's parameters as typer takes them, in the order in which a help text shows them."""
-    shared = _shared(function)
     found = [
-        _parameter(key, shared[key]) if key in shared else parameter.replace(kind=_KEYWORD)
+        parameter.replace(kind=_KEYWORD)
         for key, parameter in inspect.signature(function, eval_str=True).parameters.items()
-        if key != "given"
+        if key not in groups
     ]
-    found += [_parameter("__".join(place), option) for place, option in flags.items()]
+    for place, option in flags.items():
+        found.append(_parameter("__".join(place), option))
+        if option.settings.former:
+            found.append(_parameter("__".join((*place, _FORMER)), option, former=True))
     # Panels stand in the order of their first options.
-    headings = [None, *([group.panel] if group else []), *dict.fromkeys(option.panel for option in flags.values())]
-    found.sort(key=lambda parameter: headings.index(_panel(parameter)) if _panel(parameter) in headings else 0)
+    panels = [*(group.panel for group in groups.values()), *(option.panel for option in flags.values())]
+    headings = [None, *dict.fromkeys(panels)]
+    found.sort(key=lambda parameter: headings.index(_panel(parameter)))
     return found + _common()
 
 
-def _flags(group: type[OptionGroup]) -> dict[tuple[str, ...], Option]:
+def _flags(group: type[OptionGroup]) -> dict[_Place, Option]:
     """Return the options of a group, and of the groups in it, that have a flag, by their place."""
     own = {(option.name,): option for option in options_of(group) if option.flag}
     inner = groups_of(group).items()
     return {(table, *place): option for table, kind in inner for place, option in _flags(kind).items()} | own
 
 
-def _parameter(name: str, option: Option) -> inspect.Parameter:
+def _parameter(name: str, option: Option, former: bool = False) -> inspect.Parameter:
     """Return a parameter of typer's; it is None where nothing was given, and text where something was."""
-    names = [f"{option.flag}/--no-{option.flag[2:]}" if option.kind is bool else option.flag]
-    if option.short:
-        names.insert(0, option.short)
-    choices = list(map(str, option.choices))
+    names = [option.settings.former if former else option.flag]
+    if option.kind is bool:
+        names = [f"{names[0]}/--no-{names[0][2:]}"]
+    if option.settings.short and not former:
+        names.insert(0, option.settings.short)
+    choices = [*option.words, *map(str, option.choices)]
     details: dict[str, Any] = {"help": option.help, "rich_help_panel": option.panel, "show_default": False}
     kind: Any = bool if option.kind is bool else Path if option.kind is Path else str
     if option.kind is not bool:
         details["metavar"] = option.metavar
     if choices:
         details["autocompletion"] = lambda: choices
-    annotation = Annotated[kind | None, typer.Option(*names, **details)]
-    return inspect.Parameter(name, _KEYWORD, default=None, annotation=annotation)
+    kind = list[str] if option.several else kind
+    default: Any = inspect.Parameter.empty
+    if option.default is not MISSING:
+        kind, default = kind | None, None
+    annotation = Annotated[kind, typer.Option(*names, hidden=former, **details)]
+    return inspect.Parameter(name, _KEYWORD, default=default, annotation=annotation)
 
 
 def _panel(parameter: inspect.Parameter) -> str | None:
@@ -148,11 +142,19 @@ def _panel(parameter: inspect.Parameter) -> str | None:
     return next((one.rich_help_panel for one in details if hasattr(one, "rich_help_panel")), None)
 
 
+def _given(place: _Place, option: Option, values: dict[str, Any]) -> Any:
+    """Take out what was given of an option, by this name or a former one."""
+    given = [values.pop("__".join(place))]
+    if option.settings.former:
+        given.append(values.pop("__".join((*place, _FORMER))))
+    return next((one for one in given if one is not None and one != []), None)
+
+
 def _read(option: Option, given: Any) -> Any:
     if given is None:
         return None
     try:
-        return option.accept(option.read(given) if isinstance(given, str) else given)
+        return option.accept(option.read(given) if isinstance(given, (str, list)) else given)
     except Refused as error:
         form = f" {option.metavar}" if get_origin(option.kind) is tuple else ""
         raise LrpEdgeError(f"{option.flag}{form}: {error}") from error
@@ -188,51 +190,9 @@ def print_version(asked: bool) -> None:
 
 
 #: A file that runs, as an argument.
-MODEL = typer.Argument(help=Declared(Line, "model").option.help)
-# What several verbs take means the same in each of them.
+MODEL = typer.Argument(help=next(one for one in options_of(Line) if one.name == "model").help)
 Data = Annotated[Path, typer.Argument(help="A folder for each class, magnetic tiles, or a table (CSV).")]
-Masks = Annotated[
-    Path | None,
-    typer.Option(help="Folder with pixel truth under the images' names.", metavar="FOLDER", rich_help_panel="Data"),
-]
-SplitFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--split",
-        help="split.json of a training run or of lrp-edge data split.",
-        metavar="FILE",
-        rich_help_panel="Data",
-    ),
-]
-Part = Annotated[Literal["train", "val", "test"], typer.Option(help="Part of the split.", rich_help_panel="Data")]
-OkClass = Annotated[
-    str | None,
-    typer.Option(help="The class without defect (default: known by its name).", metavar="NAME", rich_help_panel="Data"),
-]
-Weights = Annotated[
-    Path | None, typer.Option(help="Weights for module:factory (state dict).", metavar="FILE", rich_help_panel="Model")
-]
 Checkpoint = Annotated[Path, typer.Argument(help="A classifier that lrp-edge train left.")]
-#: What is printed is printed in place of tables. is printed is printed in place of tables.
-Json = Annotated[
-    str | None,
-    typer.Option("--json", metavar="FILE", help="Write all figures as JSON to a file; with - or no name, print them."),
-]
-
-
-def real_frames(otherwise: str) -> Any:
-    """Return the option ``--frames``, which means the same in all verbs; `otherwise` says what is taken without it."""
-    return typer.Option(
-        help=f"Real frames: file, folder, glob or video (default: {otherwise}).",
-        metavar="FRAMES",
-        rich_help_panel="Frames",
-    )
-
-
-def either(names: Iterable[str]) -> str:
-    """Say "a, b or c"."""
-    *most, last = names
-    return f"{', '.join(most)} or {last}"
 
 
 def write_json(target: str | None, text: str) -> None:
@@ -318,31 +278,3 @@ def _logging(level: int) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(before)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read ``HxW`` in pixels, e.g. ``480x640``."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or "0" in match.groups():
-        raise typer.BadParameter(f"{text!r}; expected HEIGHTxWIDTH in pixels, e.g. 480x640")
-    return int(match[1]), int(match[2])
-
-
-def parse_pairs(texts: Iterable[str]) -> dict[str, Any]:
-    """Read ``NAME=NUMBER``, several times."""
-    pairs = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        try:
-            pairs[name] = float(value)
-        except ValueError:
-            raise typer.BadParameter(f"{text!r}; expected NAME=NUMBER, e.g. gamma=0.1") from None
-    return pairs
-
-
-def parse_numbers(text: str) -> tuple[float, ...]:
-    """Read numbers separated by commas."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}; expected numbers separated by commas") from None

@@ -7,12 +7,15 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lrp_edge.cli.options import MODEL, command, merged
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.options import OptionGroup, option
 from lrp_edge.runtime.config import Line, OutputTable, read_config
 
 if TYPE_CHECKING:
@@ -22,33 +25,39 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    command(app, "run", run, Line, level=logging.INFO)
+    command(app, "run", run, level=logging.INFO)
+
+
+@dataclass(frozen=True)
+class RunOptions(OptionGroup, panel=OutputTable.panel):
+    """What is asked of the command line alone."""
+
+    config: Path | None = option(
+        None, "TOML file with any of these options; those given here go first.", metavar="FILE", panel="Options"
+    )
+    overwrite: bool = option(False, "Replace results that are there.")
+    append: bool = option(False, "Go on with results that are there.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.overwrite and self.append:
+            raise LrpEdgeError("give --overwrite or --append, not both")
 
 
 def run(
-    given: dict[str, Any],
+    options: RunOptions,
+    given: Annotated[dict[str, Any], Line],
     model: Annotated[Path | None, MODEL] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file with any of these options; those given here go first.")
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace results that are there.", rich_help_panel=OutputTable.panel)
-    ] = False,
-    append: Annotated[
-        bool, typer.Option("--append", help="Go on with results that are there.", rich_help_panel=OutputTable.panel)
-    ] = False,
 ) -> None:
     """Run a model over frames or a camera; write, show and send what it finds."""
-    if overwrite and append:
-        raise typer.BadParameter("give --overwrite or --append, not both", param_hint="--append")
     if model:
         given["model"] = model
-    if overwrite or append:
-        given.setdefault("output", {})["existing"] = "overwrite" if overwrite else "append"
+    if options.overwrite or options.append:
+        given.setdefault("output", {})["existing"] = "overwrite" if options.overwrite else "append"
     from lrp_edge.runtime.line import build
     from lrp_edge.runtime.line import run as run_line
 
-    line = build(merged(read_config(config) if config else {}, given))
+    line = build(merged(read_config(options.config) if options.config else {}, given))
     with _signals() as stop, _display() as display:
         pipeline = run_line(
             line, stopped=stop, begun=display.begin, progress=display.advance, tick=display.tick, say=typer.echo

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 import typer
 
-from lrp_edge.card import COMPOSITES, EXPLAINED, MASK_HEADS, SMOOTHINGS
-from lrp_edge.cli.options import Checkpoint, Data, Masks, Part, SplitFile, command
+from lrp_edge.cli.options import Checkpoint, Data, command
+from lrp_edge.evaluation.options import SweepOptions
+from lrp_edge.options import Common, OptionGroup, like, option
 
 
 def register(app: typer.Typer) -> None:
@@ -16,31 +18,17 @@ def register(app: typer.Typer) -> None:
     command(app, "sweep", sweep)
 
 
-def sweep(
-    checkpoint: Checkpoint,
-    data: Data,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for sweep.csv and sweep.png.")],
-    composites: Annotated[
-        str, typer.Option(help=f"Composites by comma, of {', '.join(COMPOSITES)}.")
-    ] = "Segmentation,EpsilonPlusFlat,EpsilonPlus,EpsilonAlpha2Beta1Flat",
-    heads: Annotated[
-        str,
-        typer.Option(
-            help=f"Mask heads by semicolon: NAME or NAME:PARAMETER=NUMBER of {', '.join(MASK_HEADS)}, or card."
-        ),
-    ] = "card;fixed;otsu;isodata;gmm",
-    smoothings: Annotated[
-        str, typer.Option(help=f"Smoothings by comma, of {', '.join(SMOOTHINGS)}.")
-    ] = "none,gaussian:2,guided:9,guided:17",
-    explain: Annotated[
-        str | None,
-        typer.Option(help=f"What is explained: {', '.join(EXPLAINED)} or a class name (default: the card's)."),
-    ] = None,
-    split: SplitFile = None,
-    part: Part = "val",
-    masks: Masks = None,
-    truth: Annotated[Path | None, typer.Option(hidden=True)] = None,
-) -> None:
+@dataclass(frozen=True)
+class ImageOptions(OptionGroup):
+    """Which images to sweep over, and where to."""
+
+    output: Path = option(help="Folder for sweep.csv and sweep.png.", short="-o", metavar="FOLDER")
+    split: Path | None = like(Common, "split")
+    part: Literal["train", "val", "test"] = like(Common, "part", "val")
+    masks: Path | None = like(Common, "masks", former="--truth")
+
+
+def sweep(checkpoint: Checkpoint, data: Data, images: ImageOptions, options: SweepOptions) -> None:
     """Measure all combinations of composite, mask head and smoothing; relevance is computed once a composite.
 
     Choose on the part val, and state results on the part test.
@@ -55,21 +43,20 @@ def sweep(
     from lrp_edge.evaluation.sweep import sweep as measure
     from lrp_edge.files import claim_folder, whole, write_text
 
-    masks = masks or truth
-    if masks and not masks.is_dir():
-        raise LrpEdgeError(f"{masks}: no such folder of pixel truth; mask heads are given with --heads")
-    folder = claim_folder(output)
-    dataset = open_dataset(data, masks=masks)
-    chosen = read_split(split, dataset)._asdict()[part] if split else dataset
+    if images.masks and not images.masks.is_dir():
+        raise LrpEdgeError(f"{images.masks}: no such folder of pixel truth; mask heads are given with --heads")
+    folder = claim_folder(images.output)
+    dataset = open_dataset(data, masks=images.masks)
+    chosen = read_split(images.split, dataset)._asdict()[images.part] if images.split else dataset
     with Progress(transient=True) as bar:
         task = bar.add_task("images", total=None)
         rows = measure(
             checkpoint,
             chosen,
-            composites=composites.split(","),
-            masks=heads.split(";"),
-            smoothings=smoothings.split(","),
-            explained=explain,
+            composites=options.composites,
+            masks=options.heads,
+            smoothings=options.smoothings,
+            explained=options.explained,
             progress=lambda: bar.advance(task),
         )
     write_text(folder / "sweep.csv", as_csv(rows))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrp_edge.cli.options import Data, Masks, OkClass, SplitFile, command
+from lrp_edge.cli.options import Data, command
+from lrp_edge.options import Common, OptionGroup, like, option
 from lrp_edge.training.options import Options, options_from, read_config
 
 if TYPE_CHECKING:
@@ -16,39 +18,45 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    command(app, "train", train, Options)
+    command(app, "train", train)
 
 
-def train(
-    given: dict[str, Any],
-    data: Data,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for checkpoint, card, split and figures.")],
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file of these options, as a run leaves; flags come before it.")
-    ] = None,
-    split: SplitFile = None,
-    ok_class: OkClass = None,
-    masks: Masks = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that are no images.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in the folder.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
-) -> None:
+@dataclass(frozen=True)
+class TrainOptions(OptionGroup):
+    """Which data to train on, and where to."""
+
+    output: Path = option(
+        help="Folder for checkpoint, card, split and figures.", flag="--output", short="-o", metavar="FOLDER"
+    )
+    config: Path | None = option(
+        None, "TOML file of these options, as a run leaves; flags come before it.", metavar="FILE"
+    )
+    split: Path | None = like(Common, "split")
+    ok_class: str | None = like(Common, "ok_class")
+    masks: Path | None = like(Common, "masks")
+    skip_bad: bool = option(False, "Leave out files that are no images.", panel="Data")
+    overwrite: bool = option(False, "Replace the model in the folder.")
+    resume: bool = option(False, "Go on after an interruption.")
+    progress: bool = option(True, "Show a progress bar.")
+
+
+def train(options: TrainOptions, given: Annotated[dict[str, Any], Options], data: Data) -> None:
     """Train a classifier from folders of OK and defect images; masks are read for --model unet alone."""
     from lrp_edge.datasets import open_dataset
     from lrp_edge.training.run import train as run
 
-    file = output / "config.toml" if resume and config is None else config
+    output = options.output
+    file = output / "config.toml" if options.resume and options.config is None else options.config
     values = read_config(file) if file else {}
     result = run(
-        open_dataset(data, masks=masks, skip_bad=skip_bad),
+        open_dataset(data, masks=options.masks, skip_bad=options.skip_bad),
         output,
         options_from(values | given, str(file or "command line")),
-        split_file=output / "split.json" if resume else split,
-        ok_class=ok_class,
-        overwrite=overwrite,
-        resume=resume,
-        progress=progress,
+        split_file=output / "split.json" if options.resume else options.split,
+        ok_class=options.ok_class,
+        overwrite=options.overwrite,
+        resume=options.resume,
+        progress=options.progress,
     )
     typer.echo(_report(result))
 

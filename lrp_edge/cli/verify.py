@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lrp_edge.cli.options import Json, Weights, command, kept, real_frames, write_json
+from lrp_edge.cli.options import command, kept, write_json
+from lrp_edge.export.verify.options import Limits, VerifyOptions
+from lrp_edge.options import Common, OptionGroup, like
 
 if TYPE_CHECKING:
     from lrp_edge.export.verify.report import Result, Verification
-
-_Limit = Annotated[
-    float | None, typer.Option(min=0, help="In place of the limit for the file's precision.", rich_help_panel="Limits")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,58 +27,28 @@ def register(app: typer.Typer) -> None:
     command(app, "verify", verify)
 
 
+@dataclass(frozen=True)
+class ReportOptions(OptionGroup):
+    """Where the figures go."""
+
+    json: str | None = like(Common, "json")
+
+
 def verify(
     files: Annotated[list[Path], typer.Argument(help="Files of lrp-edge export or lrp-edge compile.")],
-    against: Annotated[
-        str,
-        typer.Option(
-            help="What to compare with: a checkpoint or module:factory, by PyTorch in float64, or an .onnx file in "
-            "fp32 (default: the checkpoint that the file was exported from, if it lies beside it)."
-        ),
-    ] = "",
-    weights: Weights = None,
-    frames: Annotated[str, real_frames("noise")] = "",
-    most: Annotated[int, typer.Option(min=1, help="Take so many of them, evenly.", rich_help_panel="Frames")] = 64,
-    backend: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="types (each node rounded to its own type, as on a GPU), cpu, openvino, cuda, tensorrt, "
-            "nv_tensorrt_rtx, or rtx for an engine; several times for several (default: all that fit and answer)."
-        ),
-    ] = None,
-    tolerance_labels: _Limit = None,
-    tolerance_scores: _Limit = None,
-    tolerance_relevance: _Limit = None,
-    tolerance_iou: _Limit = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Draw the worst frame of each file and backend there.")
-    ] = None,
-    json_file: Json = None,
+    options: VerifyOptions,
+    limits: Limits,
+    report: ReportOptions,
 ) -> None:
     """Compare files with what they were exported from, on the same frames; exit with 1 if one is not what it was."""
     from lrp_edge.export.verify import verify as compare
     from lrp_edge.files import claim_folder
 
+    json_file = report.json
     if json_file not in (None, "-"):
         claim_folder(Path(json_file).parent)
-    limits = {
-        "labels": tolerance_labels,
-        "scores": tolerance_scores,
-        "relevance": tolerance_relevance,
-        "iou": tolerance_iou,
-    }
     with _progress_bar() as progress:
-        found = compare(
-            files,
-            against=against or None,
-            weights=weights,
-            frames=frames or None,
-            most=most,
-            backends=backend or None,
-            tolerance={name: limit for name, limit in limits.items() if limit is not None},
-            output=output,
-            progress=progress,
-        )
+        found = compare(files, tolerance=dataclasses.asdict(limits), progress=progress, **vars(options))
     write_json(json_file, json.dumps(found.as_dict(), indent=2, allow_nan=False) + "\n")
     if json_file != "-":
         _print(found)

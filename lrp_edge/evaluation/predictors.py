@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from lrp_edge.card import MaskSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.evaluation.options import EvaluateOptions
+from lrp_edge.options import accepted
 from lrp_edge.runtime.result import Segmentation
 
 UInt8 = NDArray[np.uint8]
@@ -28,7 +30,7 @@ class Predictor(Protocol):
     def __call__(self, frame: UInt8) -> Segmentation: ...
 
 
-def open_predictor(model: str | Path, method: str = "lrp") -> Predictor:
+def open_predictor(model: str | Path, method: str = EvaluateOptions.method) -> Predictor:
     """Open what is to be measured.
 
     Parameters
@@ -43,8 +45,7 @@ def open_predictor(model: str | Path, method: str = "lrp") -> Predictor:
     LrpEdgeError
         If the model cannot be read, or the method is unknown or not one for it.
     """
-    if method not in METHODS:
-        raise LrpEdgeError(f"no method {method!r}; expected one of {', '.join(METHODS)}")
+    accepted(EvaluateOptions, method=method)
     if Path(model).suffix != ".safetensors":
         from lrp_edge.runtime.segmenter import Segmenter
 

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from lrp_edge.card import ModelCard
 from lrp_edge.datasets import Dataset, Sample, open_dataset, read_mask, read_split
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.evaluation.options import EvaluateOptions
 from lrp_edge.evaluation.pixels import Counts, PixelFigures, ratio
 from lrp_edge.evaluation.predictors import Predictor, open_predictor
-from lrp_edge.evaluation.severity import Severity, severity
+from lrp_edge.evaluation.severities import Severity, severity
+from lrp_edge.options import accepted
 from lrp_edge.runtime.result import Segmentation
 from lrp_edge.runtime.sources import read_image
 
@@ -137,11 +139,11 @@ def evaluate(
     model: str | Path | Predictor,
     data: str | Path | Dataset,
     *,
-    method: str = "lrp",
+    method: str = EvaluateOptions.method,
     split: str | Path | None = None,
-    part: str = "test",
+    part: str = EvaluateOptions.part,
     masks: str | Path | None = None,
-    false_alarm_rate: float = 0.05,
+    false_alarm_rate: float = EvaluateOptions.false_alarm_rate,
     progress: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Run a model over labelled images and measure classes and masks.
@@ -170,6 +172,7 @@ def evaluate(
     LrpEdgeError
         If model, data, split or masks cannot be read or do not fit each other.
     """
+    accepted(EvaluateOptions, method=method, part=part, false_alarm_rate=false_alarm_rate)
     predictor = open_predictor(model, method) if isinstance(model, str | Path) else model
     dataset = data if isinstance(data, Dataset) else open_dataset(data, masks=masks)
     card = predictor.card
@@ -201,8 +204,8 @@ def _chosen(dataset: Dataset, split: str | Path | None, part: str) -> Dataset:
     if split is None:
         return dataset
     parts = read_split(split, dataset)._asdict()
-    if part not in parts or not parts[part].samples:
-        raise LrpEdgeError(f"{split} has no images of a part {part!r}; expected one of {', '.join(parts)}")
+    if not parts[part].samples:
+        raise LrpEdgeError(f"{split} has no images of a part {part!r}; choose another, or split the data anew")
     chosen: Dataset = parts[part]
     return chosen
 

@@ -13,7 +13,9 @@ import numpy as np
 from lrp_edge.card import MaskSpec
 from lrp_edge.datasets import Dataset, read_mask
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.evaluation.options import SweepOptions
 from lrp_edge.evaluation.pixels import ratio
+from lrp_edge.options import accepted
 from lrp_edge.runtime.sources import read_image
 
 with needs_extra("evaluate"):
@@ -23,7 +25,6 @@ with needs_extra("export"):
 
     from lrp_edge.checkpoint import load_checkpoint
     from lrp_edge.export.deployable import Deployable
-    from lrp_edge.relevance.composites import COMPOSITES
     from lrp_edge.relevance.masks import HEADS, MaskHead
 
 
@@ -45,9 +46,9 @@ def sweep(
     checkpoint: str | Path,
     dataset: Dataset,
     *,
-    composites: Sequence[str] = ("Segmentation", "EpsilonPlusFlat", "EpsilonPlus", "EpsilonAlpha2Beta1Flat"),
-    masks: Sequence[str] = ("fixed", "otsu", "isodata", "gmm"),
-    smoothings: Sequence[str] = ("none", "gaussian:2", "guided:9"),
+    composites: Sequence[str] = SweepOptions.composites,
+    masks: Sequence[str] = SweepOptions.heads,
+    smoothings: Sequence[str] = SweepOptions.smoothings,
     explained: str | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Row]:
@@ -77,13 +78,11 @@ def sweep(
     LrpEdgeError
         If a name is unknown, the checkpoint cannot be read, or no defect image has pixel truth.
     """
+    accepted(SweepOptions, composites=composites, heads=masks, smoothings=smoothings, explained=explained)
     network, card = load_checkpoint(checkpoint)
     chosen = [sample for sample in dataset.samples if sample.label in card.defects and sample.mask]
     if not chosen:
         raise LrpEdgeError("a sweep needs defect images with pixel truth, and there is none; give --masks")
-    unknown = [name for name in composites if name not in COMPOSITES]
-    if unknown:
-        raise LrpEdgeError(f"no composite {unknown[0]!r}; expected some of {', '.join(COMPOSITES)}")
     heads = {(mask, smooth): MaskHead(_spec(mask, smooth, card.mask)) for mask, smooth in product(masks, smoothings)}
     rows = []
     for composite in composites:

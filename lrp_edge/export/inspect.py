@@ -10,7 +10,9 @@ from pathlib import Path
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.graph import ancestors, load_proto
+from lrp_edge.export.options import InspectOptions
 from lrp_edge.export.passes.gate import ungate
+from lrp_edge.options import accepted
 
 with needs_extra("export"):
     import onnx
@@ -76,6 +78,7 @@ def inspect(model: str | Path, size: tuple[int, int] | None = None) -> Inspectio
     LrpEdgeError
         If the file is not such a file, or the model takes another size.
     """
+    size = accepted(InspectOptions, size=size)["size"]
     proto, card = load_proto(Path(model))
     proto = ungate(proto)
     if size is not None and card.input.size not in (None, size):

@@ -18,6 +18,7 @@ from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
 from lrp_edge.export.deployable import OUTPUTS, Deployable, load_model, relative_to
 from lrp_edge.export.graph import name_places
+from lrp_edge.export.options import ExportOptions
 from lrp_edge.export.passes.constants import fold_constants, separate_orientations
 from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import to_half
@@ -25,6 +26,7 @@ from lrp_edge.export.passes.quantise import quantise
 from lrp_edge.export.verify.parity import SOUND, Frames, Parity, TorchSession, compare, random_frames, run_frames
 from lrp_edge.export.verify.typed_evaluator import open_reference
 from lrp_edge.files import claim_folder, whole_pair
+from lrp_edge.options import accepted
 from lrp_edge.relevance.composites import Composite
 from lrp_edge.relevance.masks import calibrate
 from lrp_edge.relevance.receptive_field import receptive_field
@@ -55,8 +57,9 @@ def to_onnx(
     composite: Composite | None = None,
     frames: Frames = (),
     calibration: Frames = (),
-    false_alarms: float = 0.05,
-    name: str = "model",
+    false_alarm_rate: float = ExportOptions.false_alarm_rate,
+    name: str = ExportOptions.name,
+    false_alarms: float | None = None,
 ) -> Path:
     """Export a classifier as one ONNX file that answers with class, scores, mask and relevance.
 
@@ -85,10 +88,12 @@ def to_onnx(
         Real frames to verify the file on, in the card's channel order; int8 is calibrated on them.
     calibration : sequence of uint8 arrays [H, W, C]
         Defect-free frames, from which the mask head ``"calibrated"`` finds its threshold.
-    false_alarms : float
+    false_alarm_rate : float
         Share of the defect-free frames that may exceed that threshold.
     name : str
         Name of the files.
+    false_alarms : float, optional
+        The former name of `false_alarm_rate`.
 
     Returns
     -------
@@ -101,6 +106,8 @@ def to_onnx(
         If the model cannot be loaded, captured, unrolled or exported, the folder cannot be written, or the file
         does not agree with PyTorch.
     """
+    rate = false_alarm_rate if false_alarms is None else false_alarms
+    rate = accepted(ExportOptions, false_alarm_rate=rate, name=name)["false_alarm_rate"]
     output = Path(output)
     claim_folder(output)
     network, own_card, loaded = load_model(model, weights)
@@ -110,7 +117,7 @@ def to_onnx(
     if composite is not None:
         card = card.replace(composite=composite.name, composite_parameters={})
     size = card.input.size or card.input.resize or (224, 224)
-    card = _calibrated(network, card, size, composite, calibration, false_alarms)
+    card = _calibrated(network, card, size, composite, calibration, rate)
     card = card.replace(provenance={**card.provenance, **relative_to(origin or loaded, output), **_environment()})
     deployable = Deployable(network, card, size, composite, any_size=card.input.size is None).eval()
     _check_classes(deployable, card)
@@ -184,7 +191,7 @@ def _calibrated(
     size: tuple[int, int],
     composite: Composite | None,
     frames: Frames,
-    false_alarms: float,
+    rate: float,
 ) -> ModelCard:
     """Find the threshold of the mask head ``calibrated``, where it is not given."""
     if card.mask.method != "calibrated" or "threshold" in card.mask.parameters:
@@ -201,8 +208,8 @@ def _calibrated(
         for frame in frames:
             batch = torch.from_numpy(frame[None])
             maxima.append(head.widen(head.smooth(deployable.explain(batch)[1], deployable.guide(batch))).amax())
-    threshold = calibrate(torch.stack(maxima), false_alarms)
-    found = f"from {len(maxima)} defect-free frames, {false_alarms:.1%} of them above it"
+    threshold = calibrate(torch.stack(maxima), rate)
+    found = f"from {len(maxima)} defect-free frames, {rate:.1%} of them above it"
     parameters["threshold"] = threshold
     return card.replace(mask=dataclasses.replace(card.mask, parameters=parameters, found=found))
 

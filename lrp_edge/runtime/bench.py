@@ -17,31 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.options import accepted
+from lrp_edge.runtime.bench_options import BenchOptions, Duration
 from lrp_edge.runtime.engines.base import Engine, Outputs, UInt8, largest_batch
+
+__all__ = ["Duration", "bench", "check_batches", "random_frames"]
 
 Numbers = dict[str, float]
 Classifier = Callable[[UInt8], Any]
 _PERCENTILES = (90, 95, 99)
 _LEAST_CALLS = 10
-
-
-@dataclass(frozen=True)
-class Duration:
-    """How long to measure one batch size.
-
-    Attributes
-    ----------
-    seconds : float
-        Measured for this long, and at least 10 calls.
-    iterations : int, optional
-        Measured for exactly this many calls instead.
-    warm_up : int
-        Calls before that, which are not measured.
-    """
-
-    seconds: float = 3.0
-    iterations: int | None = None
-    warm_up: int = 10
 
 
 def random_frames(count: int, height: int, width: int, channels: int, seed: int = 0) -> UInt8:
@@ -52,7 +37,7 @@ def random_frames(count: int, height: int, width: int, channels: int, seed: int 
 def bench(
     engine: Engine,
     frames: Sequence[UInt8] | UInt8,
-    batches: Sequence[int] = (1,),
+    batches: Sequence[int] = BenchOptions.batches,
     duration: Duration = Duration(),
     classifier: Classifier | None = None,
     progress: Callable[[str], None] = lambda text: None,
@@ -100,6 +85,7 @@ def bench(
     LrpEdgeError
         If a batch is larger than the engine takes, or the frames are not of one size.
     """
+    batches = accepted(BenchOptions, batches=tuple(batches))["batches"]
     check_batches(engine, batches)
     sizes = {frame.shape for frame in frames}
     if len(sizes) != 1:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lrp_edge.options import OptionGroup, option, read_toml
+from lrp_edge.options import OptionGroup, frame_size, option, read_toml
 
 Which = Literal["all", "defects"]
 
@@ -19,13 +19,8 @@ def _in_frame(roi: tuple[int, int, int, int]) -> bool:
 class SourceOptions(OptionGroup, panel="Source"):
     """What is asked of a source."""
 
-    size: tuple[int, int] | None = option(
-        None,
-        "Size of the frames in pixels, asked of a camera; what comes in another size, and files, are resized to it.",
-        least=1,
-        expected="a height and width of 1 or more",
-        metavar="HxW",
-        separator="x",
+    size: tuple[int, int] | None = frame_size(
+        "Size of the frames in pixels, asked of a camera; what comes in another size, and files, are resized to it."
     )
     fps: float | None = option(None, "Frames a second, asked of a camera; those of files come at this pace.", above=0)
     roi: tuple[int, int, int, int] | None = option(
@@ -111,14 +106,8 @@ class PipelineOptions(OptionGroup, panel="Pipeline"):
 class TilesTable(OptionGroup, panel="Tiles"):
     """Frames in tiles; see :class:`~lrp_edge.runtime.tiles.Tiler`."""
 
-    size: tuple[int, int] | None = option(
-        None,
-        "Run large frames in tiles of so many pixels; without it frames go through whole.",
-        least=1,
-        expected="a height and width of 1 or more",
-        flag="--tile",
-        metavar="HxW",
-        separator="x",
+    size: tuple[int, int] | None = frame_size(
+        "Run large frames in tiles of so many pixels; without it frames go through whole.", flag="--tile"
     )
     overlap: float = option(0.25, "Overlap of neighbouring tiles, as a share of their size.", least=0, below=1)
     vote: Literal["any", "majority", "mean"] = option("any", "How the tiles' classes become the frame's.")

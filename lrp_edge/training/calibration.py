@@ -18,7 +18,9 @@ from lrp_edge.card import MaskSpec, ModelCard
 from lrp_edge.datasets import Dataset
 from lrp_edge.errors import needs_extra
 from lrp_edge.export.deployable import Deployable
+from lrp_edge.options import accepted
 from lrp_edge.relevance.masks import FLOOR, SPREAD, MaskHead, calibrate, effective_area
+from lrp_edge.training.options import Options
 from lrp_edge.training.synthetic_defects import crack, draw_defects, spot
 from lrp_edge.training.windows import Frames, cut
 
@@ -60,7 +62,13 @@ def calibrated(model: nn.Module, card: ModelCard, part: Dataset, false_alarms: f
     MaskSpec
         The card's own if there are no OK images to calibrate on; the card's own except for the floor if the classifier
         detects none of the synthetic defects.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the share or the seed is out of range.
     """
+    accepted(Options, false_alarms=false_alarms, seed=seed)
     ok = np.flatnonzero(np.isin(part.labels, card.ok_indices))[:MOST_IMAGES]
     if not len(ok):
         return card.mask

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import write_text
-from lrp_edge.options import OptionGroup, make, option, read_toml
+from lrp_edge.options import Common, OptionGroup, like, make, option, read_toml
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -109,12 +109,8 @@ class Options(OptionGroup, panel="Training"):
     channels: Literal["auto", "gray", "color"] = option(
         "auto", "Channels of the network; auto takes gray if every image has one channel.", panel="Data"
     )
-    val: float = option(
-        0.1, "Share of the images for validation, where no split is given.", least=0, below=1, panel="Data"
-    )
-    test: float = option(
-        0.3, "Share of the images for the test, where no split is given.", least=0, below=1, panel="Data"
-    )
+    val: float = like(Common, "val")
+    test: float = like(Common, "test")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto", "Numeric type of the training; auto takes bf16 where the processor has it.", panel="Machine"
     )
@@ -126,7 +122,7 @@ class Options(OptionGroup, panel="Training"):
         below=1,
         panel="Mask",
     )
-    seed: int = option(0, "Random seed.", least=0, panel="Machine")
+    seed: int = like(Common, "seed", panel="Machine")
     workers: int = option(0, "Processes that read images; they do not change the result.", least=0, panel="Machine")
 
     def __post_init__(self) -> None:

@@ -66,9 +66,7 @@ def test_a_mistake_is_one_line(arguments: tuple[str, ...], words: tuple[str, ...
 
 @pytest.mark.parametrize("batch", ["many", "1,2", "0", "1,,3", "-1"])
 def test_a_batch_is_one_number_or_three(batch: str, model: Path) -> None:
-    done = compiled(model, f"--batch={batch}")
-    assert done.exit_code == 2
-    assert "LEAST,USUAL,MOST" in done.output
+    assert_refused(lrp_edge("compile", model, f"--batch={batch}"), "--batch", "LEAST,USUAL,MOST")
 
 
 def test_a_fixed_size_is_not_to_be_had_otherwise(tmp_path: Path) -> None:

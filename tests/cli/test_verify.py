@@ -153,7 +153,7 @@ def test_what_nothing_could_run_is_not_verified(model: Path, tmp_path: Path) -> 
     [
         ((), ("model.onnx names no checkpoint", "--against with a checkpoint")),
         (("--against", "nowhere.safetensors"), ("no file at nowhere.safetensors", "expected a checkpoint")),
-        (("--against", "model.onnx", "--backend", "openvin"), ("no backend 'openvin'", "did you mean openvino?")),
+        (("--against", "model.onnx", "--backend", "openvin"), ("backends are openvin", "did you mean openvino?")),
         (("--against", "model.onnx", "--backend", "rtx"), ("model.onnx is not for rtx", "cpu")),
         (("--against", "model.onnx", "--backend", "cpu"), ("is the reference itself", "another --against")),
         (("--against", "model.onnx", "--frames", "nowhere"), ("nowhere matches no file",)),

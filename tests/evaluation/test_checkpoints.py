@@ -193,7 +193,7 @@ def test_a_sweep_measures_what_evaluate_measures(run, dataset, tmp_path):
     draw_heat_map(rows, tmp_path / "heat.png")
     assert cv2.imread(str(tmp_path / "heat.png")).shape[0] > 100
     for wrong, message in (
-        ({"composites": ("Nothing",)}, "no composite"),
+        ({"composites": ("Nothing",)}, "composites are Nothing; expected one or more of"),
         ({"masks": ("nothing",)}, "no mask head"),
         ({"masks": ("fixed:fraction",)}, "expected NAME"),
     ):
@@ -214,7 +214,7 @@ def test_the_report_shows_figures_and_cases(run, dataset, tmp_path):
 
 
 def test_methods_that_do_not_fit(run, tmp_path):
-    with pytest.raises(LrpEdgeError, match="no method 'saliency'"):
+    with pytest.raises(LrpEdgeError, match="method is 'saliency'; expected lrp, gradcam or inverted-gray"):
         open_predictor(run.checkpoint, "saliency")
     with pytest.raises(LrpEdgeError, match="masks of its own graph"):
         open_predictor(tmp_path / "model.onnx", "gradcam")

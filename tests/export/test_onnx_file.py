@@ -205,11 +205,25 @@ def test_calibration_keeps_defect_free_frames_empty(tmp_path):
     frames = parity.random_frames((64, 64), 3, 20)
     model = tiny(favour=2)
     chosen = card(mask=MaskSpec("calibrated", smoothing="gaussian:1.0"))
-    file = to_onnx(model, tmp_path, card=chosen, calibration=frames, false_alarms=0.1)
+    file = to_onnx(model, tmp_path, card=chosen, calibration=frames, false_alarm_rate=0.1)
     segmenter = Segmenter(file)
     assert segmenter.card.mask.parameters["threshold"] > 0
     assert "20 defect-free frames" in segmenter.card.mask.found
     assert sum(segmenter(frame).mask.any() for frame in frames) <= 2
+
+
+@pytest.mark.parametrize("name", ["false_alarm_rate", "false_alarms"])
+def test_a_share_of_frames_is_taken_by_its_former_name_too(name, tmp_path):
+    frames = parity.random_frames((64, 64), 3, 8)
+    found = []
+    for rate in (0.0, 0.5):
+        chosen = card(mask=MaskSpec("calibrated"))
+        file = to_onnx(tiny(favour=2), tmp_path, card=chosen, calibration=frames, **{name: rate})
+        found.append(Segmenter(file).card.mask)
+    assert found[0].parameters["threshold"] > found[1].parameters["threshold"]
+    assert "50.0% of them above it" in found[1].found
+    with pytest.raises(LrpEdgeError, match="false_alarm_rate is 2; expected 0 to 1"):
+        to_onnx(tiny(), tmp_path, card=card(), **{name: 2})
 
 
 def test_a_box_follows_the_pixels(tmp_path):

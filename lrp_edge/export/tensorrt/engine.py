@@ -7,12 +7,14 @@ from pathlib import Path
 from time import perf_counter
 
 from lrp_edge.card import ModelCard
+from lrp_edge.export.options import CompileOptions
 from lrp_edge.export.tensorrt.build import Progress, build
 from lrp_edge.export.tensorrt.cache import EngineCache, cache_folder, cache_limit
 from lrp_edge.export.tensorrt.profile import Size, profile_for
 from lrp_edge.export.tensorrt.request import Options, Request
 from lrp_edge.export.tensorrt.target import DEFAULT_GPUS, PRODUCTS, find_target
 from lrp_edge.files import claim_folder, whole_pair
+from lrp_edge.options import accepted
 
 __all__ = ["DEFAULT_GPUS", "PRODUCTS", "to_engine"]
 
@@ -28,10 +30,10 @@ def to_engine(
     usual: Size | None = None,
     largest: Size | None = None,
     workspace_mb: int | None = None,
-    version_compatible: bool = False,
+    version_compatible: bool = CompileOptions.version_compatible,
     hardware_compatible: str | None = None,
     optimization_level: int | None = None,
-    cache: bool = True,
+    cache: bool = CompileOptions.cache,
     progress: Progress = lambda phase, done, steps: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
@@ -82,15 +84,29 @@ def to_engine(
         is no export of this toolkit or does not take such frames, the builder refuses the graph, or the folder cannot
         be written. Existing files are then left unchanged.
     """
+    asked = accepted(
+        CompileOptions,
+        batch=batch,
+        smallest=smallest,
+        usual=usual,
+        largest=largest,
+        workspace_mb=workspace_mb,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        optimization_level=optimization_level,
+        cache=cache,
+    )
+    shapes = {name: asked.pop(name) for name in ("batch", "smallest", "usual", "largest")}
     target = find_target(product, gpus)
     # Not above: it needs onnx, and find_target names the extra that has it without torch.
     from lrp_edge.export.graph import load_proto
 
     model = Path(model)
     proto, card = load_proto(model)
-    options = Options(workspace_mb, version_compatible, hardware_compatible, optimization_level)
+    cache = asked.pop("cache")
+    options = Options(**asked)
     options.check(target)
-    profile = profile_for(card.input, batch, smallest, usual, largest)
+    profile = profile_for(card.input, **shapes)
     request = Request(model, model.read_bytes(), proto, card, target, profile, options)
     request.check()
     folder = claim_folder(model.parent if output is None else output)

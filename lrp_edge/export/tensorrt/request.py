@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, did_you_mean
+from lrp_edge.export.options import BuildOptions
 from lrp_edge.export.tensorrt.profile import Profile
 from lrp_edge.export.tensorrt.target import PRODUCTS, Target
+from lrp_edge.options import options_of
 
 if TYPE_CHECKING:
     import onnx
@@ -25,32 +27,11 @@ _TURING_FORM = 1
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to build, besides the product's own choice.
-
-    Attributes
-    ----------
-    workspace_mb : int, optional
-        The most GPU memory that the engine may use for intermediate results, in MiB.
-    version_compatible : bool
-        Let newer versions of TensorRT load the engine.
-    hardware_compatible : str, optional
-        Let other GPUs run the engine: ``"ampere_plus"`` or ``"same_compute_capability"``.
-    optimization_level : int, optional
-        From 0 (fast to build) to 5 (fast to run).
-    """
-
-    workspace_mb: int | None = None
-    version_compatible: bool = False
-    hardware_compatible: str | None = None
-    optimization_level: int | None = None
+class Options(BuildOptions):
+    """How to build, besides the product's own choice, on a target that may not know all of it."""
 
     def check(self, target: Target) -> None:
         """Raise LrpEdgeError for what the target does not know."""
-        if self.workspace_mb is not None and self.workspace_mb < 1:
-            raise LrpEdgeError(f"workspace of {self.workspace_mb} MiB; expected 1 or more")
-        if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
-            raise LrpEdgeError(f"optimisation level {self.optimization_level}; expected 0 to 5")
         if target.product == "rtx" and (self.version_compatible or self.hardware_compatible):
             option = "--version-compatible" if self.version_compatible else "--hardware-compatible"
             raise LrpEdgeError(
@@ -64,15 +45,8 @@ class Options:
 
     def as_words(self) -> list[str]:
         """Return them as words of the command line."""
-        words = []
-        for name, value in (
-            ("--workspace", self.workspace_mb),
-            ("--hardware-compatible", self.hardware_compatible),
-            ("--optimization-level", self.optimization_level),
-        ):
-            if value is not None:
-                words += [name, str(value)]
-        return words + ["--version-compatible"] * self.version_compatible
+        given = ((option, getattr(self, option.name)) for option in options_of(type(self)))
+        return [word for option, value in given if value != option.default for word in option.as_words(value)]
 
 
 def hardware_levels(target: Target) -> list[str]:

@@ -7,21 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrp_edge.card import ModelCard
-from lrp_edge.errors import LrpEdgeError, did_you_mean
+from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export.deployable import sha256
 from lrp_edge.export.graph import card_of
+from lrp_edge.export.verify.options import BACKENDS
 from lrp_edge.runtime.engines.engine_file import EngineFile
 
-#: What runs a file, by the name that it is asked for.
-BACKENDS = {
-    "types": "an ONNX file on the CPU, each node rounded to the very type that the graph is written in, as on a GPU",
-    "cpu": "an ONNX file in ONNX Runtime on the CPU, which computes half precision in float32",
-    "openvino": "an ONNX file in OpenVINO on the CPU, which computes half precision in float32",
-    "cuda": "an ONNX file in ONNX Runtime with CUDA",
-    "tensorrt": "an ONNX file in ONNX Runtime with TensorRT, or an engine file of TensorRT",
-    "nv_tensorrt_rtx": "an ONNX file in ONNX Runtime with TensorRT-RTX",
-    "rtx": "an engine file of TensorRT-RTX",
-}
 _FOR_ONNX = ("types", "cpu", "openvino", "cuda", "tensorrt", "nv_tensorrt_rtx")
 
 
@@ -69,15 +60,11 @@ def choose(subject: Subject, asked: Sequence[str] | None) -> list[str]:
     Raises
     ------
     LrpEdgeError
-        If one that was asked for does not exist, or none of them fits the file.
+        If none of those asked for fits the file.
     """
     if asked is None:
         # In float32 the types' own computation is that of ONNX Runtime on the CPU.
         return [name for name in subject.backends if name != "types" or subject.card.precision != "fp32"]
-    for name in asked:
-        if name not in BACKENDS:
-            hint = did_you_mean(name, BACKENDS, f"expected one of {', '.join(BACKENDS)}")
-            raise LrpEdgeError(f"no backend {name!r}; {hint}")
     fitting = [name for name in dict.fromkeys(asked) if name in subject.backends]
     if not fitting:
         raise LrpEdgeError(

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -19,12 +19,14 @@ from lrp_edge.export.deployable import sha256
 from lrp_edge.export.graph import load_proto
 from lrp_edge.export.verify.backends import Subject, check_asked, choose
 from lrp_edge.export.verify.frames import Picture, common_pictures
+from lrp_edge.export.verify.options import Limits, VerifyOptions
 from lrp_edge.export.verify.parity import PROMISED, SOUND, Answer, Parity, Session, Tolerance, compare
 from lrp_edge.export.verify.pictures import draw_sides, write_png
 from lrp_edge.export.verify.references import EngineSession, Progress, Reference, References, answers_of
 from lrp_edge.export.verify.report import Result, Unavailable, Verification
 from lrp_edge.export.verify.typed_evaluator import open_reference
 from lrp_edge.files import claim_folder
+from lrp_edge.options import make
 from lrp_edge.runtime.engines import open_engine
 
 
@@ -34,7 +36,7 @@ def verify(
     against: str | Path | None = None,
     weights: str | Path | None = None,
     frames: str | None = None,
-    most: int = 64,
+    most: int = VerifyOptions.most,
     backends: Sequence[str] | None = None,
     tolerance: Mapping[str, float] | None = None,
     output: str | Path | None = None,
@@ -73,18 +75,33 @@ def verify(
         If a file or the reference cannot be read, they do not take the same frames, a frame cannot be read or has not
         their size, or a backend that was asked for does not exist, fits no file or cannot run one.
     """
-    subjects = [Subject.read(Path(file)) for file in files]
+    limits = {name: limit for name, limit in asdict(make(Limits, tolerance or {})).items() if limit is not None}
+    options = VerifyOptions(
+        against=None if against is None else str(against),
+        weights=None if weights is None else Path(weights),
+        frames="" if frames is None else str(frames),
+        most=most,
+        backends=None if backends is None else tuple(backends),
+        output=None if output is None else Path(output),
+    )
+    return _verify([Subject.read(Path(file)) for file in files], options, limits, progress)
+
+
+def _verify(
+    subjects: Sequence[Subject], options: VerifyOptions, tolerance: Mapping[str, float], progress: Progress
+) -> Verification:
+    frames, backends = options.frames, options.backends
     chosen = [choose(subject, backends) for subject in subjects]
     check_asked(subjects, backends)
-    references = References(against, weights, progress)
+    references = References(options.against, options.weights, progress)
     origins = [references.origin(subject) for subject in subjects]
-    pictures = common_pictures(frames, references.cards(subjects), most)
-    folder = claim_folder(output) if output else None
+    pictures = common_pictures(frames or None, references.cards(subjects), options.most)
+    folder = claim_folder(options.output) if options.output else None
     found = Verification([subject.path for subject in subjects], frames or "noise", len(pictures))
     found.notes.extend(_notes(subjects, chosen, origins, frames))
     limits = PROMISED if frames else SOUND
     for name, subject, names, origin in zip(_names(subjects), subjects, chosen, origins, strict=True):
-        limit = dataclasses.replace(limits[subject.card.precision], **tolerance or {})
+        limit = dataclasses.replace(limits[subject.card.precision], **tolerance)
         case = _Case(subject, references.open(subject, origin, pictures), pictures, limit)
         for backend in names:
             try:
@@ -167,7 +184,7 @@ class _Case:
 
 
 def _notes(
-    subjects: Sequence[Subject], chosen: Sequence[Sequence[str]], origins: Sequence[str], frames: str | None
+    subjects: Sequence[Subject], chosen: Sequence[Sequence[str]], origins: Sequence[str], frames: str
 ) -> list[str]:
     notes = []
     if frames is None:

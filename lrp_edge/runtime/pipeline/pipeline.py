@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError, first_line
+from lrp_edge.options import OptionGroup, like
 from lrp_edge.runtime.backoff import Backoff
-from lrp_edge.runtime.config import PipelineOptions
+from lrp_edge.runtime.config import PipelineOptions, VerdictTable
 from lrp_edge.runtime.pipeline.capture import Capture
 from lrp_edge.runtime.pipeline.counters import Counters, Latencies, Rate
 from lrp_edge.runtime.pipeline.delivery import Delivery
@@ -41,17 +42,15 @@ _QUIET = frozenset({"started", "stopped", "reconnected", "recovered", "changed"}
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgement(OptionGroup):
     """How a mask becomes a verdict.
 
     Attributes
     ----------
     rule : Rule, optional
         When a part is rejected; by default when its frame is classified as a defect.
-    min_area : int
-        Smaller regions do not count, in pixels.
-    mm_per_px : float, optional
-        Millimetres of a pixel's side.
+    min_area, mm_per_px
+        As in :class:`~lrp_edge.runtime.config.VerdictTable`.
 
     Raises
     ------
@@ -60,12 +59,11 @@ class Judgement:
     """
 
     rule: Rule | None = None
-    min_area: int = 1
-    mm_per_px: float | None = None
+    min_area: int = like(VerdictTable, "min_area")
+    mm_per_px: float | None = like(VerdictTable, "mm_per_px")
 
     def __post_init__(self) -> None:
-        if self.mm_per_px is not None and self.mm_per_px <= 0:
-            raise LrpEdgeError(f"millimetres per pixel are {self.mm_per_px:g}; expected more than 0")
+        super().__post_init__()
         if self.rule is not None:
             self.rule.reason((), self.mm_per_px)
 

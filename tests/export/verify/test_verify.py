@@ -267,8 +267,8 @@ def test_a_file_of_a_factory_needs_against(line: Line, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (["openvin"], r"no backend 'openvin'; did you mean openvino\? expected one of types, cpu"),
-        (["abc"], r"no backend 'abc'; expected one of types"),
+        (["openvin"], r"backends are openvin; did you mean openvino\? expected one or more of types, cpu"),
+        (["abc"], r"backends are abc; expected one or more of types"),
         (["rtx"], r"is not for rtx; expected types or cpu"),
         (["cpu", "rtx"], r"backend rtx runs none of the files"),
     ],

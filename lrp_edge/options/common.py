@@ -1,0 +1,46 @@
+"""Options of several verbs, which mean the same in each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lrp_edge.options.declare import OptionGroup, option
+
+
+@dataclass(frozen=True)
+class Common(OptionGroup):
+    """Words that mean the same wherever they stand; groups take them with :func:`~lrp_edge.options.like`."""
+
+    seed: int = option(0, "Random seed.", least=0)
+    count: int = option(400, "Number of drawn parts.", least=8)
+    masks: Path | None = option(
+        None, "Folder with pixel truth under the images' names.", metavar="FOLDER", panel="Data"
+    )
+    split: Path | None = option(
+        None, "split.json of a training run or of lrp-edge data split.", metavar="FILE", panel="Data"
+    )
+    part: Literal["train", "val", "test"] = option("test", "Part of the split.", panel="Data")
+    val: float = option(
+        0.1, "Share of the images for validation, where no split is given.", least=0, below=1, panel="Data"
+    )
+    test: float = option(
+        0.3, "Share of the images for the test, where no split is given.", least=0, below=1, panel="Data"
+    )
+    ok_class: str | None = option(
+        None, "The class without defect.", usual="known by its name", metavar="NAME", panel="Data"
+    )
+    false_alarm_rate: float = option(0.05, "Share of OK images that may be taken for defects.", least=0, most=1)
+    explained: str | None = option(
+        None,
+        "What is explained: predicted, contrast, defect, evidence or a class name.",
+        usual="the checkpoint's",
+        flag="--explain",
+        metavar="NAME",
+    )
+    frames: str = option("", "Real frames: file, folder, glob or video.", metavar="FRAMES", panel="Frames")
+    weights: Path | None = option(None, "Weights for module:factory (state dict).", metavar="FILE", panel="Model")
+    json: str | None = option(
+        None, "Write all figures as JSON to a file; with - or no name, print them.", metavar="FILE"
+    )
