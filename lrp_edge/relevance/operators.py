@@ -19,8 +19,7 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import pooling
 from lrp_edge.relevance import receptive_field as reach
 from lrp_edge.relevance.affine import Affine, Convolution, Linear, Scale
-from lrp_edge.relevance.canonize import batch_norm_affine
-from lrp_edge.relevance.capture import Capture, argument, module_path
+from lrp_edge.relevance.capture import Capture, arguments, module_path
 from lrp_edge.relevance.pooling import Axes, Windows, adaptive_matrix, average_divisor
 
 aten = torch.ops.aten
@@ -104,7 +103,7 @@ class Layer:
 
     def argument(self, name: str) -> Any:
         """Return an argument by its name in the operator's schema, constants by their value."""
-        return self.captured.value(argument(self.node, name))
+        return self.captured.value(arguments(self.node)[name])
 
     def arguments(self, *names: str) -> tuple[Any, ...]:
         """Return several arguments by their names."""
@@ -219,7 +218,13 @@ def linear(layer: Layer) -> Form:
 
 @register(aten.batch_norm.default, kind=Kind.BATCH_NORM, reach=reach.unmoved)
 def batch_norm(layer: Layer) -> Form:
-    return Weighted(Scale(), *batch_norm_affine(layer.captured, layer.node))
+    """At inference: ``scale * x + shift``, each of shape [C]."""
+    weight, bias, mean, variance, epsilon = layer.arguments("weight", "bias", "running_mean", "running_var", "eps")
+    scale = torch.rsqrt(variance + epsilon)
+    if weight is not None:
+        scale = scale * weight
+    shift = -scale * mean
+    return Weighted(Scale(), scale, shift if bias is None else shift + bias)
 
 
 # Elementwise operations.
@@ -227,14 +232,14 @@ def batch_norm(layer: Layer) -> Form:
 
 def _clamped(bound: str) -> Signs:
     def nonnegative(node: fx.Node, inputs: list[bool]) -> bool:
-        low = argument(node, bound)
+        low = arguments(node)[bound]
         return all(inputs) or (isinstance(low, int | float) and low >= 0)
 
     return nonnegative
 
 
 def _even_power(node: fx.Node, inputs: list[bool]) -> bool:
-    exponent = argument(node, "exponent")
+    exponent = arguments(node)["exponent"]
     return all(inputs) or (isinstance(exponent, int | float) and exponent % 2 == 0)
 
 
@@ -280,9 +285,9 @@ def _sum_of_two(inputs: Sequence[fx.Node]) -> Kind:
 
 
 def _offset_keeps_sign(node: fx.Node, inputs: list[bool]) -> bool:
-    other, alpha = argument(node, "other"), argument(node, "alpha")
-    keeps = len(inputs) == 2 or (isinstance(other, int | float) and other >= 0)
-    return all(inputs) and keeps and alpha >= 0
+    given = arguments(node)
+    keeps = len(inputs) == 2 or (isinstance(given["other"], int | float) and given["other"] >= 0)
+    return all(inputs) and keeps and given["alpha"] >= 0
 
 
 @register(aten.add.Tensor, aten.add.Scalar, kind=_sum_of_two, nonnegative=_offset_keeps_sign, reach=reach.joined)
@@ -391,10 +396,8 @@ def max_pooling(
     x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> Tensor:
     """Max pooling in operations that every backend has: TensorRT lacks dilated windows."""
-    windows = _windows(kernel_size, stride, padding, dilation)
-    if windows.dilation == (1, 1):
-        return F.max_pool2d(x, windows.kernel, windows.stride, windows.padding, 1, ceil_mode)
-    return pooling.max_pool(x, windows, ceil_mode)
+    windows = _windows(kernel_size, stride, padding, dilation, ceil_mode)
+    return F.max_pool2d(x, *windows) if windows.dilation == (1, 1) else pooling.max_pool(x, windows)
 
 
 @register(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lrp_edge.card import ModelCard
-from lrp_edge.errors import LrpEdgeError, did_you_mean
+from lrp_edge.errors import LrpEdgeError, look_up
 from lrp_edge.export.deployable import sha256
 from lrp_edge.export.graph import card_of
 from lrp_edge.runtime.engines.engine_file import EngineFile
@@ -75,9 +75,7 @@ def choose(subject: Subject, asked: Sequence[str] | None) -> list[str]:
         # In float32 the types' own computation is that of ONNX Runtime on the CPU.
         return [name for name in subject.backends if name != "types" or subject.card.precision != "fp32"]
     for name in asked:
-        if name not in BACKENDS:
-            hint = did_you_mean(name, BACKENDS, f"expected one of {', '.join(BACKENDS)}")
-            raise LrpEdgeError(f"no backend {name!r}; {hint}")
+        look_up("backend", name, BACKENDS)
     fitting = [name for name in dict.fromkeys(asked) if name in subject.backends]
     if not fitting:
         raise LrpEdgeError(
