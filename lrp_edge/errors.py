@@ -60,7 +60,7 @@ def did_you_mean(word: str, choices: Iterable[str], then: str = "") -> str:
     choices : iterable of str
         What can be given.
     then : str
-        What is said besides.
+        What the message says after that.
 
     Returns
     -------

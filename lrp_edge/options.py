@@ -1,7 +1,7 @@
 """Options that are declared once: a dataclass a group, from which flags, TOML keys and keyword arguments are made.
 
-A field's help text, range and choices stand beside its default. A value is checked by the same code, and refused in the
-same words, whether it comes from the command line, a file or Python.
+A field's help text, range and choices are declared with its default. A value is checked by the same code, and refused
+in the same words, whether it comes from the command line, a file or Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KEY_LINE = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=")
 
 @dataclass(frozen=True)
 class _Settings:
-    """What :func:`option` is told of a field."""
+    """What a field was declared with by :func:`option`."""
 
     help: str
     least: float | None
@@ -74,11 +74,11 @@ def option(
     least, most, above, below : float, optional
         Its range: at least, at most, more than, less than. For a tuple, that of each entry.
     choices : iterable
-        All values that it may have, where its type is no ``Literal`` that says so.
+        All values that it may have, where its type is not a ``Literal`` that lists them.
     check : callable, optional
-        Whether a value of the right type is one that can be; `expected` then says which can.
+        Whether a value of the right type is allowed; `expected` then says which values are.
     expected : str
-        What a message says is expected, in place of type, range and choices.
+        Description of the expected values in messages, in place of type, range and choices.
     called : str
         How a message begins, in place of ``"NAME is"``.
     usual : str
@@ -88,7 +88,7 @@ def option(
     short : str
         Its short name on the command line, e.g. ``"-o"``.
     metavar : str
-        What stands for its value in the help text.
+        Placeholder of its value in the help text.
     separator : str
         What stands between the entries of a tuple on the command line.
     panel : str
@@ -172,7 +172,7 @@ class Option:
 
     @property
     def metavar(self) -> str:
-        """What stands for its value in a help text."""
+        """Placeholder of its value in a help text."""
         if self._settings.metavar or self.choices:
             return self._settings.metavar or "|".join(map(str, self.choices))
         names = {int: "N", float: "NUMBER", Path: "PATH"}
@@ -200,13 +200,13 @@ class Option:
     @property
     def range(self) -> str:
         """Its range in words; empty where there is none."""
-        told = self._settings
-        if told.above is not None:
-            return f"more than {told.above:g}" + ("" if told.most is None else f", up to {told.most:g}")
-        low = "" if told.least is None else f"{told.least:g}"
-        high = "" if told.most is None else f"{told.most:g}"
-        if told.below is not None:
-            high = f"less than {told.below:g}"
+        spec = self._settings
+        if spec.above is not None:
+            return f"more than {spec.above:g}" + ("" if spec.most is None else f", up to {spec.most:g}")
+        low = "" if spec.least is None else f"{spec.least:g}"
+        high = "" if spec.most is None else f"{spec.most:g}"
+        if spec.below is not None:
+            high = f"less than {spec.below:g}"
         if low and high:
             return f"{low} to {high}"
         return f"{low} or more" if low else high and f"up to {high}"
@@ -223,7 +223,7 @@ class Option:
         return ", ".join(part for part in (kinds.get(self.kind, ""), self.range) if part)
 
     def read(self, text: str) -> Any:
-        """Return what text of the command line says, or the text where it says nothing of the kind."""
+        """Return the value of a text of the command line, or the text itself where it is not such a value."""
         try:
             if get_origin(self.kind) is tuple:
                 parts = text.split(self._settings.separator)
@@ -280,17 +280,17 @@ class Option:
         return whole and all(isinstance(part, Integral) and not isinstance(part, bool) for part in value)
 
     def _within(self, value: Any) -> bool:
-        told = self._settings
+        spec = self._settings
         if self.choices and value not in self.choices:
             return False
         for number in value if isinstance(value, tuple) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
                 return False
-            if (told.least is not None and number < told.least) or (told.most is not None and number > told.most):
+            if (spec.least is not None and number < spec.least) or (spec.most is not None and number > spec.most):
                 return False
-            if (told.above is not None and number <= told.above) or (told.below is not None and number >= told.below):
+            if (spec.above is not None and number <= spec.above) or (spec.below is not None and number >= spec.below):
                 return False
-        return told.check is None or told.check(value)
+        return spec.check is None or spec.check(value)
 
     def _refusal(self, value: Any) -> Refused:
         shown = repr(value) if not isinstance(value, (Real, tuple, list)) else self.show(value)
@@ -389,7 +389,7 @@ def read_toml(path: str | Path, kind: type[OptionGroup], *, extra: str, relative
     except (OSError, UnicodeDecodeError) as error:
         raise LrpEdgeError(f"{path}: this configuration cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
-        raise LrpEdgeError(f"{path}: this is no TOML: {error}") from error
+        raise LrpEdgeError(f"{path}: not valid TOML: {error}") from error
     return _checked(values, kind, (), _Lines(path, text), path.resolve().parent if relative else Path())
 
 

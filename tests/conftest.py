@@ -16,7 +16,7 @@ settings.load_profile("lrp-edge")
 # Some tests import ONNX Runtime before anything of ours, which says so too.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# OpenVINO imports absl where it is installed. When logging is configured anew, as import-linter does, absl's handler
+# OpenVINO imports absl where it is installed. When logging is configured again, as import-linter does, absl's handler
 # closes the stream that it found at first: that must not be pytest's.
 with contextlib.redirect_stderr(sys.__stderr__), contextlib.suppress(ModuleNotFoundError):
     import openvino  # noqa: F401

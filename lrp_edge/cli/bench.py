@@ -42,7 +42,7 @@ def bench(
     seed: Annotated[int, typer.Option(help="Seed of the random frames.", rich_help_panel="Frames")] = 0,
     json_file: Json = None,
 ) -> None:
-    """Measure latency and throughput, and what the mask costs beside the classifier alone."""
+    """Measure latency and throughput, and what the mask costs compared with the classifier alone."""
     from lrp_edge.runtime.bench import Duration, check_batches, random_frames
     from lrp_edge.runtime.bench import bench as measure
     from lrp_edge.runtime.engines import open_engine
@@ -102,7 +102,7 @@ def _real_frames(text: str, card: ModelCard, size: str) -> list[UInt8]:
     found = []
     for frame in open_source(text, card.input.order):
         if frame.image is None:
-            raise LrpEdgeError(f"{frame.error}; mend it, or leave it out")
+            raise LrpEdgeError(f"{frame.error}; replace it, or leave it out")
         image = frame.image.reshape(*frame.image.shape[:2], card.input.channels)
         if not size or image.shape[:2] == parse_size(size):
             found.append(image)

@@ -1,4 +1,4 @@
-"""``lrp-edge calibrate``: set a checkpoint's mask head anew, from OK images alone, without training."""
+"""``lrp-edge calibrate``: calibrate a checkpoint's mask head again from OK images alone, without training."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def check(
     ok_class: OkClass = None,
     json_file: Json = None,
 ) -> None:
-    """Say what is there: counts, sizes, duplicates, unreadable files, masks; exit 1 if something must be mended.
+    """Say what is there: counts, sizes, duplicates, unreadable files, masks; exit 1 if something must be corrected.
 
     With --split, duplicates are looked for across its parts.
     """
@@ -56,7 +56,7 @@ def check(
     if json_file != "-":
         _print(report)
     if report.faults:
-        raise LrpEdgeError(f"{data}: {', '.join(report.faults)}; mend them (--skip-bad skips unreadable files)")
+        raise LrpEdgeError(f"{data}: {', '.join(report.faults)}; correct them (--skip-bad skips unreadable files)")
 
 
 def split_(

@@ -33,7 +33,7 @@ def verify(
         str,
         typer.Option(
             help="What to compare with: a checkpoint or module:factory, by PyTorch in float64, or an .onnx file in "
-            "fp32 (default: the checkpoint that the file was exported from, if it lies beside it)."
+            "fp32 (default: the checkpoint that the file was exported from, if it lies next to it)."
         ),
     ] = "",
     weights: Weights = None,

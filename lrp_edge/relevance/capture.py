@@ -70,7 +70,7 @@ def arguments(node: fx.Node) -> dict[str, Any]:
 
 
 def module_path(node: fx.Node) -> str:
-    """Return where a node stands in the user's model, e.g. ``"features.3"``; empty for the model itself."""
+    """Return a node's place in the user's model, e.g. ``"features.3"``; empty for the model itself."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]) if stack else ""
 

@@ -191,7 +191,7 @@ def composite_from(name: str | Composite, parameters: Mapping[str, Any]) -> Comp
     if isinstance(name, Composite):
         if parameters:
             raise LrpEdgeError(
-                f"composite {name.name} is built already; it takes no parameter {next(iter(parameters))}"
+                f"composite {name.name} is already built; it does not take the parameter {next(iter(parameters))}"
             )
         return name
     preset = look_up("composite", name, COMPOSITES)

@@ -172,7 +172,7 @@ class MaskHead(nn.Module):
     Raises
     ------
     LrpEdgeError
-        If the method, a parameter of it, the smoothing or the morphology is not one of those known.
+        If the method, a parameter of it, the smoothing or the morphology is unknown.
     """
 
     def __init__(self, spec: MaskSpec) -> None:

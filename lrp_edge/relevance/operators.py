@@ -1,7 +1,7 @@
 """The registry: what each ATen operator is to the rules.
 
 An operator is one function, registered under its targets. It is called once, when a model is unrolled, and returns the
-layer's form: what rules need to know of it. All else that is known of an operator stands in the same place.
+layer's form: what rules need to know about it. All else about an operator is registered in the same place.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Form = Back | Weighted | Windows | Axes
 
 
 def unchanged(s: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """The form of elementwise layers: relevance is handed on as it is."""
+    """The form of elementwise layers: relevance is passed on unchanged."""
     return [s]
 
 
@@ -76,7 +76,7 @@ class Layer:
     nonnegative : bool
         Whether its first input has no negative value.
     sums_channels : bool
-        Whether the relevance of its input is read summed over channels only, so that it may be handed on so.
+        Whether the relevance of its input is read summed over channels only, so that it may be passed on as that sum.
     """
 
     node: fx.Node
@@ -88,7 +88,7 @@ class Layer:
 
     @property
     def path(self) -> str:
-        """Where the layer stands in the user's model."""
+        """The layer's place in the user's model."""
         return module_path(self.node)
 
     @property
@@ -176,7 +176,7 @@ def register(
 
 
 def elementwise(*targets: Any, nonnegative: Signs = never) -> None:
-    """Register activations: relevance goes on as it is."""
+    """Register activations: relevance is passed on unchanged."""
     register(*targets, kind=Kind.ACTIVATION, nonnegative=nonnegative, reach=reach.unmoved)(lambda layer: unchanged)
 
 
@@ -268,7 +268,7 @@ elementwise(aten.prelu.default, aten._prelu_kernel.default)
 
 @register(aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, kind=Kind.ACTIVATION, reach=reach.unmoved)
 def scale(layer: Layer) -> Form:
-    """A product with a constant hands relevance on as it is."""
+    """A product with a constant passes relevance on unchanged."""
     if len(layer.inputs) != 1:
         raise LrpEdgeError(
             f"{layer.node.target} at {layer.path or 'the model itself'} multiplies two tensors that depend on the "

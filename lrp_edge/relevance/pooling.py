@@ -75,7 +75,7 @@ class Windows(NamedTuple):
     def award(self, x: Tensor, y: Tensor, relevance: Tensor, sum_channels: bool) -> Tensor:
         """Give each maximum's relevance to the first element of its window, by rows, that attains it.
 
-        The maximum is taken anew from the elements that it is compared with: a backend may keep the pooling's own
+        The maximum is computed again from the elements that it is compared with: a backend may keep the pooling's own
         output `y` at another precision than its input, and then no element would attain it. All is built from
         comparisons: TensorRT has neither MaxUnpool nor the indices of MaxPool. The sum over channels, [N, 1, H, W], is
         far cheaper to assemble.

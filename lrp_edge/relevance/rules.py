@@ -94,7 +94,7 @@ class Term:
 
 
 class Rule:
-    """How a layer hands the relevance of its output to its inputs.
+    """How a layer distributes the relevance of its output over its inputs.
 
     Attributes
     ----------
@@ -342,7 +342,7 @@ class Flat(AffineRule):
 
 @dataclass(frozen=True)
 class Pass(Rule):
-    """Relevance goes on unchanged, to where the values came from: elementwise layers, and those that move values."""
+    """Relevance is passed on unchanged to where the values came from: elementwise layers, and those that reorder."""
 
     kinds = AffineRule.kinds | {Kind.ACTIVATION, Kind.SHAPE}
 

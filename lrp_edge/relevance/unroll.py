@@ -101,7 +101,7 @@ def _arguments(node: fx.Node) -> list[fx.Node]:
 
 
 def _has_tensors(node: fx.Node) -> bool:
-    """Whether it computes tensors rather than sizes; one that gives several of them is no layer that has a rule."""
+    """Whether it computes tensors rather than sizes; one that returns several of them has no rule."""
     value = node.meta.get("val")
     return "val" not in node.meta or isinstance(value, Tensor | list | tuple)
 
@@ -129,7 +129,7 @@ class Unrolled(nn.Module):
     operations, steps : nn.ModuleDict
         What is computed forwards and backwards, by the name of the node.
     places : dict of str to str
-        Where each node stands in the user's model, e.g. ``"features.3"``; empty for the model itself.
+        Each node's place in the user's model, e.g. ``"features.3"``; empty for the model itself.
     """
 
     def __init__(

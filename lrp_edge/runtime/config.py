@@ -174,7 +174,7 @@ class MqttTable(OptionGroup, panel="Network"):
         least=1,
         flag="",
     )
-    client_id: str | None = option(None, "How the broker knows the line; drawn anew without it.", flag="")
+    client_id: str | None = option(None, "Name of the line to the broker; by default a random one.", flag="")
     credentials: Path | None = option(None, "File whose first line is user:password of the broker.", flag="")
     ca: Path | None = option(
         None, "PEM file of the authority that signed the broker's certificate.", usual="the system's", flag=""

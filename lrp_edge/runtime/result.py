@@ -1,4 +1,4 @@
-"""What a source gives, what a model and a pipeline say of it, and what a pipeline says of itself."""
+"""What a source yields, what a model and a pipeline report about it, and what a pipeline reports about itself."""
 
 from __future__ import annotations
 

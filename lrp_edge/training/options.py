@@ -132,7 +132,7 @@ class Options(OptionGroup, panel="Training"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.val + self.test >= 1:
-            raise LrpEdgeError(f"test is {self.test:g} beside a val of {self.val:g}; expected less than 1 together")
+            raise LrpEdgeError(f"test is {self.test:g} with a val of {self.val:g}; expected less than 1 together")
 
     @property
     def supervision(self) -> str:

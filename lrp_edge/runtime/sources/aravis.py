@@ -79,7 +79,7 @@ class Aravis(Source):
         while self._closing.is_alive() and not self.interrupted.is_set():
             self._closing.join(_POLL)
         camera = _Camera(self._find(), self._settings)
-        # Aravis takes some ten seconds to close a camera that does not answer; its loss is told before that.
+        # Aravis takes some ten seconds to close a camera that does not answer; its loss is reported before that.
         self._closing = threading.Thread(target=camera.close, name="aravis-close", daemon=True)
         try:
             yield from self._frames(camera)

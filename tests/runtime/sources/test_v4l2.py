@@ -72,8 +72,8 @@ class Device:
         environment = {**os.environ, **self._environment}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout.splitlines()[-1])
-        return told["frames"], told["lost"]
+        report = json.loads(done.stdout.splitlines()[-1])
+        return report["frames"], report["lost"]
 
     @property
     def asked(self) -> list[str]:
