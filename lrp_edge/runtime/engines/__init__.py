@@ -54,7 +54,7 @@ def open_scores(
     """
     path = Path(path)
     if path.suffix == ".engine":
-        raise LrpEdgeError(f"{path}: an engine cannot be cut to its classifier; give the .onnx file")
+        raise LrpEdgeError(f"{path}: the classifier cannot be cut out of an engine; give the .onnx file")
     if _with_openvino(provider):
         from lrp_edge.runtime.engines import openvino
 
