@@ -270,7 +270,7 @@ def test_a_stream_that_is_joined_in_its_middle_begins_with_a_key_frame() -> None
     [
         ("rtsp://127.0.0.1:1/x#transprt=udp", "'transprt' is not known; did you mean transport"),
         ("rtsp://127.0.0.1:1/x#transport=sctp", "'sctp'; expected tcp or udp"),
-        ("http://127.0.0.1:1/x#transport=udp", "nothing behind #"),
+        ("http://127.0.0.1:1/x#transport=udp", "nothing after #"),
     ],
 )
 def test_parameters_that_are_none(address: str, said: str) -> None:
