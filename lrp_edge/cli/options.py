@@ -213,7 +213,7 @@ Weights = Annotated[
     Path | None, typer.Option(help="Weights for module:factory (state dict).", metavar="FILE", rich_help_panel="Model")
 ]
 Checkpoint = Annotated[Path, typer.Argument(help="A classifier that lrp-edge train left.")]
-#: What is printed is printed in place of tables. is printed is printed in place of tables.
+#: Figures that are printed as JSON replace the tables.
 Json = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write all figures as JSON to a file; with - or no name, print them."),

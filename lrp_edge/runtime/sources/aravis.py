@@ -58,7 +58,7 @@ class Aravis(Source):
         Channel order of the frames.
     options : SourceOptions
         ``fps`` is asked of the camera. It counts as lost after ``timeout`` without a frame, or, where it waits for a
-        trigger from outside, when it does not answer any more.
+        trigger from outside, when it no longer answers.
 
     Raises
     ------
