@@ -1,7 +1,7 @@
-"""Let Lightning be imported beside a torchvision that does not fit torch.
+"""Let Lightning be imported next to a torchvision that does not fit torch.
 
 torchmetrics, which Lightning imports, imports torchvision where that is installed. A torchvision built for
-another kind of torch (CUDA beside CPU) fails on two operators that its compiled part would have declared.
+another kind of torch (CUDA next to CPU) fails on two operators that its compiled part would have declared.
 Nothing here uses them; declaring their names is all that the import wants.
 """
 

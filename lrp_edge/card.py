@@ -1,7 +1,7 @@
 """The model card: everything about a model that is not weights.
 
 The card is plain JSON. It travels inside an ONNX file (``metadata_props``, key ``lrp_edge``), in the header of
-a safetensors checkpoint (same key), and beside formats that can carry neither, as ``<name>.json``.
+a safetensors checkpoint (same key), and next to formats that can carry neither, as ``<name>.json``.
 """
 
 from __future__ import annotations

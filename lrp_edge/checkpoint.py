@@ -141,7 +141,7 @@ def _refuse_misfit(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
         if found != _shape(expected.get(name)):
             raise LrpEdgeError(
                 f"{path}: weight {name} is {found}, but the architecture in the model card has "
-                f"{_shape(expected.get(name))}; card and weights are not of one model"
+                f"{_shape(expected.get(name))}; card and weights do not belong together"
             )
 
 

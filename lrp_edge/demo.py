@@ -177,7 +177,7 @@ class _Drawn(Source):
 
 
 class _Album(Sink):
-    """Keeps each part beside its ground truth, and writes its images."""
+    """Keeps each part next to its ground truth, and writes its images."""
 
     name, recording = "album", True
 

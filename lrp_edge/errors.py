@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class LrpEdgeError(Exception):
@@ -58,7 +60,7 @@ def did_you_mean(word: str, choices: Iterable[str], then: str = "") -> str:
     choices : iterable of str
         What can be given.
     then : str
-        What is said besides.
+        What the message says after that.
 
     Returns
     -------
@@ -67,6 +69,20 @@ def did_you_mean(word: str, choices: Iterable[str], then: str = "") -> str:
     """
     near = nearest(word, choices)
     return " ".join(part for part in (f"did you mean {near}?" if near else "", then) if part)
+
+
+def look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
+    """Return what a name stands for among those of its kind.
+
+    Raises
+    ------
+    LrpEdgeError
+        If it stands for nothing: names the nearest that is known, and all of them.
+    """
+    if name not in known:
+        hint = did_you_mean(name, known, f"expected one of {', '.join(known)}")
+        raise LrpEdgeError(f"no {kind} {name!r}; {hint}")
+    return known[name]
 
 
 def check_names(subject: str, given: Collection[str], known: Collection[str], needed: Iterable[str] = ()) -> None:

@@ -19,7 +19,7 @@ _ADVICE = "free space or choose another folder"
 def whole(
     path: str | os.PathLike[str], partial: str | os.PathLike[str] | None = None, advice: str = _ADVICE
 ) -> Iterator[Path]:
-    """Give a temporary name beside `path`, and move what was written there to it at the end.
+    """Give a temporary name next to `path`, and move what was written there to it at the end.
 
     An existing file stays until then, and is kept if the block fails.
 

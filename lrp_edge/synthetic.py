@@ -1,7 +1,7 @@
 """A synthetic inspection line: textured surfaces with cracks, blowholes and scratches, and their exact masks.
 
 ``python -m lrp_edge.synthetic DIR --count N --seed S`` writes ``DIR/images/<class>/*.png``, which is a training
-folder, and ``DIR/masks/<class>/*.png`` beside it. Same seed, same bytes.
+folder, and ``DIR/masks/<class>/*.png`` next to it. Same seed, same bytes.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def test_all_three_ways_take_and_refuse_the_same(
         (Line, {"model": "a", "tiles": {"overlap": 1}}, "overlap is 1; expected 0 to less than 1"),
         (Line, {"model": "a", "source": {"fps": float("nan")}}, "fps is nan; expected a number, more than 0"),
         (Options, {"epochs": 2.5}, "epochs is 2.5; expected a whole number, 1 or more"),
-        (Options, {"val": 0.5, "test": 0.5}, "test is 0.5 beside a val of 0.5"),
+        (Options, {"val": 0.5, "test": 0.5}, "test is 0.5 with a val of 0.5"),
         (Options, {"model": "cnn"}, "model is 'cnn'; expected vgg, module:factory or unet"),
         (ExportOptions, {"size": "dynamc"}, "size is 'dynamc'; expected dynamic, or a height and width of 1 or more"),
         (ExportOptions, {"composite": "epsilonplus"}, "composite is 'epsilonplus'; did you mean EpsilonPlus?"),

@@ -176,7 +176,7 @@ def work(models: Sequence[str], gpus: Sequence[str], log: Path, checkpoint: Path
 
 
 def main() -> None:
-    """Build all, each model in a process of its own, so that its memory is given back."""
+    """Build all, each model in a process of its own, so that its memory is freed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("out"), help="folder for matrix.md and matrix.jsonl")
     parser.add_argument("--checkpoint", type=Path, help="a trained checkpoint to build besides")

@@ -8,7 +8,7 @@ if(LRP_EDGE_ONNXRUNTIME_INSTALLED)
 else()
   set(bring ON)
 endif()
-option(LRP_EDGE_INSTALL_ONNXRUNTIME "Install ONNX Runtime's library beside lrp_edge's" ${bring})
+option(LRP_EDGE_INSTALL_ONNXRUNTIME "Install ONNX Runtime's library next to lrp_edge's" ${bring})
 
 file(RELATIVE_PATH LRP_EDGE_PC_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 get_filename_component(LRP_EDGE_ONNXRUNTIME_NAME "${ONNXRuntime_LIBRARY}" NAME)

@@ -1,5 +1,5 @@
 /// @file
-/// Model files and the cards beside them.
+/// Model files and the cards next to them.
 #ifndef LRP_EDGE_SRC_FILES_HPP
 #define LRP_EDGE_SRC_FILES_HPP
 

@@ -26,7 +26,7 @@ struct OpenSession {
 /// @throws Ort::Exception If it is not ONNX.
 OpenSession open_session(const std::filesystem::path& path, const Options& options);
 
-/// Read the card from a file's metadata, else from `<name>.json` beside it.
+/// Read the card from a file's metadata, else from `<name>.json` next to it.
 /// @throws Error If there is none, or it is not what it should be.
 Card read_card(const Ort::Session& session, const std::filesystem::path& path);
 

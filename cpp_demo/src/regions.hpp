@@ -15,7 +15,7 @@ namespace lrp_edge {
 inline constexpr std::size_t kUsualRegions = 4096;
 inline constexpr std::size_t kUsualRuns = 65536;
 
-/// Pixels of one row that are set, one beside the other.
+/// Pixels of one row that are set, next to each other.
 struct Run {
   std::int32_t y = 0;
   std::int32_t begin = 0;  ///< First x.

@@ -65,7 +65,7 @@ EngineFile EngineFile::read(const std::filesystem::path& path) {
   const std::filesystem::path side = side_file(path);
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(side, ignored)) {
-    throw Error(path_text(path) + " has no model card beside it (" + path_text(side.filename()) +
+    throw Error(path_text(path) + " has no model card next to it (" + path_text(side.filename()) +
                 "); copy both, or compile again: lrp-edge compile MODEL.onnx");
   }
   Card card = Card::from_json(read_file(side), path_text(side));

@@ -1,5 +1,5 @@
 /// @file
-/// An engine file and the card beside it, checked before anything of the engine is run.
+/// An engine file and the card next to it, checked before anything of the engine is run.
 #ifndef LRP_EDGE_SRC_TENSORRT_ENGINE_FILE_HPP
 #define LRP_EDGE_SRC_TENSORRT_ENGINE_FILE_HPP
 
@@ -19,14 +19,14 @@ using FramesShape = std::array<std::size_t, 4>;
 class EngineFile {
  public:
   /// Read an engine and its card.
-  /// @throws Error If there is no such file, no card beside it, or the file is not the one that the card was written
+  /// @throws Error If there is no such file, no card next to it, or the file is not the one that the card was written
   ///   for.
   static EngineFile read(const std::filesystem::path& path);
 
   /// The path in UTF-8, for an error.
   const std::string& name() const noexcept { return name_; }
 
-  /// From `<name>.json` beside the file.
+  /// From `<name>.json` next to the file.
   const Card& card() const noexcept { return card_; }
 
   /// The very bytes that were compared with the card: an engine is code. Empty once they were dropped.

@@ -72,7 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     frame.stride = data.ConsumeBool() ? 0 : extent<std::ptrdiff_t>(data, 80);
     std::size_t needed = 0;
     const bool countable = bytes_of(frame, needed);
-    // A frame that only lies about its memory cannot be told from a good one.
+    // A frame that only lies about its memory cannot be distinguished from a good one.
     if (!is_refused(frame) && countable && needed > kMostBytes) return -1;
     memory.emplace_back(countable && needed <= kMostBytes ? needed : 0);
     const auto some = data.ConsumeBytes<std::uint8_t>(memory.back().size());

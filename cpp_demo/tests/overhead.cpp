@@ -1,4 +1,4 @@
-/// lrp_edge_overhead MODEL HEIGHT WIDTH CALLS: what lrp_edge costs beside Ort::Session::Run alone, alternating.
+/// lrp_edge_overhead MODEL HEIGHT WIDTH CALLS: what lrp_edge costs compared with Ort::Session::Run alone, alternating.
 ///
 /// Prints `start milliseconds` with the time to open the model, `memory KiB` with what is resident after a call, and
 /// then, in microseconds, `NAME undisturbed median session regions`: lrp_edge less ONNX Runtime by the lower deciles,

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(model: Annotated[Path, MODEL], options: BenchOptions) -> None:
-    """Measure latency and throughput, and what the mask costs beside the classifier alone."""
+    """Measure latency and throughput, and what the mask costs compared with the classifier alone."""
     from lrp_edge.runtime.bench import bench as measure
     from lrp_edge.runtime.bench import check_batches
     from lrp_edge.runtime.engines import open_engine
@@ -73,7 +73,7 @@ def _real_frames(text: str, card: ModelCard, size: tuple[int, int] | None) -> li
     found = []
     for frame in open_source(text, card.input.order):
         if frame.image is None:
-            raise LrpEdgeError(f"{frame.error}; mend it, or leave it out")
+            raise LrpEdgeError(f"{frame.error}; replace it, or leave it out")
         image = frame.image.reshape(*frame.image.shape[:2], card.input.channels)
         if size in (None, image.shape[:2]):
             found.append(image)

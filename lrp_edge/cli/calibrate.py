@@ -1,4 +1,4 @@
-"""``lrp-edge calibrate``: set a checkpoint's mask head anew, from OK images alone, without training."""
+"""``lrp-edge calibrate``: calibrate a checkpoint's mask head again from OK images alone, without training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class CalibrateOptions(OptionGroup):
-    """How to set a mask head anew."""
+    """How to calibrate a mask head again."""
 
     output: Path | None = option(None, "File for the new checkpoint.", usual="in place", short="-o", metavar="FILE")
     split: Path | None = like(Common, "split")

@@ -52,7 +52,7 @@ def compile_for(target: str, model: Path, **options: Any) -> None:
     gpus = [name.strip().lower() for name in names.split(",")] if colon else None
     with _progress_bars() as progress:
         engine = to_engine(model, product=product, gpus=gpus, progress=progress, say=typer.echo, **options)
-    typer.echo(f"{engine}  {engine.stat().st_size / 1e6:.1f} MB, its card beside it as .json")
+    typer.echo(f"{engine}  {engine.stat().st_size / 1e6:.1f} MB, its card next to it as .json")
     typer.echo(f"next: lrp-edge run {engine} --source FRAMES -o OUT")
 
 

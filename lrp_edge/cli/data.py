@@ -46,7 +46,7 @@ class CheckOptions(OptionGroup):
 
 
 def check(data: Data, options: CheckOptions) -> None:
-    """Say what is there: counts, sizes, duplicates, unreadable files, masks; exit 1 if something must be mended.
+    """Say what is there: counts, sizes, duplicates, unreadable files, masks; exit 1 if something must be corrected.
 
     With --split, duplicates are looked for across its parts.
     """
@@ -61,7 +61,7 @@ def check(data: Data, options: CheckOptions) -> None:
     if options.json != "-":
         _print(report)
     if report.faults:
-        raise LrpEdgeError(f"{data}: {', '.join(report.faults)}; mend them (--skip-bad skips unreadable files)")
+        raise LrpEdgeError(f"{data}: {', '.join(report.faults)}; correct them (--skip-bad skips unreadable files)")
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def read_clicks(path: str | os.PathLike[str], dataset: Dataset) -> Clicks:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = [(row["path"], float(row["y"]), float(row["x"])) for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as error:
-        # Python says of a missing column its name alone, and of what is no number which function it was given to.
+        # Python's message names a missing column only, and for text that is not a number the function that got it.
         reasons = {
             KeyError: f"it lacks the column {error}",
             TypeError: "a row is too short",

@@ -17,7 +17,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 GRAY_MODES = frozenset({"1", "L", "I", "I;16", "F"})
 SMALLEST_SIDE = 32
 NAMED = 5
-#: A file beside an image, named like it with this ending, is its mask.
+#: A file next to an image, named like it with this ending, is its mask.
 MASK_ENDING = "_mask"
 #: Magnetic tiles are numbered as they were taken. Six exposures of a part lie within this many numbers.
 RECORDING_GAP = 250
@@ -35,7 +35,7 @@ def open_dataset(
     Parameters
     ----------
     source : path
-        One of three. A folder per class, with images at any depth below it; ``NAME_mask.png`` beside
+        One of three. A folder per class, with images at any depth below it; ``NAME_mask.png`` next to
         ``NAME.<any>`` is its pixel truth. The magnetic-tile layout: ``<class>/Imgs/`` with ``.jpg`` images and
         their pixel truth as ``.png`` of the same name; exposures of one part are a group. A table: a CSV file
         with columns ``path`` and ``label``, and, if wanted, ``mask``, ``group`` and ``split``; paths are
@@ -90,7 +90,7 @@ def find_samples(
     else:
         root, samples, classes = _folders(path)
     if len(classes) < 2:
-        found = f"one class, {classes[0]}" if classes else "no folder of a class"
+        found = f"one class, {classes[0]}" if classes else "no class folders"
         raise LrpEdgeError(f"{path}: {found}; expected a folder of images for each of two or more classes")
     if masks is not None:
         samples = list(_with_masks(samples, root, Path(masks)))
@@ -186,7 +186,7 @@ def _with_groups(samples: Iterable[Sample], root: Path, pattern: str) -> list[Sa
 
 
 class Check(NamedTuple):
-    """What opening an image told: a fault, empty for none; whether it is gray; width and height in pixels."""
+    """What opening an image showed: a fault, empty for none; whether it is gray; width and height in pixels."""
 
     fault: str
     gray: bool

@@ -126,7 +126,7 @@ def read_split(path: str | os.PathLike[str], dataset: Dataset) -> Split:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         names = {part: list(content[part]) for part in PARTS}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        # Python says of a missing part its name alone, and of what is no table of parts what it is not.
+        # Python's message names a missing part only, and for a value that is not a table its type.
         reasons = {KeyError: f"it lacks the part {error}", TypeError: "its parts are not lists of names"}
         raise LrpEdgeError(
             f"{path} is not a readable split ({reasons.get(type(error), error)}); expected a run's split.json or one "

@@ -28,7 +28,7 @@ with needs_extra("evaluate"):
     from scipy.stats import spearmanr
     from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
-#: Groups of images beside each defect class: all with a defect, and all there are.
+#: Groups of images besides each defect class: all with a defect, and all there are.
 POSITIVE, ALL = "all defects", "all images"
 
 

@@ -76,7 +76,7 @@ def inspect(model: str | Path, size: tuple[int, int] | None = None) -> Inspectio
     Raises
     ------
     LrpEdgeError
-        If the file is not such a file, or the model takes another size.
+        If the file is not an ONNX file of this toolkit, or the model takes another size.
     """
     size = accepted(InspectOptions, size=size)["size"]
     proto, card = load_proto(Path(model))

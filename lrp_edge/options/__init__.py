@@ -1,7 +1,7 @@
 """Options that are declared once: a dataclass a group, from which flags, TOML keys and keyword arguments are made.
 
-A field's help text, range and choices stand beside its default. A value is checked by the same code, and refused in the
-same words, whether it comes from the command line, a file or Python.
+A field's help text, range and choices are declared with its default. A value is checked by the same code, and refused
+in the same words, whether it comes from the command line, a file or Python.
 """
 
 from dataclasses import MISSING

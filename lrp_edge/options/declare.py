@@ -46,13 +46,13 @@ def option(
     least, most, above, below : float, optional
         Its range: at least, at most, more than, less than. For a tuple, and for values by name, that of each entry.
     choices : iterable
-        All values that it, or each entry of a tuple, may have, where its type is no ``Literal`` that says so.
+        All values that it, or each entry of a tuple, may have, where its type is not a ``Literal`` that lists them.
     check : callable, optional
-        Whether a value of the right type is one that can be; `expected` then says which can.
+        Whether a value of the right type is allowed; `expected` then says which values are.
     form : callable, optional
         Brings a value of the right type to the form in which it is kept, e.g. ``str.upper``, before it is checked.
     expected : str
-        What a message says is expected, in place of type, range and choices.
+        Description of the expected values in messages, in place of type, range and choices.
     called : str
         How a message begins, in place of ``"NAME is"``.
     usual : str
@@ -64,7 +64,7 @@ def option(
     former : str
         A flag that it had before: still taken, and not shown.
     metavar : str
-        What stands for its value in the help text.
+        Placeholder of its value in the help text.
     separator : str
         What stands between the entries of a tuple on the command line. The flag of a tuple of any length, and of a
         dict of numbers by name, which are given as ``NAME=NUMBER``, may also be repeated.

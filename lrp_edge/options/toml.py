@@ -38,7 +38,7 @@ def read_toml(path: str | Path, kind: type[OptionGroup], *, extra: str, relative
     Raises
     ------
     LrpEdgeError
-        If it cannot be read, is no TOML, or has a key that is not known or a value that cannot be; with the line.
+        If it cannot be read, is not TOML, or has a key that is not known or a value that cannot be; with the line.
     """
     with needs_extra(extra):
         if sys.version_info >= (3, 11):
@@ -52,7 +52,7 @@ def read_toml(path: str | Path, kind: type[OptionGroup], *, extra: str, relative
     except (OSError, UnicodeDecodeError) as error:
         raise LrpEdgeError(f"{path}: this configuration cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
-        raise LrpEdgeError(f"{path}: this is no TOML: {error}") from error
+        raise LrpEdgeError(f"{path}: not valid TOML: {error}") from error
     return _checked(values, kind, (), _Lines(path, text), path.resolve().parent if relative else Path())
 
 

@@ -18,7 +18,7 @@ _PLACEHOLDERS = {int: "N", float: "NUMBER", Path: "PATH"}
 
 @dataclass(frozen=True)
 class Settings:
-    """What :func:`lrp_edge.options.option` is told of a field."""
+    """What a field was declared with by :func:`lrp_edge.options.option`."""
 
     help: str
     least: float | None
@@ -91,7 +91,7 @@ class Option:
 
     @property
     def metavar(self) -> str:
-        """What stands for its value in a help text."""
+        """Placeholder of its value in a help text."""
         if self.settings.metavar or self.choices:
             return self.settings.metavar or "|".join(map(str, self.choices))
         return _PLACEHOLDERS.get(self.kind, "TEXT")
@@ -114,13 +114,13 @@ class Option:
     @property
     def range(self) -> str:
         """Its range in words; empty where there is none."""
-        told = self.settings
-        if told.above is not None:
-            return f"more than {told.above:g}" + ("" if told.most is None else f", up to {told.most:g}")
-        low = "" if told.least is None else f"{told.least:g}"
-        high = "" if told.most is None else f"{told.most:g}"
-        if told.below is not None:
-            high = f"less than {told.below:g}"
+        spec = self.settings
+        if spec.above is not None:
+            return f"more than {spec.above:g}" + ("" if spec.most is None else f", up to {spec.most:g}")
+        low = "" if spec.least is None else f"{spec.least:g}"
+        high = "" if spec.most is None else f"{spec.most:g}"
+        if spec.below is not None:
+            high = f"less than {spec.below:g}"
         if low and high:
             return f"{low} to {high}"
         return f"{low} or more" if low else high and f"up to {high}"
@@ -208,18 +208,18 @@ class Option:
         return _of_kind(kinds[0] if kinds else self.kind, value)
 
     def _within(self, value: Any) -> bool:
-        told = self.settings
+        spec = self.settings
         entries = list(value.values()) if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
         for entry in entries:
             if self.choices and entry not in self.choices:
                 return False
             if isinstance(entry, float) and not math.isfinite(entry):
                 return False
-            if (told.least is not None and entry < told.least) or (told.most is not None and entry > told.most):
+            if (spec.least is not None and entry < spec.least) or (spec.most is not None and entry > spec.most):
                 return False
-            if (told.above is not None and entry <= told.above) or (told.below is not None and entry >= told.below):
+            if (spec.above is not None and entry <= spec.above) or (spec.below is not None and entry >= spec.below):
                 return False
-        return told.check is None or told.check(value)
+        return spec.check is None or spec.check(value)
 
     def _refusal(self, value: Any) -> Refused:
         typed = self._typed(value)

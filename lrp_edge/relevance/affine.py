@@ -22,6 +22,7 @@ class Affine(Protocol):
 
     def transpose(self, weight: Tensor) -> Tensor:
         """Return W in the form that :meth:`adjoint` takes; done once, when a model is unrolled."""
+        return weight
 
     def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
         """Return ``Aᵀ(s; W)``, of the shape of the layer's input `like` (the batch of `s`)."""
@@ -30,14 +31,11 @@ class Affine(Protocol):
         """Return ``Aᵀ(R / A(1; 1); 1)``: relevance spread evenly over what each output sees."""
 
 
-class Linear:
+class Linear(Affine):
     """A linear layer: x [..., I], W [O, I]."""
 
     def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
-
-    def transpose(self, weight: Tensor) -> Tensor:
-        return weight
 
     def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
         return s @ transposed
@@ -47,7 +45,7 @@ class Linear:
         return share.expand_as(like)
 
 
-class Scale:
+class Scale(Affine):
     """One factor a channel, e.g. a BatchNorm at inference: x [N, C, ...], W [C]."""
 
     def _by_channel(self, weight: Tensor, x: Tensor) -> Tensor:
@@ -57,9 +55,6 @@ class Scale:
         y = x * self._by_channel(weight, x)
         return y if bias is None else y + self._by_channel(bias, x)
 
-    def transpose(self, weight: Tensor) -> Tensor:
-        return weight
-
     def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
         return s * self._by_channel(transposed, s)
 
@@ -67,7 +62,7 @@ class Scale:
         return relevance / (1 + stabilizer)
 
 
-class Convolution:
+class Convolution(Affine):
     """A 2-D convolution: x [N, I, H, W], W [O, I / groups, kh, kw], zero padding."""
 
     def __init__(self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> None:

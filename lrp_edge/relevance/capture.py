@@ -17,14 +17,6 @@ from lrp_edge.errors import LrpEdgeError, first_line
 
 aten = torch.ops.aten
 
-_GUARDS = frozenset(
-    {
-        aten._assert_scalar.default,
-        aten._assert_tensor_metadata.default,
-        aten.sym_constrain_range_for_size.default,
-    }
-)
-
 
 @dataclass
 class Capture:
@@ -37,14 +29,19 @@ class Capture:
         ``meta["nn_module_stack"]`` the path of the module that it came from.
     constants : dict of fx.Node to Tensor
         Value of each placeholder that does not depend on the image: parameters, buffers, and what follows from them.
-    image, logits : torch.fx.Node
-        The input and the output of the graph.
+    image : torch.fx.Node
+        The input of the graph.
     """
 
     graph: fx.Graph
     constants: dict[fx.Node, Tensor]
     image: fx.Node
-    logits: fx.Node
+
+    @property
+    def logits(self) -> fx.Node:
+        """What the graph returns."""
+        returned: tuple[fx.Node, ...] = next(node for node in self.graph.nodes if node.op == "output").args[0]
+        return returned[0]
 
     def value(self, argument: Any) -> Any:
         """Return the constant behind an argument of a node, or the argument itself where it is not a node."""
@@ -57,16 +54,23 @@ class Capture:
         self.constants[node] = value
         return node
 
+    def prune(self) -> None:
+        """Erase what the logits do not depend on, the exporter's guards among it, and constants that nothing reads."""
+        for node in reversed(list(self.graph.nodes)):
+            if not node.users and (node.op == "call_function" or node in self.constants):
+                self.constants.pop(node, None)
+                self.graph.erase_node(node)
 
-def argument(node: fx.Node, name: str) -> Any:
-    """Return an argument of a node by its name in the operator's schema, its default where it is not given."""
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """Return the arguments of a node by their names in the operator's schema, defaults where they are not given."""
     declared = node.target._schema.arguments  # type: ignore[union-attr]
-    place = [entry.name for entry in declared].index(name)
-    return node.args[place] if place < len(node.args) else node.kwargs.get(name, declared[place].default_value)
+    given = dict(zip((entry.name for entry in declared), node.args, strict=False)) | node.kwargs
+    return {entry.name: given.get(entry.name, entry.default_value) for entry in declared}
 
 
 def module_path(node: fx.Node) -> str:
-    """Return where a node stands in the user's model, e.g. ``"features.3"``; empty for the model itself."""
+    """Return a node's place in the user's model, e.g. ``"features.3"``; empty for the model itself."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return str(stack[-1][0]) if stack else ""
 
@@ -106,8 +110,11 @@ def capture(model: nn.Module, example: Tensor, any_size: bool = True) -> Capture
             f"torch.export cannot capture {type(model).__name__} on an input {list(example.shape)}: {first_line(error)}"
         ) from error
     captured = _split_inputs(program)
-    _normalise(captured)
+    for node in list(captured.graph.nodes):
+        if node.target == aten._native_batch_norm_legit_no_training.default:
+            _one_output_batch_norm(captured.graph, node)
     _fold_constants(captured)
+    captured.prune()
     return captured
 
 
@@ -135,18 +142,7 @@ def _split_inputs(program: torch.export.ExportedProgram) -> Capture:
     if len(outputs) != 1 or logits.meta["val"].ndim != 2:
         found = ", ".join(str(list(out.meta["val"].shape)) for out in outputs)
         raise LrpEdgeError(f"the model returns {len(outputs)} tensor(s) {found}; expected one of logits [N, K]")
-    return Capture(graph, constants, images[0], logits)
-
-
-def _normalise(captured: Capture) -> None:
-    """Drop guards and copies, and give BatchNorm its one-output form."""
-    for node in list(captured.graph.nodes):
-        if node.target in _GUARDS:
-            captured.graph.erase_node(node)
-        elif node.target == aten._native_batch_norm_legit_no_training.default:
-            _one_output_batch_norm(captured.graph, node)
-    captured.graph.eliminate_dead_code()
-    captured.logits = next(node for node in captured.graph.nodes if node.op == "output").args[0][0]
+    return Capture(graph, constants, images[0])
 
 
 def _one_output_batch_norm(graph: fx.Graph, node: fx.Node) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from lrp_edge.errors import LrpEdgeError, check_arguments, did_you_mean
+from lrp_edge.errors import LrpEdgeError, check_arguments, look_up
 from lrp_edge.relevance.operators import Kind, Layer
 from lrp_edge.relevance.rules import (
     RULES,
@@ -40,8 +40,8 @@ class Assignment:
     ----------
     rule : Rule
         The rule.
-    kinds : frozenset of Kind
-        Operators that it is for.
+    kinds : frozenset of Kind or None
+        Operators that it is for; None for all that the rule can serve.
     first : int or None
         Only the first so many layers of these kinds, in the order of the forward pass; None for all.
     name : str
@@ -49,9 +49,15 @@ class Assignment:
     """
 
     rule: Rule
-    kinds: frozenset[Kind] = frozenset(Kind)
+    kinds: frozenset[Kind] | None = None
     first: int | None = None
     name: str = "*"
+
+    def fits(self, layer: Layer, before: Sequence[Layer] = ()) -> bool:
+        """Whether it is for a layer, given those before it; regardless of `first` without them."""
+        kinds = self.rule.kinds if self.kinds is None else self.kinds
+        late = self.first is not None and sum(other.kind in kinds for other in before) >= self.first
+        return layer.kind in kinds and not late and fnmatchcase(layer.path, self.name)
 
 
 @dataclass(frozen=True)
@@ -76,18 +82,21 @@ class Composite:
         Raises
         ------
         LrpEdgeError
-            If no assignment fits a layer.
+            If no assignment fits a layer, or an assignment by name fits no layer.
         """
+        for assignment in self.assignments:
+            if assignment.name != "*" and not any(assignment.fits(layer) for layer in layers):
+                raise LrpEdgeError(
+                    f"{type(assignment.rule).__name__} is assigned to {assignment.name!r}, but is for no layer of that "
+                    "name; expected a module's name as in model.named_modules(), or a pattern of names"
+                )
         return [self._rule(layer, layers[:i]) for i, layer in enumerate(layers)]
 
     def _rule(self, layer: Layer, before: Sequence[Layer]) -> Rule:
+        if layer.kind is Kind.SHAPE:
+            return Pass()  # relevance goes back to where the values came from, whatever the composite
         for assignment in self.assignments:
-            position = sum(other.kind in assignment.kinds for other in before)
-            if (
-                layer.kind in assignment.kinds
-                and (assignment.first is None or position < assignment.first)
-                and fnmatchcase(layer.path, assignment.name)
-            ):
+            if assignment.fits(layer, before):
                 return assignment.rule
         raise LrpEdgeError(
             f"composite {self.name} has no rule for {layer.kind.value} layer {layer.path or layer.node.name!r}; "
@@ -95,21 +104,14 @@ class Composite:
         )
 
 
-def base(stabilizer: float) -> tuple[Assignment, ...]:
-    """Return what all presets share: rules for layers that are not convolutions or linear."""
-    return (
-        Assignment(Pass(), frozenset({Kind.ACTIVATION, Kind.BATCH_NORM, Kind.SHAPE})),
-        Assignment(Norm(stabilizer), frozenset({Kind.SUM, Kind.AVERAGE_POOL})),
-        Assignment(WinnerTakesAll(), frozenset({Kind.MAX_POOL, Kind.SOFT_MAXIMUM})),
-    )
-
-
 def _preset(name: str, convolutions: Rule, epsilon: float, stabilizer: float, *first: Assignment) -> Composite:
     return Composite(
         name,
         (
             *first,
-            *base(stabilizer),
+            Assignment(Pass(), frozenset({Kind.ACTIVATION, Kind.BATCH_NORM})),
+            Assignment(Norm(stabilizer)),
+            Assignment(WinnerTakesAll()),
             Assignment(convolutions, CONVOLUTIONS),
             Assignment(Epsilon(epsilon), frozenset({Kind.LINEAR})),
         ),
@@ -189,14 +191,12 @@ def composite_from(name: str | Composite, parameters: Mapping[str, Any]) -> Comp
     if isinstance(name, Composite):
         if parameters:
             raise LrpEdgeError(
-                f"composite {name.name} is built already; it takes no parameter {next(iter(parameters))}"
+                f"composite {name.name} is already built; it does not take the parameter {next(iter(parameters))}"
             )
         return name
-    if name not in COMPOSITES:
-        hint = did_you_mean(name, COMPOSITES, f"expected one of {', '.join(COMPOSITES)}")
-        raise LrpEdgeError(f"no composite {name!r}; {hint}")
-    check_arguments(f"composite {name}", COMPOSITES[name], parameters)
-    return COMPOSITES[name](**parameters)
+    preset = look_up("composite", name, COMPOSITES)
+    check_arguments(f"composite {name}", preset, parameters)
+    return preset(**parameters)
 
 
 def rule_from(name: str, **parameters: Any) -> Rule:
@@ -207,8 +207,6 @@ def rule_from(name: str, **parameters: Any) -> Rule:
     LrpEdgeError
         If there is no such rule, or it has no such parameter.
     """
-    if name not in RULES:
-        hint = did_you_mean(name, RULES, f"expected one of {', '.join(RULES)}")
-        raise LrpEdgeError(f"no rule {name!r}; {hint}")
-    check_arguments(f"rule {name}", RULES[name], parameters)
-    return RULES[name](**parameters)
+    rule = look_up("rule", name, RULES)
+    check_arguments(f"rule {name}", rule, parameters)
+    return rule(**parameters)

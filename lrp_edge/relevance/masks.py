@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrp_edge.card import MaskSpec
-from lrp_edge.errors import LrpEdgeError, check_names, did_you_mean
+from lrp_edge.errors import LrpEdgeError, check_names, look_up
 
 BINS = 256
 _BISECTIONS = 32
@@ -172,7 +172,7 @@ class MaskHead(nn.Module):
     Raises
     ------
     LrpEdgeError
-        If the method, a parameter of it, the smoothing or the morphology is not one of those known.
+        If the method, a parameter of it, the smoothing or the morphology is unknown.
     """
 
     def __init__(self, spec: MaskSpec) -> None:
@@ -209,10 +209,8 @@ class MaskHead(nn.Module):
 
 def check(spec: MaskSpec) -> None:
     """Refuse a mask head that cannot be built, see :class:`MaskHead`."""
-    if spec.method not in HEADS:
-        hint = did_you_mean(spec.method, HEADS, f"expected one of {', '.join(HEADS)}")
-        raise LrpEdgeError(f"no mask head {spec.method!r}; {hint}")
-    check_names(f"mask head {spec.method}", spec.parameters, (*HEADS[spec.method][1], FLOOR))
+    _, names = look_up("mask head", spec.method, HEADS)
+    check_names(f"mask head {spec.method}", spec.parameters, (*names, FLOOR))
     if spec.method == "calibrated" and "threshold" not in spec.parameters:
         raise LrpEdgeError("mask head calibrated needs a threshold: calibrate it on defect-free frames, or give one")
     for name, low, high in (("fraction", 0, 1), ("q", 0, 1), ("steps", 1, 1000)):

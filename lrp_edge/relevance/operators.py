@@ -1,7 +1,7 @@
 """The registry: what each ATen operator is to the rules.
 
 An operator is one function, registered under its targets. It is called once, when a model is unrolled, and returns the
-layer's form: what rules need to know of it. All else that is known of an operator stands in the same place.
+layer's form: what rules need to know about it. All else about an operator is registered in the same place.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import pooling
 from lrp_edge.relevance import receptive_field as reach
 from lrp_edge.relevance.affine import Affine, Convolution, Linear, Scale
-from lrp_edge.relevance.canonize import batch_norm_affine
-from lrp_edge.relevance.capture import Capture, argument, module_path
+from lrp_edge.relevance.capture import Capture, arguments, module_path
 from lrp_edge.relevance.pooling import Axes, Windows, adaptive_matrix, average_divisor
 
 aten = torch.ops.aten
@@ -56,7 +55,7 @@ Form = Back | Weighted | Windows | Axes
 
 
 def unchanged(s: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    """The form of elementwise layers: relevance is handed on as it is."""
+    """The form of elementwise layers: relevance is passed on unchanged."""
     return [s]
 
 
@@ -77,7 +76,7 @@ class Layer:
     nonnegative : bool
         Whether its first input has no negative value.
     sums_channels : bool
-        Whether the relevance of its input is read summed over channels only, so that it may be handed on so.
+        Whether the relevance of its input is read summed over channels only, so that it may be passed on as that sum.
     """
 
     node: fx.Node
@@ -89,7 +88,7 @@ class Layer:
 
     @property
     def path(self) -> str:
-        """Where the layer stands in the user's model."""
+        """The layer's place in the user's model."""
         return module_path(self.node)
 
     @property
@@ -104,7 +103,7 @@ class Layer:
 
     def argument(self, name: str) -> Any:
         """Return an argument by its name in the operator's schema, constants by their value."""
-        return self.captured.value(argument(self.node, name))
+        return self.captured.value(arguments(self.node)[name])
 
     def arguments(self, *names: str) -> tuple[Any, ...]:
         """Return several arguments by their names."""
@@ -177,7 +176,7 @@ def register(
 
 
 def elementwise(*targets: Any, nonnegative: Signs = never) -> None:
-    """Register activations: relevance goes on as it is."""
+    """Register activations: relevance is passed on unchanged."""
     register(*targets, kind=Kind.ACTIVATION, nonnegative=nonnegative, reach=reach.unmoved)(lambda layer: unchanged)
 
 
@@ -219,7 +218,13 @@ def linear(layer: Layer) -> Form:
 
 @register(aten.batch_norm.default, kind=Kind.BATCH_NORM, reach=reach.unmoved)
 def batch_norm(layer: Layer) -> Form:
-    return Weighted(Scale(), *batch_norm_affine(layer.captured, layer.node))
+    """At inference: ``scale * x + shift``, each of shape [C]."""
+    weight, bias, mean, variance, epsilon = layer.arguments("weight", "bias", "running_mean", "running_var", "eps")
+    scale = torch.rsqrt(variance + epsilon)
+    if weight is not None:
+        scale = scale * weight
+    shift = -scale * mean
+    return Weighted(Scale(), scale, shift if bias is None else shift + bias)
 
 
 # Elementwise operations.
@@ -227,14 +232,14 @@ def batch_norm(layer: Layer) -> Form:
 
 def _clamped(bound: str) -> Signs:
     def nonnegative(node: fx.Node, inputs: list[bool]) -> bool:
-        low = argument(node, bound)
+        low = arguments(node)[bound]
         return all(inputs) or (isinstance(low, int | float) and low >= 0)
 
     return nonnegative
 
 
 def _even_power(node: fx.Node, inputs: list[bool]) -> bool:
-    exponent = argument(node, "exponent")
+    exponent = arguments(node)["exponent"]
     return all(inputs) or (isinstance(exponent, int | float) and exponent % 2 == 0)
 
 
@@ -263,7 +268,7 @@ elementwise(aten.prelu.default, aten._prelu_kernel.default)
 
 @register(aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar, kind=Kind.ACTIVATION, reach=reach.unmoved)
 def scale(layer: Layer) -> Form:
-    """A product with a constant hands relevance on as it is."""
+    """A product with a constant passes relevance on unchanged."""
     if len(layer.inputs) != 1:
         raise LrpEdgeError(
             f"{layer.node.target} at {layer.path or 'the model itself'} multiplies two tensors that depend on the "
@@ -280,9 +285,9 @@ def _sum_of_two(inputs: Sequence[fx.Node]) -> Kind:
 
 
 def _offset_keeps_sign(node: fx.Node, inputs: list[bool]) -> bool:
-    other, alpha = argument(node, "other"), argument(node, "alpha")
-    keeps = len(inputs) == 2 or (isinstance(other, int | float) and other >= 0)
-    return all(inputs) and keeps and alpha >= 0
+    given = arguments(node)
+    keeps = len(inputs) == 2 or (isinstance(given["other"], int | float) and given["other"] >= 0)
+    return all(inputs) and keeps and given["alpha"] >= 0
 
 
 @register(aten.add.Tensor, aten.add.Scalar, kind=_sum_of_two, nonnegative=_offset_keeps_sign, reach=reach.joined)
@@ -391,10 +396,8 @@ def max_pooling(
     x: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
 ) -> Tensor:
     """Max pooling in operations that every backend has: TensorRT lacks dilated windows."""
-    windows = _windows(kernel_size, stride, padding, dilation)
-    if windows.dilation == (1, 1):
-        return F.max_pool2d(x, windows.kernel, windows.stride, windows.padding, 1, ceil_mode)
-    return pooling.max_pool(x, windows, ceil_mode)
+    windows = _windows(kernel_size, stride, padding, dilation, ceil_mode)
+    return F.max_pool2d(x, *windows) if windows.dilation == (1, 1) else pooling.max_pool(x, windows)
 
 
 @register(

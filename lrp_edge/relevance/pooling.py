@@ -75,7 +75,7 @@ class Windows(NamedTuple):
     def award(self, x: Tensor, y: Tensor, relevance: Tensor, sum_channels: bool) -> Tensor:
         """Give each maximum's relevance to the first element of its window, by rows, that attains it.
 
-        The maximum is taken anew from the elements that it is compared with: a backend may keep the pooling's own
+        The maximum is computed again from the elements that it is compared with: a backend may keep the pooling's own
         output `y` at another precision than its input, and then no element would attain it. All is built from
         comparisons: TensorRT has neither MaxUnpool nor the indices of MaxPool. The sum over channels, [N, 1, H, W], is
         far cheaper to assemble.
@@ -93,18 +93,18 @@ class Windows(NamedTuple):
         return _assemble(shares, x, self)
 
 
-def max_pool(x: Tensor, windows: Windows, ceil_mode: bool) -> Tensor:
+def max_pool(x: Tensor, windows: Windows) -> Tensor:
     """Max pooling as the maximum of slices, for dilated windows: TensorRT's own pooling has none."""
-    size = [_windows_along(x.shape[axis - 2], windows, axis, ceil_mode) for axis in (0, 1)]
+    size = [_windows_along(x.shape[axis - 2], windows, axis) for axis in (0, 1)]
     return functools.reduce(torch.maximum, _elements(x, size, windows))
 
 
-def _windows_along(size: int, windows: Windows, axis: int, ceil_mode: bool) -> int:
+def _windows_along(size: int, windows: Windows, axis: int) -> int:
     stride, padding = windows.stride[axis], windows.padding[axis]
     span = size + 2 * padding - windows.dilation[axis] * (windows.kernel[axis] - 1) - 1
-    count = (span + (stride - 1 if ceil_mode else 0)) // stride + 1
+    count = (span + (stride - 1 if windows.ceil else 0)) // stride + 1
     # The last window has to start inside the image or the padding before it.
-    return count - 1 if ceil_mode and (count - 1) * stride >= size + padding else count
+    return count - 1 if windows.ceil and (count - 1) * stride >= size + padding else count
 
 
 def _elements(x: Tensor, size: Sequence[int], windows: Windows) -> list[Tensor]:

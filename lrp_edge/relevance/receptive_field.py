@@ -39,7 +39,7 @@ class Span(NamedTuple):
 #: Of rows and columns; empty where positions have been pooled.
 Spans = tuple[Span, ...]
 
-#: From what the units of a layer's inputs see, what its own do; None where that cannot be told.
+#: From what the units of a layer's inputs see, what its own do; None where that is unknown.
 Reach = Callable[["Layer", Sequence[Spans]], "Spans | None"]
 
 
@@ -54,7 +54,7 @@ def receptive_field(unrolled: Unrolled) -> tuple[int, int] | None:
     Returns
     -------
     (height, width) or None
-        In pixels of the network's input, padding included. None where it cannot be told: positions are pooled, or
+        In pixels of the network's input, padding included. None where it is unknown: positions are pooled, or
         moved to other axes, before the last feature map.
     """
     seen: dict[fx.Node, Spans] = {unrolled._image: (Span(), Span())}
@@ -78,7 +78,7 @@ def unmoved(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
 
 
 def unknown(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
-    """It cannot be told what units see, unless positions have been pooled before."""
+    """What units see is unknown, unless positions have been pooled before."""
     return None if inputs[0] else ()
 
 
@@ -120,10 +120,10 @@ def joined(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
 
 
 def concatenated(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
-    """Units are put beside each other, along an axis other than rows and columns."""
+    """Units are put side by side, along an axis other than rows and columns."""
     axes = len(_shape(layer.node))
-    beside = layer.argument("dim") % axes >= axes - 2
-    return None if beside and any(inputs) else joined(layer, inputs)
+    spatial = layer.argument("dim") % axes >= axes - 2
+    return None if spatial and any(inputs) else joined(layer, inputs)
 
 
 def padded(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:

@@ -94,7 +94,7 @@ class Term:
 
 
 class Rule:
-    """How a layer hands the relevance of its output to its inputs.
+    """How a layer distributes the relevance of its output over its inputs.
 
     Attributes
     ----------
@@ -112,21 +112,23 @@ class Rule:
         """
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
+    def reads_channel_sum(self, layer: Layer) -> bool:
+        """Whether it reads the relevance of the layer's output summed over channels only."""
+        return False
+
 
 def prepare(rule: Rule, layer: Layer) -> nn.Module:
-    """Return a layer's step by a rule; operations that move values have but one, whatever the rule.
+    """Return a layer's step by a rule.
 
     Raises
     ------
     LrpEdgeError
         If the rule is not for such a layer: names the layer, the rule, and those that it takes.
     """
-    if layer.kind is Kind.SHAPE:
-        return Pass().step(layer)
     if layer.kind not in rule.kinds:
         names = ", ".join(name for name, known in RULES.items() if layer.kind in known.kinds)
         raise LrpEdgeError(
-            f"{type(rule).__name__} is no rule for {layer.node.target} at {layer.path or 'the model itself'}; "
+            f"{type(rule).__name__} is not a rule for {layer.node.target} at {layer.path or 'the model itself'}; "
             f"expected one of {names}"
         )
     return rule.step(layer)
@@ -334,16 +336,22 @@ class Flat(AffineRule):
         affine: Affine = layer.form.affine
         return Function(lambda inputs, output, relevance: [affine.flat(relevance, inputs[0], self.stabilizer)])
 
+    def reads_channel_sum(self, layer: Layer) -> bool:
+        return layer.kind is Kind.CONVOLUTION and layer.argument("groups") == 1
+
 
 @dataclass(frozen=True)
 class Pass(Rule):
-    """Relevance goes on unchanged, to where the values came from: elementwise layers, and those that move values."""
+    """Relevance is passed on unchanged to where the values came from: elementwise layers, and those that reorder."""
 
     kinds = AffineRule.kinds | {Kind.ACTIVATION, Kind.SHAPE}
 
     def step(self, layer: Layer) -> nn.Module:
         back: Back = unchanged if layer.kind in AffineRule.kinds else layer.form
         return Function(lambda inputs, output, relevance: back(relevance, inputs))
+
+    def reads_channel_sum(self, layer: Layer) -> bool:
+        return layer.kind is Kind.ACTIVATION and layer.sums_channels
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,15 @@ from lrp_edge.errors import LrpEdgeError
 Target = Callable[[Tensor], Tensor]
 
 
+def _among(logits: Tensor, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return which classes are among `indices`, [K], and the logits with all others at the least value, [N, K]."""
+    member = torch.tensor([i in indices for i in range(logits.shape[1])], device=logits.device)
+    return member, torch.where(member, logits, torch.finfo(logits.dtype).min)
+
+
 def strongest(logits: Tensor, indices: Sequence[int]) -> Tensor:
     """Return the logits of shape [N, K] with all but the greatest among `indices` set to zero."""
-    allowed = torch.tensor([i in indices for i in range(logits.shape[1])], device=logits.device)
-    best = torch.where(allowed, logits, torch.finfo(logits.dtype).min).argmax(1, keepdim=True)
+    best = _among(logits, indices)[1].argmax(1, keepdim=True)
     classes = torch.arange(logits.shape[1], device=logits.device)
     return torch.where(classes == best, logits, 0.0)
 
@@ -31,10 +36,9 @@ def contrast(logits: Tensor, defects: Sequence[int], ok: Sequence[int]) -> Tenso
     either side this explains the difference of the two logits.
     """
     weights = torch.zeros_like(logits)
-    for side, sign in ((list(defects), 1.0), (list(ok), -1.0)):
-        member = torch.tensor([i in side for i in range(logits.shape[1])], device=logits.device)
-        among = torch.where(member, logits, torch.finfo(logits.dtype).min).softmax(1)
-        weights = weights + sign * torch.where(member, among, 0.0)
+    for side, sign in ((defects, 1.0), (ok, -1.0)):
+        member, own = _among(logits, side)
+        weights = weights + sign * torch.where(member, own.softmax(1), 0.0)
     return weights * logits
 
 
@@ -44,9 +48,8 @@ def evidence(logits: Tensor, defects: Sequence[int], ok: Sequence[int]) -> Tenso
     That is minus the logarithm of the probability of OK if there were no other defect. It is positive whatever the
     decision, small where OK is certain, and needs no choice between defects that look alike.
     """
-    member = torch.tensor([i in ok for i in range(logits.shape[1])], device=logits.device)
-    against = torch.where(member, logits, torch.finfo(logits.dtype).min).logsumexp(1, keepdim=True)
-    chosen = torch.tensor([i in defects for i in range(logits.shape[1])], device=logits.device)
+    against = _among(logits, ok)[1].logsumexp(1, keepdim=True)
+    chosen, _ = _among(logits, defects)
     return torch.where(chosen, torch.nn.functional.softplus(logits - against), 0.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,8 +13,8 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.canonize import canonize
 from lrp_edge.relevance.capture import Capture, capture, module_path
 from lrp_edge.relevance.composites import Composite, composite_from
-from lrp_edge.relevance.operators import OPERATORS, Kind, Layer, forward_of
-from lrp_edge.relevance.rules import Flat, Function, Pass, Rule, prepare
+from lrp_edge.relevance.operators import OPERATORS, Layer, forward_of
+from lrp_edge.relevance.rules import Function, Rule, prepare
 from lrp_edge.relevance.targets import Target, target_from
 
 
@@ -63,7 +64,7 @@ def unroll(
     Propagation". Seibold et al. 2022, "From Explanations to Segmentation", arXiv 2202.00315.
     """
     captured = capture(model, example, any_size)
-    canonize(captured)
+    canonize(captured, find_layers(captured))
     layers = find_layers(captured)
     rules = composite_from(composite, rule_parameters).rules(layers)
     classes = int(captured.logits.meta["val"].shape[1])
@@ -80,10 +81,9 @@ def find_layers(captured: Capture) -> list[Layer]:
     """
     dependent, nonnegative = {captured.image}, set()
     layers = []
-    relevant = _ancestors(captured.logits)
     for node in captured.graph.nodes:
         inputs = tuple(source for source in _arguments(node) if source in dependent)
-        if node.op != "call_function" or not inputs or node not in relevant or not _has_tensors(node):
+        if node.op != "call_function" or not inputs or not _has_tensors(node):
             continue
         if node.target not in OPERATORS:
             raise LrpEdgeError(_no_rule(node))
@@ -96,25 +96,6 @@ def find_layers(captured: Capture) -> list[Layer]:
     return layers
 
 
-def channel_sums(layers: Sequence[Layer], rules: Sequence[Rule]) -> set[fx.Node]:
-    """Return the nodes whose relevance is only ever read summed over channels.
-
-    That is so at a convolution without groups that follows `Flat`, and on through activations after it. The first
-    layer's output is the largest tensor of most networks, so that this saves much.
-    """
-    consumers: dict[fx.Node, int] = {}
-    for layer in layers:
-        for source in layer.inputs:
-            consumers[source] = consumers.get(source, 0) + 1
-    found: set[fx.Node] = set()
-    for layer, rule in zip(layers, rules, strict=True):
-        flat = isinstance(rule, Flat) and layer.kind is Kind.CONVOLUTION and layer.argument("groups") == 1
-        passes = isinstance(rule, Pass) and layer.kind is Kind.ACTIVATION and layer.inputs[0] in found
-        if (flat or passes) and consumers.get(layer.node) == 1:
-            found.add(layer.node)
-    return found
-
-
 def _arguments(node: fx.Node) -> list[fx.Node]:
     """Return the nodes among the arguments, in order, one that is given twice listed twice."""
     found: list[fx.Node] = []
@@ -122,18 +103,8 @@ def _arguments(node: fx.Node) -> list[fx.Node]:
     return found
 
 
-def _ancestors(node: fx.Node) -> set[fx.Node]:
-    found, stack = {node}, [node]
-    while stack:
-        for source in stack.pop().all_input_nodes:
-            if source not in found:
-                found.add(source)
-                stack.append(source)
-    return found
-
-
 def _has_tensors(node: fx.Node) -> bool:
-    """Whether it computes tensors rather than sizes; one that gives several of them is no layer that has a rule."""
+    """Whether it computes tensors rather than sizes; one that returns several of them has no rule."""
     value = node.meta.get("val")
     return "val" not in node.meta or isinstance(value, Tensor | list | tuple)
 
@@ -161,7 +132,7 @@ class Unrolled(nn.Module):
     operations, steps : nn.ModuleDict
         What is computed forwards and backwards, by the name of the node.
     places : dict of str to str
-        Where each node stands in the user's model, e.g. ``"features.3"``; empty for the model itself.
+        Each node's place in the user's model, e.g. ``"features.3"``; empty for the model itself.
     """
 
     def __init__(
@@ -182,13 +153,18 @@ class Unrolled(nn.Module):
             self.register_buffer(name, captured.constants[node])
         self.operations = nn.ModuleDict({node.name: Function(forward_of(node.target)) for node in self._nodes})
         self.steps = nn.ModuleDict()
+        self.rules: dict[str, Rule] = {}
         self._layers: list[Layer] = []
-        summed = channel_sums(layers, rules)
+        # The first layer's output is the largest tensor of most networks: relevance summed over channels saves much.
+        summed: set[fx.Node] = set()
+        readers = Counter(source for layer in layers for source in layer.inputs)
         for layer, rule in zip(layers, rules, strict=True):
             layer = replace(layer, sums_channels=layer.inputs[0] in summed)
+            if rule.reads_channel_sum(layer) and readers[layer.node] == 1:
+                summed.add(layer.node)
+            self.rules[layer.path or layer.node.name] = rule
             self._layers.append(layer)
             self.steps[layer.node.name] = prepare(rule, layer)
-        self.rules = {layer.path or layer.node.name: rule for layer, rule in zip(layers, rules, strict=True)}
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         values = self._forward(image)

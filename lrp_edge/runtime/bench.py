@@ -1,4 +1,4 @@
-"""How long a model takes: latency and throughput by batch size, the classifier alone beside it."""
+"""How long a model takes: latency and throughput by batch size, and of the classifier alone."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ class SourceOptions(OptionGroup, panel="Source"):
     """What is asked of a source."""
 
     size: tuple[int, int] | None = frame_size(
-        "Size of the frames in pixels, asked of a camera; what comes in another size, and files, are resized to it."
+        "Size of the frames in pixels, requested from a camera; other sizes, and files, are resized to it."
     )
-    fps: float | None = option(None, "Frames a second, asked of a camera; those of files come at this pace.", above=0)
+    fps: float | None = option(None, "Frames per second, asked of a camera; files are read at this rate.", above=0)
     roi: tuple[int, int, int, int] | None = option(
         None,
-        "Part of the frame that is used, in pixels, before it is turned and resized.",
+        "Part of the frame that is used, in pixels, before rotation and resizing.",
         check=_in_frame,
         called="region of interest is",
         expected="x,y,width,height with x and y of 0 or more, and a width and height of 1 or more",
@@ -33,12 +33,12 @@ class SourceOptions(OptionGroup, panel="Source"):
     )
     rotate: int = option(
         0,
-        "Degrees clockwise, after cutting out.",
+        "Degrees clockwise, after cropping.",
         choices=(0, 90, 180, 270),
         called="rotation is",
     )
-    loop: bool = option(False, "Begin again at the end of files.")
-    hardware: bool = option(False, "Decode in hardware where there is some.")
+    loop: bool = option(False, "Start again at the end of the files.")
+    hardware: bool = option(False, "Decode in hardware where available.")
     timeout: float = option(
         5.0, "Seconds without a frame after which a camera counts as lost.", above=0, metavar="SECONDS"
     )
@@ -70,7 +70,7 @@ class PipelineOptions(OptionGroup, panel="Pipeline"):
         "When frames come faster than the engine takes them: drop stale ones and count them, or let the source wait.",
         usual="latest for cameras, else lossless",
     )
-    batch: int = option(1, "Most frames in one call of the engine.", least=1)
+    batch: int = option(1, "Maximum number of frames in one call of the engine.", least=1)
     batch_wait_ms: float = option(
         0.0,
         "Milliseconds that the first frame of a call waits for others.",
@@ -86,16 +86,16 @@ class PipelineOptions(OptionGroup, panel="Pipeline"):
     )
     skip_bad: bool | None = option(
         None,
-        "Go on after a frame that cannot be read or on which the engine fails; it gets a line with its error.",
+        "Continue after a frame that cannot be read or on which the engine fails; it gets a line with its error.",
         usual="for cameras",
     )
-    wait: bool = option(False, "Keep trying where a camera is not there at the start.")
+    wait: bool = option(False, "Keep trying if a camera is missing at the start.")
     stall: float = option(
-        10.0, "Seconds after which a stage that stands still is reported; 0 for never.", least=0, metavar="SECONDS"
+        10.0, "Seconds after which a stalled stage is reported; 0 for never.", least=0, metavar="SECONDS"
     )
     drain: float = option(
         5.0,
-        "Seconds that a sink which is not waited for gets at the end for what it has not yet delivered.",
+        "Seconds at the end for a sink that is not waited for to deliver its remaining results.",
         least=0,
         flag="",
         metavar="SECONDS",
@@ -107,7 +107,7 @@ class TilesTable(OptionGroup, panel="Tiles"):
     """Frames in tiles; see :class:`~lrp_edge.runtime.tiles.Tiler`."""
 
     size: tuple[int, int] | None = frame_size(
-        "Run large frames in tiles of so many pixels; without it frames go through whole.", flag="--tile"
+        "Run large frames in tiles of this many pixels; without it frames are not cut.", flag="--tile"
     )
     overlap: float = option(0.25, "Overlap of neighbouring tiles, as a share of their size.", least=0, below=1)
     vote: Literal["any", "majority", "mean"] = option("any", "How the tiles' classes become the frame's.")
@@ -122,7 +122,7 @@ class VerdictTable(OptionGroup, panel="Verdict"):
     )
     min_area: int = option(1, "Area of the smallest region that counts, in pixels.", least=1, metavar="PIXELS")
     mm_per_px: float | None = option(
-        None, "Millimetres of a pixel's side.", above=0, called="millimetres per pixel are", metavar="MM"
+        None, "Side of a pixel in millimetres.", above=0, called="millimetres per pixel are", metavar="MM"
     )
 
 
@@ -137,15 +137,13 @@ class OutputTable(OptionGroup, panel="Output"):
         short="-o",
         metavar="FOLDER",
     )
-    images: Literal["all", "defects", "none"] = option("all", "Of which frames images are written.")
+    images: Literal["all", "defects", "none"] = option("all", "Frames whose images are written.")
     overlays: bool = option(True, "Draw overlays among them.")
     budget_mb: float | None = option(
-        None, "Most megabytes of images; the oldest are removed for new ones.", above=0, metavar="MB"
+        None, "Maximum size of the images in megabytes; the oldest are removed for new ones.", above=0, metavar="MB"
     )
     video: Path | None = option(None, "Write a video of the overlays.", metavar="FILE")
-    existing: Literal["refuse", "append", "overwrite"] = option(
-        "refuse", "What to do with results that are there.", flag=""
-    )
+    existing: Literal["refuse", "append", "overwrite"] = option("refuse", "What to do with existing results.", flag="")
 
 
 @dataclass(frozen=True)
@@ -156,19 +154,19 @@ class MqttTable(OptionGroup, panel="Network"):
         None, "Send results to a broker, mqtt://HOST[:PORT] or mqtts://.", flag="--mqtt", metavar="URL"
     )
     topic: str = option("lrp-edge", "Prefix of the broker's topics.", flag="--mqtt-topic")
-    only: Which = option("all", "Which results the broker gets.", flag="")
+    only: Which = option("all", "Which results are sent to the broker.", flag="")
     outbox: int = option(
         1000,
-        "Results and events that may wait for the broker; what comes when it is full is refused.",
+        "Results and events that may wait for the broker; further ones are refused.",
         least=1,
         flag="",
     )
-    client_id: str | None = option(None, "How the broker knows the line; drawn anew without it.", flag="")
+    client_id: str | None = option(None, "Name of the line to the broker; by default a random one.", flag="")
     credentials: Path | None = option(None, "File whose first line is user:password of the broker.", flag="")
     ca: Path | None = option(
         None, "PEM file of the authority that signed the broker's certificate.", usual="the system's", flag=""
     )
-    cert: Path | None = option(None, "PEM file with a certificate of the line's own and its key.", flag="")
+    cert: Path | None = option(None, "PEM file with the line's own certificate and its key.", flag="")
 
 
 @dataclass(frozen=True)
@@ -177,8 +175,8 @@ class WebhookTable(OptionGroup, panel="Network"):
 
     url: str | None = option(None, "Post defects to this web address.", flag="--webhook", metavar="URL")
     only: Which = option("defects", "Which results are posted.", flag="")
-    timeout: float = option(5.0, "Seconds that the receiver has for each step of a request.", above=0, flag="")
-    retries: int = option(3, "Further requests for one result.", least=0, flag="")
+    timeout: float = option(5.0, "Timeout in seconds for each step of a request.", above=0, flag="")
+    retries: int = option(3, "Number of retries for one result.", least=0, flag="")
     image: bool = option(False, "Post the overlay too, as a JPEG in base64 under image.", flag="")
 
 
@@ -188,7 +186,7 @@ class ViewerTable(OptionGroup, panel="Viewer"):
 
     listen: str | None = option(
         None,
-        "Serve a page to look at; to this machine alone unless a host is given.",
+        "Serve the viewer's page; to this machine only unless a host is given.",
         flag="--view",
         metavar="[HOST:]PORT",
     )

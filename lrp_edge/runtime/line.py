@@ -146,7 +146,7 @@ def _check_files(source: Source, skip_bad: bool | None) -> None:
     faults = [] if skip_bad else source.faults()
     if faults:
         raise LrpEdgeError(
-            f"{len(faults)} of {source.length} frames cannot be read, first {faults[0]}; mend them, or --skip-bad"
+            f"{len(faults)} of {source.length} frames cannot be read, first {faults[0]}; replace them, or --skip-bad"
         )
 
 

@@ -19,7 +19,7 @@ class Pool:
     Parameters
     ----------
     keep : int
-        Buffers that wait for their next use; more are given back to the system.
+        Buffers that wait for their next use; more than that are freed.
     """
 
     def __init__(self, keep: int = 16) -> None:

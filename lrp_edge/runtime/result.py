@@ -1,4 +1,4 @@
-"""What a source gives, what a model and a pipeline say of it, and what a pipeline says of itself."""
+"""What a source yields, what a model and a pipeline report about it, and what a pipeline reports about itself."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Result:
     queue_ms, engine_ms, latency_ms : float
         Time from capture to the engine's call, of the call (divided by its frames), and from capture to this result.
     mm_per_px : float, or None
-        Millimetres of a pixel's side.
+        Side of a pixel in millimetres.
     files : dict of str to str
         Images of it, ``"mask"`` and ``"overlay"``, relative to the output folder.
     """

@@ -55,5 +55,5 @@ class ServiceManager:
                 channel.sendto(message.encode(), address)
         except OSError as error:
             # Parts keep passing the camera, whoever listens.
-            _log.warning("the service manager at %s cannot be told: %s", self._address, error)
+            _log.warning("the service manager at %s cannot be notified: %s", self._address, error)
             self._address = None

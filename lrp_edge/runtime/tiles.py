@@ -116,7 +116,7 @@ def check_tile(card: ModelCard, tile: Size, overlap: Size) -> None:
         raise LrpEdgeError(f"{said} and overlap by {_said(overlap)}; expected 0 or more, and less than the tile")
     if card.input.size not in (None, tile):
         raise LrpEdgeError(
-            f"{said}; this model takes {_said(card.input.size)}: make them so, or export with --size dynamic"
+            f"{said}; this model takes {_said(card.input.size)}: use that size, or export with --size dynamic"
         )
     if card.profile:
         ends = [tuple(card.profile[end][1:]) for end in ("min", "max")]

@@ -35,14 +35,14 @@ class Options(OptionGroup, panel="Training"):
     )
     variant: Literal["A", "B", "D", "E"] = option("A", "VGG-11, 13, 16 or 19.", panel="Network")
     width: float = option(
-        0.25, "Factor on the channels of each convolution, of the U-Net's too.", above=0, panel="Network"
+        0.25, "Factor for the channels of each convolution, also in the U-Net.", above=0, panel="Network"
     )
     stem: int = option(1, "Stride of the first convolution.", least=1, most=2, panel="Network")
     pools: int = option(3, "Poolings kept; the stride is stem · 2^pools.", least=1, most=5, panel="Network")
     pooling: Literal["gem", "average", "max", "lse"] = option("lse", "Global pooling.", panel="Network")
     power: float = option(3.0, "Power of the generalised mean (gem).", least=1, panel="Network")
     dropout: float = option(
-        0.1, "Dropout before the linear layer, of the U-Net's too.", least=0, below=1, panel="Network"
+        0.1, "Dropout before the linear layer, also in the U-Net.", least=0, below=1, panel="Network"
     )
     weights: str = option(
         "",
@@ -56,7 +56,7 @@ class Options(OptionGroup, panel="Training"):
         metavar="FILE",
         panel="Windows",
     )
-    epochs: int = option(70, "Passes of as many windows as there are training images.", least=1)
+    epochs: int = option(70, "Number of epochs; each has as many windows as there are training images.", least=1)
     patch: int = option(
         128,
         "Side of a window in pixels, at native resolution.",
@@ -79,8 +79,8 @@ class Options(OptionGroup, panel="Training"):
         most=1,
         panel="Windows",
     )
-    look_every: int = option(6, "Epochs from one look for evidence to the next.", least=1, panel="Windows")
-    look_from: int = option(6, "First epoch with a look for evidence.", least=0, panel="Windows")
+    look_every: int = option(6, "Epochs between updates of the evidence maps.", least=1, panel="Windows")
+    look_from: int = option(6, "First epoch in which the evidence maps are updated.", least=0, panel="Windows")
     mark_epochs: int = option(
         12,
         "First epochs, in which most windows have drawn marks: pretraining with synthetic defects.",
@@ -99,11 +99,11 @@ class Options(OptionGroup, panel="Training"):
         least=0,
         below=1,
     )
-    patience: int = option(0, "Stop after so many validations without a better AUROC; 0 never stops early.", least=0)
-    val_every: int = option(10, "Epochs from one validation to the next.", least=1)
+    patience: int = option(0, "Stop after this many validations without a better AUROC; 0 never stops early.", least=0)
+    val_every: int = option(10, "Epochs between validations.", least=1)
     standardise: bool = option(
         True,
-        "Bring each frame to mean 0 and deviation 1, so that exposure and contrast do not matter.",
+        "Normalise each frame to mean 0 and standard deviation 1, so that exposure and contrast do not matter.",
         panel="Data",
     )
     channels: Literal["auto", "gray", "color"] = option(
@@ -114,7 +114,7 @@ class Options(OptionGroup, panel="Training"):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto", "Numeric type of the training; auto takes bf16 where the processor has it.", panel="Machine"
     )
-    devices: int = option(1, "Devices to train on; 0: all there are.", least=0, panel="Machine")
+    devices: int = option(1, "Devices to train on; 0 for all.", least=0, panel="Machine")
     false_alarms: float = option(
         0.001,
         "Share of the pixels of OK images that may be masked: the budget of the mask's floor.",
@@ -128,7 +128,7 @@ class Options(OptionGroup, panel="Training"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.val + self.test >= 1:
-            raise LrpEdgeError(f"test is {self.test:g} beside a val of {self.val:g}; expected less than 1 together")
+            raise LrpEdgeError(f"test is {self.test:g} with a val of {self.val:g}; expected less than 1 together")
 
     @property
     def supervision(self) -> str:

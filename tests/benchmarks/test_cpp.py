@@ -1,4 +1,4 @@
-"""What the C++ library costs beside ONNX Runtime alone, and its start and memory beside Python's."""
+"""What the C++ library costs compared with ONNX Runtime alone, and its start and memory compared with Python's."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_overhead_over_onnx_runtime(brightness: Path) -> None:
         overhead[name] = undisturbed
         print(
             f"{name}, {regions:.0f} regions: {undisturbed:.0f} µs a frame undisturbed, {middle:.0f} µs in the middle, "
-            f"beside {session:.0f} µs of Ort::Session::Run"
+            f"next to {session:.0f} µs of Ort::Session::Run"
         )
     assert overhead["plain"] <= LIMIT
     assert overhead["regions"] <= LIMIT

@@ -1,4 +1,4 @@
-"""What the pipeline costs beside the bare engine, and how old results are behind a source that is too fast."""
+"""What the pipeline costs compared with the bare engine, and how old results are behind a source that is too fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What class + mask costs beside the classifier alone, and beside zennit: ratios, alternating, in one process."""
+"""What class + mask costs compared with the classifier alone and with zennit: ratios, alternating, in one process."""
 
 import contextlib
 import functools

@@ -51,7 +51,7 @@ def test_sources_that_are_none(source: str, words: tuple[str, ...], folder: Path
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--roi", "60,0,10,10"), ("reaches out of the frame, which is 64x64", "--skip-bad")),
+        (("--roi", "60,0,10,10"), ("extends beyond the frame, which is 64x64", "--skip-bad")),
         (("--rotate", 45), ("rotation is 45", "0, 90, 180 or 270")),
         (("--policy", "newest"), ("policy is 'newest'", "latest or lossless")),
         (("--images", "some"), ("images is 'some'", "all, defects or none")),

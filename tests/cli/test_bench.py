@@ -154,4 +154,4 @@ def test_errors_name_what_to_do(model: Path, tmp_path: Path) -> None:
     assert "1 to 4 frames in one call" in str(bench(model, "--batch", "1,5").exception)
     assert "no model at" in str(bench(tmp_path / "missing.onnx").exception)
     (tmp_path / "model.engine").write_bytes(b"x")
-    assert "no model card beside it" in str(bench(tmp_path / "model.engine").exception)
+    assert "no model card next to it" in str(bench(tmp_path / "model.engine").exception)

@@ -202,4 +202,4 @@ def test_another_checkpoint_in_its_place_is_refused(exported: tuple[Path, Path],
     (tmp_path / "runs" / checkpoint.name).write_bytes(checkpoint.read_bytes() + b" ")
     assert_refused(lrp_edge("verify", tmp_path / "out" / file.name), "is not the checkpoint that", "--against")
     (tmp_path / "runs" / checkpoint.name).unlink()
-    assert_refused(lrp_edge("verify", tmp_path / "out" / file.name), "neither beside it nor where it was", "--against")
+    assert_refused(lrp_edge("verify", tmp_path / "out" / file.name), "neither next to it nor where it was", "--against")

@@ -38,9 +38,9 @@ def test_thread_keeps_its_gpu_when_a_call_fails(both: Native, steps: list[str]) 
     assert "error" in both.run(both.write(), "current=1", *steps)[0][-1]
 
 
-@pytest.mark.parametrize("told", ["-1x-1x-1", "2x-1x7", "-1x5x-1"])
-def test_shape_that_is_not_known_before_the_call(both: Native, told: str) -> None:
-    answers, _ = both.run(both.write(gate=True), f"mask_shape={told}", "open", "2x5x7")
+@pytest.mark.parametrize("reported", ["-1x-1x-1", "2x-1x7", "-1x5x-1"])
+def test_shape_that_is_not_known_before_the_call(both: Native, reported: str) -> None:
+    answers, _ = both.run(both.write(gate=True), f"mask_shape={reported}", "open", "2x5x7")
     assert_right(answers[1], both.frames((2, 5, 7, 3)))
 
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_recorded_is_enqueued(both: Native, fault: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gate", "smallest", "told"),
+    ("gate", "smallest", "reported"),
     [
         (False, (1, 2, 2), "none whole"),
         (False, (1, *LARGEST[1:]), "eager whole"),
@@ -83,12 +83,12 @@ def test_what_cannot_be_recorded_is_enqueued(both: Native, fault: str) -> None:
     ],
 )
 def test_rtx_is_told_of_kernels_and_graphs_as_by_python(
-    both: Native, gate: bool, smallest: tuple[int, ...], told: str
+    both: Native, gate: bool, smallest: tuple[int, ...], reported: str
 ) -> None:
     path = both.write("rtx", gate=gate, smallest=smallest)
     answers, _ = both.run(path, "open", product="rtx")
-    assert answers[0]["config"] == told
+    assert answers[0]["config"] == reported
     NativeEngine(path, in_flight=1).close()
     config = both.gpu.trt.contexts[0].config
     strategies = (config.dynamic_shapes_kernel_specialization_strategy, config.cuda_graph_strategy)
-    assert " ".join(strategy.name.lower().split("_")[0] for strategy in strategies) == told
+    assert " ".join(strategy.name.lower().split("_")[0] for strategy in strategies) == reported

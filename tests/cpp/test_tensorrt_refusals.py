@@ -138,7 +138,7 @@ def test_engine_that_cannot_be_loaded_is_said_with_tensorrts_reason(both: Native
     both.gpu.trt.loads = False
     text = both.error(path, "loads=0", "open")
     assert text == python_error(path)
-    assert "it is no engine" in text
+    assert "it is not an engine" in text
 
 
 @pytest.mark.parametrize("name", ["image", "label", "relevance"])
@@ -204,11 +204,11 @@ def test_frames_outside_the_profile_and_on(both: Native, shape: tuple[int, int, 
     assert_right(answers[2], both.frames((1, 2, 2, 3)))
 
 
-@pytest.mark.parametrize("told", ["2x5x8", "-1x5x8", "2x-1x6", "2x5"])
-def test_outputs_of_another_shape(both: Native, told: str) -> None:
+@pytest.mark.parametrize("reported", ["2x5x8", "-1x5x8", "2x-1x6", "2x5"])
+def test_outputs_of_another_shape(both: Native, reported: str) -> None:
     path = both.write()
-    found = told.replace("x", ", ")
-    text = both.error(path, f"mask_shape={told}", "open", "2x5x7")
+    found = reported.replace("x", ", ")
+    text = both.error(path, f"mask_shape={reported}", "open", "2x5x7")
     assert text == f"{path}: the engine gives mask as [{found}]; expected [2, 5, 7]: compile it again"
 
 

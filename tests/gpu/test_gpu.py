@@ -1,8 +1,8 @@
 """Every way to run a model on an NVIDIA GPU, against ONNX Runtime on the CPU: ``python -m pytest tests/gpu -s``.
 
 ``LRP_EDGE_MODEL`` names an exported ONNX file; without it a small network is exported on the spot, and PyTorch runs it
-too. What is not installed is skipped with the reason. Each prints its parity, and its latency beside the classifier
-alone.
+too. What is not installed is skipped with the reason. Each prints its parity, and its latency compared with the
+classifier alone.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ def test_spread_divides_the_thresholds(x, spread):
 
 
 def test_an_area_is_widened_and_a_spot_is_not():
-    """What is faint beside peaks is reached where relevance is spread, and only there."""
+    """What is faint next to peaks is reached where relevance is spread, and only there."""
     draw = np.random.default_rng(0)
     spot, wide = (np.exp(15 * ndimage.gaussian_filter(draw.normal(size=(200, 200)), 3)) for _ in range(2))
     rows, columns = np.mgrid[:200, :200]

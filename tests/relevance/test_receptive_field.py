@@ -87,7 +87,7 @@ def test_random_cnns(seed):
 
 
 class Branches(nn.Module):
-    """A sum of maps that see windows of several sizes, beside each other, and a concatenation."""
+    """A sum of maps that see windows of several sizes, side by side, and a concatenation."""
 
     def __init__(self):
         super().__init__()
@@ -146,7 +146,7 @@ class Mixed(nn.Module):
         lambda x: x.flatten(1).view(x.shape[0], 4, 32, 32),
         nn.Linear(32, 32),
     ],
-    ids=["less its mean", "mean of rows", "transposed", "permuted", "beside itself", "flat between", "dense rows"],
+    ids=["less its mean", "mean of rows", "transposed", "permuted", "added to itself", "flat between", "dense rows"],
 )
 def test_what_cannot_be_told(mix):
     model = with_head(Mixed(mix), 4)

@@ -57,7 +57,7 @@ def test_one_input_far_above_the_others_takes_all():
     x[0, 0, 1, 2] = 60
     _, got = shared(x, WinnerTakesAll())
     assert got[0, 0, 1, 2] == pytest.approx(120)
-    with pytest.raises(LrpEdgeError, match=r"Norm is no rule for aten\.logsumexp"):
+    with pytest.raises(LrpEdgeError, match=r"Norm is not a rule for aten\.logsumexp"):
         shared(x, Norm())
 
 

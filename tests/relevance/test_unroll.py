@@ -12,7 +12,7 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import COMPOSITES, Assignment, composite_from, rule_from, unroll
 from lrp_edge.relevance.operators import Kind
 from lrp_edge.relevance.pooling import Windows
-from lrp_edge.relevance.rules import Epsilon, Flat, Gamma, Proportional, WinnerTakesAll, ZPlus
+from lrp_edge.relevance.rules import Epsilon, Flat, Gamma, Norm, Pass, Proportional, WinnerTakesAll, ZPlus
 from tests.support.oracles import random_cnn, torchvision_model
 
 X = torch.randn(2, 3, 32, 32, dtype=torch.float64)
@@ -140,6 +140,34 @@ def test_rules_by_name_and_position():
     ]
 
 
+def test_a_rule_by_name_is_for_the_layers_that_it_can_serve():
+    """The pattern also fits an activation, a maximum and a reshape, which keep the rules of their kinds."""
+    gamma = rule_from("Gamma", gamma=0.1)
+    composite = composite_from("EpsilonPlusFlat", {}).override(Assignment(gamma, name="[1-9]"))
+    unrolled = unroll(small(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)), X, composite)
+    found = {name: unrolled.rules[name] for name in ("0", "1", "2", "4", "5", "6", "7", "8")}
+    expected = (Flat(), Pass(), gamma, Pass(), WinnerTakesAll(), Norm(), Pass(), gamma)
+    assert found == dict(zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", ["features.2", "1"])
+def test_an_assignment_that_fits_no_layer_is_refused(name):
+    composite = composite_from("EpsilonPlus", {}).override(Assignment(Gamma(), name=name))
+    with pytest.raises(LrpEdgeError, match=f"Gamma is assigned to '{name}', but is for no layer of that name"):
+        unroll(small(), X, composite)
+
+
+class Asserts(nn.Module):
+    def forward(self, x):
+        torch._assert_async(x.isfinite().all())
+        return x
+
+
+def test_assertions_of_the_model_are_left_out():
+    model = small(Asserts())
+    assert torch.allclose(unroll(model, X)(X)[0], model(X))
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
@@ -155,7 +183,7 @@ def test_composites_that_cannot_be_built(name, parameters, message):
 
 def test_a_rule_that_an_operator_cannot_follow():
     composite = composite_from("EpsilonPlus", {}).override(Assignment(ZPlus(), frozenset({Kind.MAX_POOL})))
-    with pytest.raises(LrpEdgeError, match=r"ZPlus is no rule for aten\.max_pool2d.*expected one of WinnerTakesAll"):
+    with pytest.raises(LrpEdgeError, match=r"ZPlus is not a rule for aten\.max_pool2d.*expected one of WinnerTakesAll"):
         unroll(small(nn.MaxPool2d(2)), X, composite)
 
 

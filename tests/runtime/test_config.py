@@ -107,7 +107,7 @@ def test_what_is_wrong_is_said_with_its_line(text: str, number: int, words: str,
 
 
 def test_text_that_is_no_toml(tmp_path: Path) -> None:
-    with pytest.raises(LrpEdgeError, match=r"this is no TOML: .*line 2"):
+    with pytest.raises(LrpEdgeError, match=r"not valid TOML: .*line 2"):
         read_config(written(tmp_path, 'model = "a"\n[source\n'))
 
 

@@ -1,4 +1,4 @@
-"""Regions of a mask against scikit-image and a slow form; rules at and beside their limits."""
+"""Regions of a mask against scikit-image and a slow form; rules at and next to their limits."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ THREE = ModelCard(("crack", "ok", "dent"), ("crack", "dent"))
 @pytest.mark.parametrize(
     ("vote", "labels", "scores", "label", "of_frame"),
     [
-        # A sure crack, and an unsure dent beside tiles that are surely OK.
+        # A sure crack, and an unsure dent next to tiles that are surely OK.
         ("any", [1, 2, 0], [[0, 1, 0], [0.1, 0.4, 0.5], [0.7, 0.2, 0.1]], 0, [0.7, 0.2, 0.1]),
         ("any", [1, 2, 1], [[0, 1, 0], [0.1, 0.4, 0.5], [0.4, 0.6, 0]], 2, [0.1, 0.4, 0.5]),
         # Nothing is classified as a defect: the tile that is nearest to it speaks.

@@ -52,7 +52,7 @@ def require_header(package: str, header: str) -> None:
 
 
 def empty_home(folder: Path) -> dict[str, str]:
-    """Return the environment of a user who has nothing yet, and has not told ONNX Runtime to report nothing."""
+    """Return the environment of a user who has nothing yet, and has not switched off ONNX Runtime's telemetry."""
     folder.mkdir(exist_ok=True)
     clean = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     return {**clean, "HOME": str(folder), "XDG_CACHE_HOME": str(folder / "cache")}

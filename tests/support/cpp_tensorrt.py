@@ -76,7 +76,7 @@ def compile_all(compiler: str, folder: Path, sources: list[Path], headers: list[
 
 
 class Native:
-    """The C++ backend on its simulated GPU, beside Python's on its own, with the same engine file."""
+    """The C++ backend on its simulated GPU, next to Python's on its own, with the same engine file."""
 
     def __init__(self, simulators: dict[str, Path], gpu: Gpu, folder: Path) -> None:
         self.gpu, self._simulators = gpu, simulators

@@ -39,7 +39,7 @@ struct Gpu {
   std::size_t invalid = 0;               ///< TensorRT-RTX's reasons why an engine is not valid.
   std::vector<std::int64_t> mask_shape;  ///< That the engine says it gives, before a call; empty for the right one.
   std::string mistyped;                  ///< Tensor that the engine has as int64.
-  std::string config;                    ///< What TensorRT-RTX was told for its context.
+  std::string config;                    ///< How TensorRT-RTX's context was configured.
   std::map<std::string, Fault> faults;
   std::map<std::string, int> calls;
 

@@ -82,9 +82,9 @@ class Context : public nvinfer1::IExecutionContext {
   Dims getTensorShape(const char* name) const noexcept override {
     const std::string tensor = name;
     if (tensor == "mask" && !gpu().mask_shape.empty()) {
-      Dims told{static_cast<std::int32_t>(gpu().mask_shape.size()), {}};
-      std::copy(gpu().mask_shape.begin(), gpu().mask_shape.end(), told.d);
-      return told;
+      Dims reported{static_cast<std::int32_t>(gpu().mask_shape.size()), {}};
+      std::copy(gpu().mask_shape.begin(), gpu().mask_shape.end(), reported.d);
+      return reported;
     }
     if (tensor == "scores") return {2, {shape_.d[0], 2}};
     return tensor == "label" ? Dims{1, {shape_.d[0]}} : Dims{3, {shape_.d[0], shape_.d[1], shape_.d[2]}};

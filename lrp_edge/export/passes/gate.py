@@ -142,7 +142,7 @@ def _zeros(name: str) -> onnx.NodeProto:
 def _own_initializers(graph: onnx.GraphProto, always: set[int], later: list[onnx.NodeProto]) -> list[onnx.TensorProto]:
     """Take the constants that the branch alone reads out of the graph, and return them.
 
-    Backends prepare weights (layout, packing) that they find beside the node; those of an outer graph they may not.
+    Backends prepare weights (layout, packing) that they find next to the node; those of an outer graph they may not.
     """
     outside = {name for i in always for name in graph.node[i].input}
     inside = {name for node in later for name in node.input}

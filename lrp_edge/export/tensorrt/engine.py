@@ -74,15 +74,15 @@ def to_engine(
     Returns
     -------
     Path
-        ``<name>.<product>-<version>.<gpus>.<precision>.engine``; beside it the card as ``.json``, with the profile and
+        ``<name>.<product>-<version>.<gpus>.<precision>.engine``; next to it the card as ``.json``, with the profile and
         the SHA-256 of model and engine.
 
     Raises
     ------
     LrpEdgeError
         If the product is not installed, has no GPU where it needs one or does not know one that is asked for, the file
-        is no export of this toolkit or does not take such frames, the builder refuses the graph, or the folder cannot
-        be written. Existing files are then left unchanged.
+        is not an export of this toolkit or does not take such frames, the builder refuses the graph, or the folder
+        cannot be written. Existing files are then left unchanged.
     """
     asked = accepted(
         CompileOptions,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from lrp_edge.errors import LrpEdgeError, did_you_mean, needs_extra
+from lrp_edge.errors import LrpEdgeError, did_you_mean, look_up, needs_extra
 
 DEFAULT_GPUS = ("sm86", "sm89", "sm120")
 #: Product: its module, the name that people know it by, and the oldest version that it works with.
@@ -79,9 +79,7 @@ def find_target(product: str, gpus: Sequence[str] | None = None) -> Target:
     LrpEdgeError
         If the product is unknown, not installed or too old, a GPU is unknown to it, or it needs one and there is none.
     """
-    if product not in PRODUCTS:
-        hint = did_you_mean(product, PRODUCTS, f"expected one of {', '.join(PRODUCTS)}")
-        raise LrpEdgeError(f"no product {product!r}; {hint}")
+    look_up("product", product, PRODUCTS)
     trt = _load(product)
     if product == "rtx":
         return Target(product, trt, _known(trt, DEFAULT_GPUS if gpus is None else gpus))

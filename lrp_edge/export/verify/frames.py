@@ -17,7 +17,7 @@ with needs_extra("cpu"):
     from lrp_edge.runtime.sources import Images, open_source
 
 UInt8 = NDArray[np.uint8]
-#: Height and width of a frame where nothing says another.
+#: Height and width of a frame unless another size is given.
 USUAL = (224, 224)
 _NOISE = 8
 
@@ -47,7 +47,7 @@ def read_pictures(
     order : {"BGR", "RGB", "GRAY"}
         Channel order that they are to have.
     size : (height, width), optional
-        Size that they have to have.
+        Their required size.
     most : int, optional
         Take this many, evenly from the whole source.
 

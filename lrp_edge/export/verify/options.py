@@ -43,7 +43,7 @@ class VerifyOptions(OptionGroup):
     against: str | None = option(
         None,
         "What to compare with: a checkpoint or module:factory, by PyTorch in float64, or an .onnx file in fp32.",
-        usual="the checkpoint that the file was exported from, if it lies beside it",
+        usual="the checkpoint that the file was exported from, if it lies next to it",
         metavar="MODEL",
     )
     weights: Path | None = like(Common, "weights")

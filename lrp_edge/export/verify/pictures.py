@@ -22,7 +22,7 @@ _STRIP, _LEAST_SIDE = 28, 320
 
 
 def draw_sides(frame: UInt8, sides: Mapping[str, Answer], card: ModelCard, caption: str) -> UInt8:
-    """Draw a frame, and each side's overlay and relevance beside it.
+    """Draw a frame, and each side's overlay and relevance next to it.
 
     Parameters
     ----------

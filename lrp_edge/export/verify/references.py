@@ -141,7 +141,7 @@ def _recorded(subject: Subject) -> Path:
     found = [place for place in places if place.is_file()]
     if not found:
         raise LrpEdgeError(
-            f"{path} was exported from {name}, which is neither beside it nor where it was; say where it is: {ways}"
+            f"{path} was exported from {name}, which is neither next to it nor where it was; say where it is: {ways}"
         )
     same = [place for place in found if sha256(place) == known.get("sha256")]
     if not same:

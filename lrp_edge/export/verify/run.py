@@ -51,7 +51,7 @@ def verify(
     against : path or str, optional
         A checkpoint or ``"module:factory"``, computed by PyTorch in float64 with each file's own card; or an exported
         file in float32, run by ONNX Runtime on the CPU. By default the checkpoint that the file's card names, if it
-        lies beside the file or where it was, and has the SHA-256 of the card.
+        lies next to the file or where it was, and has the SHA-256 of the card.
     weights : path, optional
         Weights for ``module:factory``.
     frames : str, optional

@@ -50,11 +50,11 @@ def open_scores(
     """Open the classifier alone: a function of frames uint8 [N, H, W, C] to scores float32 [N, K].
 
     ONNX Runtime computes every node of a file, whichever outputs are asked for, so the file must have been cut to
-    what ``scores`` needs; OpenVINO cuts by itself. Otherwise as :func:`open_engine`.
+    what ``scores`` needs; OpenVINO cuts the graph itself. Otherwise as :func:`open_engine`.
     """
     path = Path(path)
     if path.suffix == ".engine":
-        raise LrpEdgeError(f"{path}: an engine cannot be cut to its classifier; give the .onnx file")
+        raise LrpEdgeError(f"{path}: the classifier cannot be cut out of an engine; give the .onnx file")
     if _with_openvino(provider):
         from lrp_edge.runtime.engines import openvino
 

@@ -1,4 +1,4 @@
-"""An engine file and the card beside it, checked before anything of the engine is run."""
+"""An engine file and the card next to it, checked before anything of the engine is run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EngineFile:
     data : bytes
         The very bytes that were compared with the card: an engine is code.
     card : ModelCard
-        From ``<name>.json`` beside it.
+        From ``<name>.json`` next to it.
     """
 
     path: Path
@@ -43,14 +43,14 @@ class EngineFile:
         Raises
         ------
         LrpEdgeError
-            If there is no such file, no card beside it, or the file is not the one that the card was written for.
+            If there is no such file, no card next to it, or the file is not the one that the card was written for.
         """
         if not path.is_file():
             raise LrpEdgeError(f"no model at {path}")
         side = path.with_suffix(".json")
         if not side.is_file():
             raise LrpEdgeError(
-                f"{path} has no model card beside it ({side.name}); copy both, or compile again: "
+                f"{path} has no model card next to it ({side.name}); copy both, or compile again: "
                 "lrp-edge compile MODEL.onnx"
             )
         file = cls(path, path.read_bytes(), ModelCard.from_json(side.read_text(encoding="utf-8"), str(side)))

@@ -27,7 +27,7 @@ class NativeEngine(Engine):
     Parameters
     ----------
     path : path
-        A file that ``lrp-edge compile`` wrote, with its card beside it.
+        A file that ``lrp-edge compile`` wrote, with its card next to it.
     provider : {"rtx", "tensorrt"}, optional
         What runs it; the card says it too.
     in_flight : int

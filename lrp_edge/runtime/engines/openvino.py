@@ -102,7 +102,7 @@ def _types(ports: Any) -> dict[str, str]:
 
 
 def _read_card(model: Any, path: Path) -> ModelCard:
-    """Read the card from the file's metadata; a version of OpenVINO that drops them needs the card beside it."""
+    """Read the card from the file's metadata; a version of OpenVINO that drops them needs the card next to it."""
     key, side = ["framework", METADATA_KEY], path.with_suffix(".json")
     if model.has_rt_info(key):
         return ModelCard.from_json(model.get_rt_info(key).astype(str), str(path))

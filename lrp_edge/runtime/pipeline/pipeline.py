@@ -312,7 +312,7 @@ class Pipeline:
             each.join(None if each.waits else max(0.0, deadline - time.monotonic()))
             if each.is_alive() and (left := each.abandon()):
                 each.join(_LAST_WORDS)
-                _log.warning("%s did not end in %g s: %d results given up", each.sink.name, self.options.drain, left)
+                _log.warning("%s did not end in %g s: %d results abandoned", each.sink.name, self.options.drain, left)
 
     def _fail(self, error: BaseException) -> None:
         """End the run with an error; frames that wait are dropped."""

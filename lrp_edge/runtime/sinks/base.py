@@ -81,7 +81,7 @@ Which = Literal["all", "defects"]
 
 
 class ChosenSink(Sink):
-    """A sink that is told which results it takes.
+    """A sink that can be restricted to some results.
 
     Parameters
     ----------

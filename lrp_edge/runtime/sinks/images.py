@@ -112,7 +112,7 @@ class Images(ChosenSink):
         image = result.segmentation.mask if part == "mask" else draw_result(result, self._order)
         encoded, data = cv2.imencode(".png", image)
         if not encoded:
-            raise LrpEdgeError(f"frame {result.frame.index}: its {part} of {image.shape} cannot be made a PNG")
+            raise LrpEdgeError(f"frame {result.frame.index}: its {part} of {image.shape} cannot be encoded as PNG")
         return data
 
     def _write(self, name: str, data: Any) -> None:

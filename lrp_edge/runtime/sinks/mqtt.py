@@ -55,7 +55,7 @@ class Mqtt(ChosenSink):
     only : {"all", "defects"}
         Which results are sent.
     outbox : int
-        Results and events that may wait for the broker's acknowledgement; what comes when it is full is refused.
+        Results and events that may wait for the broker's acknowledgement; further ones are refused.
     client_id : str, optional
         The client id at the broker; random by default.
     credentials : path, optional

@@ -41,9 +41,9 @@ class Webhook(ChosenSink):
     only : {"all", "defects"}
         Which results are sent.
     timeout : float
-        Seconds that the receiver has for each step of a request.
+        Timeout in seconds for each step of a request.
     retries : int
-        Further requests for one result.
+        Number of retries for one result.
     secret : str, optional
         Key of the signature ``X-Lrp-Edge-Signature: sha256=…``, the HMAC of the body.
     image : bool

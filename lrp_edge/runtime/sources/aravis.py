@@ -58,7 +58,7 @@ class Aravis(Source):
         Channel order of the frames.
     options : SourceOptions
         ``fps`` is asked of the camera. It counts as lost after ``timeout`` without a frame, or, where it waits for a
-        trigger from outside, when it does not answer any more.
+        trigger from outside, when it no longer answers.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class Aravis(Source):
         while self._closing.is_alive() and not self.interrupted.is_set():
             self._closing.join(_POLL)
         camera = _Camera(self._find(), self._settings)
-        # Aravis takes some ten seconds to close a camera that does not answer; its loss is told before that.
+        # Aravis takes some ten seconds to close a camera that does not answer; its loss is reported before that.
         self._closing = threading.Thread(target=camera.close, name="aravis-close", daemon=True)
         try:
             yield from self._frames(camera)

@@ -158,7 +158,7 @@ def decode_jpeg(data: bytes, order: str) -> NDArray[np.uint8]:
     Raises
     ------
     LrpEdgeError
-        If it is cut short, or none.
+        If it is cut short, or is not a JPEG.
     """
     if is_cut_short(data):
         raise LrpEdgeError(CUT_SHORT)

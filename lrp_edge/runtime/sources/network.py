@@ -117,7 +117,7 @@ class Network(Source):
             raise SourceLost(f"{self.name}: no {decoder.awaited} for {limit:g} s") from error
         except FFmpegError as error:
             raise SourceLost(f"{self.name} is lost: {error.strerror}") from error
-        raise SourceLost(f"{self.name}: the connection ended")
+        raise SourceLost(f"{self.name}: the connection was closed")
 
     def _tell_decoder(self, context: Any) -> None:
         if self._told:
@@ -205,7 +205,7 @@ def _split(address: Address) -> tuple[Address, str]:
     url, fragment = urldefrag(address.text)
     ours = dataclasses.replace(address, parameters=dict(parse_qsl(fragment, keep_blank_values=True)))
     if fragment and not _is_rtsp(address):
-        raise LrpEdgeError(f"source {address.name}: expected nothing behind #; write %23 for a # of the camera's own")
+        raise LrpEdgeError(f"source {address.name}: expected nothing after #; write %23 for a # of the camera's own")
     check_parameters(ours, ("transport",))
     transport = ours.parameters.get("transport", "tcp")
     if transport not in _TRANSPORTS:

@@ -91,7 +91,7 @@ class Shaped(Source):
         x, y, width, height = roi
         if y + height > image.shape[0] or x + width > image.shape[1]:
             raise LrpEdgeError(
-                f"region of interest {x},{y},{width},{height} reaches out of the frame, which is "
+                f"region of interest {x},{y},{width},{height} extends beyond the frame, which is "
                 f"{image.shape[0]}x{image.shape[1]} (height x width)"
             )
         return image[y : y + height, x : x + width]

@@ -76,7 +76,7 @@ class Video4Linux(Source):
             there = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
             raise SourceLost(f"{self.name}: there is no {self._device}; cameras of this system: {there}")
         if not os.access(self._device, os.R_OK | os.W_OK):
-            raise SourceLost(f"{self.name}: no right to use {self._device}; join the group video")
+            raise SourceLost(f"{self.name}: no permission to use {self._device}; join the group video")
         capture = cv2.VideoCapture(self._device, cv2.CAP_V4L2)
         if not capture.isOpened():
             raise SourceLost(f"{self.name} cannot be opened; it is not a camera, or another program is using it")
@@ -86,7 +86,7 @@ class Video4Linux(Source):
         if self._format:
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*self._format))
             if _format_of(capture) != self._format:
-                raise LrpEdgeError(f"{self.name} does not give {self._format}; see v4l2-ctl --list-formats")
+                raise LrpEdgeError(f"{self.name} does not deliver {self._format}; see v4l2-ctl --list-formats")
         if self._options.size:
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._options.size[1])
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._options.size[0])

@@ -24,7 +24,7 @@ _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):)?(?P<port>
 _MOST_CONNECTIONS = 128
 #: Seconds that the system keeps trying to send to somebody who does not take it.
 _PATIENCE = 20
-#: Bytes that the system holds for a connection beside what is on its way.
+#: Bytes that the system holds for a connection besides what is in transit.
 _UNSENT = 2**15
 #: Seconds after which a connection is closed on which nobody asks for anything.
 _IDLE = 20.0

@@ -95,7 +95,7 @@ def test_the_choice_keeps_masks_and_labels(tmp_path):
     assert figures.mask_iou_mean >= IOU_KEPT - 0.02  # fused kernels round once less
 
 
-def test_what_int8_would_spoil_is_left(tmp_path):
+def test_what_int8_would_ruin_stays_in_float(tmp_path):
     """One channel that is a thousand times the others takes all levels of its tensor, and says nothing."""
     model = deep()
     with torch.no_grad():

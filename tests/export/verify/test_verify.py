@@ -41,7 +41,7 @@ CARD = ModelCard(
 
 @dataclass
 class Line:
-    """A checkpoint that decides half of six frames as defects, and its files beside it."""
+    """A checkpoint that decides half of six frames as defects, and its files next to it."""
 
     folder: Path
     checkpoint: Path
@@ -236,7 +236,7 @@ def test_files_of_one_name_have_pictures_of_their_own(line: Line, tmp_path: Path
 
 def test_the_reference_is_the_checkpoint_of_the_card_and_no_other(line: Line, tmp_path: Path) -> None:
     file = Path(shutil.copy(line.file("fp32"), tmp_path))
-    with pytest.raises(LrpEdgeError, match=r"exported from m\.safetensors, which is neither beside it.*--against"):
+    with pytest.raises(LrpEdgeError, match=r"exported from m\.safetensors, which is neither next to it.*--against"):
         verify([file])
     save_checkpoint(tmp_path / "m.safetensors", tiny(seed=1, channels=1, classes=2), CARD)
     with pytest.raises(LrpEdgeError, match=r"is not the checkpoint that .* was exported from: its SHA-256"):

@@ -271,7 +271,7 @@ def test_engine_that_was_altered_or_cut(
 def test_engine_without_its_card(engine_file: Callable[..., Path]) -> None:
     path = engine_file()
     path.with_suffix(".json").unlink()
-    assert re.search(r"no model card beside it \(model\.rtx\.sm86\.json\).*lrp-edge compile", refused(path))
+    assert re.search(r"no model card next to it \(model\.rtx\.sm86\.json\).*lrp-edge compile", refused(path))
     path.unlink()
     assert refused(path) == f"no model at {path}"
 

@@ -198,7 +198,7 @@ def test_frames_outside_the_profile(gpu: Gpu, shape: tuple[int, ...]) -> None:
 
 def test_engine_that_cannot_be_loaded(gpu: Gpu) -> None:
     gpu.trt.loads = False
-    with pytest.raises(LrpEdgeError, match="cannot be loaded: it is no engine; compile again: lrp-edge compile"):
+    with pytest.raises(LrpEdgeError, match="cannot be loaded: it is not an engine; compile again: lrp-edge compile"):
         gpu.open()
 
 

@@ -1,4 +1,4 @@
-"""Which results the sinks take that can be told to take defects only."""
+"""Which results are taken by sinks that can be restricted to defects."""
 
 from __future__ import annotations
 

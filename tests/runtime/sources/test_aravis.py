@@ -69,7 +69,7 @@ def ramp(image: np.ndarray) -> np.ndarray:
 def check_account(frames: list[Frame], awaited: int = 16) -> None:
     """Check that what is shown is whole, and that as many came or were missed as the camera counted meanwhile.
 
-    Some that were left out in the last second may still be `awaited`; none is told of twice.
+    Some that were left out in the last second may still be `awaited`; none is reported twice.
     """
     shown = [(frame.index, ramp(frame.image)) for frame in frames if frame.image is not None]
     for _, numbers in shown:

@@ -124,12 +124,12 @@ def test_passwords_in_a_pipeline_are_not_told(caplog: pytest.LogCaptureFixture) 
     with rtsp_server("red", (120, 160), coding=JPEG, login="viewer:s3cret") as server:
         place = f"rtspsrc location={server.address} latency=0"
         right = f"gst://{place} user-id=viewer user-pw=s3cret ! rtpjpegdepay ! jpegdec"
-        told = [take(right, 1)[0].source, loss(right.replace("s3cret", "wr0ng"))]
-        told.append(loss(right.replace("//127", "//viewer:wr0ng@127").replace("user-id=viewer user-pw=s3cret", "")))
+        shown = [take(right, 1)[0].source, loss(right.replace("s3cret", "wr0ng"))]
+        shown.append(loss(right.replace("//127", "//viewer:wr0ng@127").replace("user-id=viewer user-pw=s3cret", "")))
         with pytest.raises(LrpEdgeError) as error:
             open_source(right.replace("jpegdec", "nodec"))
-        told.append(str(error.value))
-    for text in (*told, caplog.text):
+        shown.append(str(error.value))
+    for text in (*shown, caplog.text):
         assert not any(secret in text for secret in ("s3cret", "wr0ng", "viewer"))
 
 

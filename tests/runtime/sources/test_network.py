@@ -129,19 +129,19 @@ def test_passwords_open_cameras_and_are_not_told(
     )
     for camera in server_with:
         with camera as server:
-            told = [take(server.address, 2, credentials=tmp_path / "right")[1].source]
-            told.append(drain(iter(open_source(server.address)))[1])
-            told.append(
+            shown = [take(server.address, 2, credentials=tmp_path / "right")[1].source]
+            shown.append(drain(iter(open_source(server.address)))[1])
+            shown.append(
                 drain(iter(open_source(server.address, "BGR", SourceOptions(credentials=tmp_path / "wrong"))))[1]
             )
-            told.append(take(server.address.replace("//", "//viewer:s3cr%25t%20w%40rd@"), 1)[0].source)
-            told.append(loss(server.address.replace("//", "//viewer:wr0ng@")))
+            shown.append(take(server.address.replace("//", "//viewer:s3cr%25t%20w%40rd@"), 1)[0].source)
+            shown.append(loss(server.address.replace("//", "//viewer:wr0ng@")))
             with monkeypatch.context() as environment:
                 environment.setenv("LRP_EDGE_SOURCE_USER", "viewer")
                 environment.setenv("LRP_EDGE_SOURCE_PASSWORD", "s3cr%t w@rd")
-                told.append(take(server.address, 1)[0].source)
-        assert sum("401" in text for text in told) == 3
-        for text in (*told, caplog.text):
+                shown.append(take(server.address, 1)[0].source)
+        assert sum("401" in text for text in shown) == 3
+        for text in (*shown, caplog.text):
             assert not any(secret in text for secret in ("s3cr", "w@rd", "w%40rd", "wr0ng", "viewer"))
 
 
@@ -239,7 +239,7 @@ def received(packets: list[bytes]) -> list[Frame]:
         return drain(iter(open_source(server.address)))[0]
 
 
-def test_what_a_lost_packet_spoils_is_not_shown_until_the_next_key_frame() -> None:
+def test_what_a_lost_packet_damages_is_not_shown_until_the_next_key_frame() -> None:
     packets = transport_stream(60)
     whole = received(packets)
     clean = {frame.image.tobytes() for frame in whole}
@@ -270,7 +270,7 @@ def test_a_stream_that_is_joined_in_its_middle_begins_with_a_key_frame() -> None
     [
         ("rtsp://127.0.0.1:1/x#transprt=udp", "'transprt' is not known; did you mean transport"),
         ("rtsp://127.0.0.1:1/x#transport=sctp", "'sctp'; expected tcp or udp"),
-        ("http://127.0.0.1:1/x#transport=udp", "nothing behind #"),
+        ("http://127.0.0.1:1/x#transport=udp", "nothing after #"),
     ],
 )
 def test_parameters_that_are_none(address: str, said: str) -> None:

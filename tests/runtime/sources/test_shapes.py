@@ -62,7 +62,7 @@ def test_resizing_is_opencvs_and_comes_last() -> None:
 def test_a_region_out_of_the_frame_is_an_unreadable_frame() -> None:
     frames = list(Shaped(Given(noise(8, 8, 3), noise(20, 20, 3), None), SourceOptions(roi=(4, 4, 10, 10))))
     assert [frame.image is None for frame in frames] == [True, False, True]
-    assert "reaches out of the frame, which is 8x8" in frames[0].error
+    assert "extends beyond the frame, which is 8x8" in frames[0].error
     assert frames[2].error == "gone"
 
 

@@ -1,4 +1,4 @@
-"""Addresses of sources: their parts, what is wrong with them, and the secrets that are not told."""
+"""Addresses of sources: their parts, what is wrong with them, and the secrets that are not shown."""
 
 from __future__ import annotations
 

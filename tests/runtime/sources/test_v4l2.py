@@ -72,8 +72,8 @@ class Device:
         environment = {**os.environ, **self._environment}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout.splitlines()[-1])
-        return told["frames"], told["lost"]
+        report = json.loads(done.stdout.splitlines()[-1])
+        return report["frames"], report["lost"]
 
     @property
     def asked(self) -> list[str]:
@@ -124,7 +124,7 @@ def test_a_format_that_the_camera_does_not_have(driver: Path, tmp_path: Path) ->
     device = Device(driver, tmp_path, "YUYV", [yuyv(100)] * 3)
     frames, lost = device.take("?format=GREY")
     assert frames == []
-    assert re.match(r"LrpEdgeError: v4l2://.* does not give GREY", lost)
+    assert re.match(r"LrpEdgeError: v4l2://.* does not deliver GREY", lost)
 
 
 def test_a_camera_that_is_pulled_out_is_lost(driver: Path, tmp_path: Path) -> None:

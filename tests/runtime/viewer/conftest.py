@@ -26,13 +26,13 @@ SWITCHES = (
 
 @pytest.fixture
 def status() -> dict[str, Any]:
-    """What the viewer is told of the line; a test may change it."""
+    """What the viewer shows of the line; a test may change it."""
     return copy.deepcopy(STATUS)
 
 
 @pytest.fixture
 def opened(status: dict[str, Any]) -> Iterator[Callable[..., Viewer]]:
-    """Return a function that opens a viewer, on a free port of loopback unless it is told otherwise."""
+    """Return a function that opens a viewer, on a free port of loopback unless given another address."""
     viewers: list[Viewer] = []
 
     def make(address: str = "", order: str = "BGR", **options: Any) -> Viewer:

@@ -89,7 +89,7 @@ async function explain() {
 function showConnection() {
   const lost = lostSince !== null;
   const { running, stalled } = state?.status ?? {};
-  // Who has said that it stops is not lost.
+  // A stop that was announced is not a lost connection.
   $("lost").hidden = !lost || running === false;
   document.body.classList.toggle("old", lost || behind);
   const [name, text] = running === false ? ["waiting", "Stopped"]
