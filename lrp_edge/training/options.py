@@ -126,6 +126,13 @@ class Options(OptionGroup, panel="Training"):
         below=1,
         panel="Mask",
     )
+    false_alarm_rate: float = option(
+        0.02,
+        "Share of OK images that may be decided to be defects: the budget of the decision's threshold.",
+        above=0,
+        below=1,
+        panel="Decision",
+    )
     seed: int = option(0, "Random seed.", least=0, panel="Machine")
     workers: int = option(0, "Processes that read images; they do not change the result.", least=0, panel="Machine")
 
