@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lrp_edge.card import METADATA_KEY, THRESHOLD, ModelCard
 from lrp_edge.decision import calibrate, check_rate, defect_probability
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.files import whole_pair
+from lrp_edge.files import claim_folder, whole_pair
 from lrp_edge.runtime.config import TilesTable
 from lrp_edge.runtime.engines.engine_file import EngineFile
 from lrp_edge.runtime.onnx_edit import set_metadata, set_scalar
@@ -47,7 +47,7 @@ def calibrate_file(
     rate : float
         Share of OK frames that may be false alarms, above 0 and below 1.
     output : path, optional
-        The new file; by default `model` itself. Its card is beside it, as ``.json``.
+        The new file; by default `model` itself. Its card is beside it, as ``.json``. Its folder is created if needed.
     tiles : TilesTable
         How the line cuts its frames into tiles, if it does: the rate is one of frames.
     provider : str, optional
@@ -64,7 +64,7 @@ def calibrate_file(
         If the file is an engine or has no threshold, a frame cannot be read or run, the frames are too few for the
         rate, or the file cannot be written.
     """
-    path = Path(model)
+    path, target = Path(model), Path(output or model)
     check_rate(rate)
     if path.suffix == ".engine":
         raise _compiled_in(path)
@@ -77,9 +77,10 @@ def calibrate_file(
             raise LrpEdgeError(
                 f"{path} has no threshold to set: a version of lrp-edge before it exported the file; export it again"
             )
+        claim_folder(target.parent)
         found = _probabilities(card, tiler_for(segmenter, tiles), ok_frames)
     card = card.replace(decision=calibrate(found, rate, f"OK frames of {Path(ok_frames).name}"))
-    _write(Path(output or path), data, card)
+    _write(target, data, card)
     return card
 
 

@@ -51,9 +51,8 @@ def set_scalar(data: bytes, name: str, value: float) -> bytes:
     """
     places = [place for tensor in _initializers(data) if (place := _scalar_place(data, tensor, name)) is not None]
     if len(places) != 1:
-        found = "no" if not places else str(len(places))
         raise LrpEdgeError(
-            f"there is {found} initializer {name!r} of one float32; expected one: export the model again"
+            f"the file has {len(places)} initializers {name!r} of one float32; expected 1: export the model again"
         )
     return data[: places[0]] + struct.pack("<f", value) + data[places[0] + 4 :]
 

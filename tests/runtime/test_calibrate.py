@@ -74,10 +74,10 @@ def test_parity_is_still_that_of_the_threshold_before(model, tmp_path):
 def test_another_file_leaves_the_first_as_it_is(model, tmp_path):
     write_frames(tmp_path / "ok", [60] * 30)
     data = model.read_bytes()
-    card = calibrate_file(model, str(tmp_path / "ok"), 0.1, output=tmp_path / "line" / ".." / "new.onnx")
+    card = calibrate_file(model, str(tmp_path / "ok"), 0.1, output=tmp_path / "line" / "new.onnx")
     assert model.read_bytes() == data
-    assert threshold_in(tmp_path / "new.onnx") == card.decision.threshold != 0.5
-    assert json.loads((tmp_path / "new.json").read_text())["decision"]["images"] == 30
+    assert threshold_in(tmp_path / "line" / "new.onnx") == card.decision.threshold != 0.5
+    assert json.loads((tmp_path / "line" / "new.json").read_text())["decision"]["images"] == 30
 
 
 @pytest.mark.parametrize("vote", ["any", "mean"])
@@ -111,8 +111,8 @@ def old(model):
 def stripped(model):
     graph = onnx.load(model)
     (found,) = [each for each in graph.graph.initializer if each.name == THRESHOLD]
-    found.name = "renamed"
-    graph.graph.node[8].input[1] = "renamed"
+    (reader,) = [each for each in graph.graph.node if THRESHOLD in each.input]
+    found.name = reader.input[1] = "renamed"
     onnx.save(graph, model)
 
 
@@ -152,6 +152,8 @@ def test_frames_that_are_not_there_or_not_looked_at(model, tmp_path):
         LrpEdgeError, match=r"no P\(defect\) by the vote majority; calibrate, and run, with any or mean"
     ):
         calibrate_file(model, str(tmp_path), tiles=TilesTable(size=(8, 8), vote="majority"))
+    with pytest.raises(LrpEdgeError, match="the output folder cannot be written"):
+        calibrate_file(model, "v4l2:///dev/video9", output=model / "new.onnx")
     with pytest.raises(LrpEdgeError, match="no model at"):
         calibrate_file(tmp_path / "none.onnx", str(tmp_path))
 
