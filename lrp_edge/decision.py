@@ -101,8 +101,8 @@ def calibrate(probabilities: NDArray[Any] | Sequence[float], rate: float, source
     place = math.floor((count + 1) * _exact(rate))
     if place < 1:
         raise LrpEdgeError(
-            f"{count} OK images allow a false-alarm rate of {said(least_rate(count))} at least, and one of {rate:g} "
-            f"needs {images_for(rate)}: give more, or --false-alarm-rate {said(least_rate(count))}"
+            f"{count} OK images allow a false-alarm rate of {decimals(least_rate(count))} at least, and one of {rate:g} "
+            f"needs {images_for(rate)}: give more, or --false-alarm-rate {decimals(least_rate(count))}"
         )
     threshold = float(values[place - 1])
     if threshold >= 1:
@@ -118,6 +118,17 @@ def calibrate(probabilities: NDArray[Any] | Sequence[float], rate: float, source
         seen=round(float((values > threshold).mean()), 6),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         found=f"split-conformal, from {count} {source}",
+    )
+
+
+def describe(decision: DecisionSpec) -> str:
+    """Say in a line when a frame is a defect, and what that promises."""
+    threshold = f"a defect is a P(defect) above {decision.threshold:.4g}"
+    if decision.promised is None or decision.bound is None or decision.seen is None:
+        return f"{threshold} ({decision.found})"
+    return (
+        f"{threshold}; false alarms on OK frames like the {decision.images} it is from: {decision.promised:.2%} at "
+        f"most on average, {decision.bound:.2%} in nine of ten calibrations, {decision.seen:.2%} seen on these"
     )
 
 
@@ -139,7 +150,7 @@ def images_for(rate: float) -> int:
     return math.ceil(1 / _exact(rate) - 1)
 
 
-def said(rate: Fraction) -> str:
+def decimals(rate: Fraction) -> str:
     """Return a rate in decimals, rounded up, so that it is no less than what it stands for."""
     digits = 10 ** max(3, len(str(rate.denominator)) + 1)
     return f"{math.ceil(rate * digits) / digits:g}"

@@ -15,10 +15,11 @@ from lrp_edge.decision import (
     bound,
     calibrate,
     decide,
+    decimals,
     defect_probability,
+    describe,
     images_for,
     least_rate,
-    said,
     with_decision,
 )
 from lrp_edge.errors import LrpEdgeError
@@ -77,7 +78,7 @@ def test_one_image_less_is_too_few(images, rate):
 
 @given(st.integers(1, 5000))
 def test_the_least_rate_is_one_that_can_be_asked_for(images):
-    rate = float(said(least_rate(images)))
+    rate = float(decimals(least_rate(images)))
     assert rate >= 1 / (images + 1)
     assert images_for(rate) <= images
     assert calibrate(np.zeros(images), rate).threshold == 0
@@ -154,6 +155,12 @@ def test_a_card_keeps_its_own_decision_and_one_without_ok_gets_none():
     own = CARD.replace(decision=DecisionSpec(0.25))
     assert with_decision(own) is own
     assert with_decision(ModelCard(("a", "b"), ("a", "b"))).decision is None
+
+
+def test_an_uncalibrated_decision_is_called_so():
+    assert describe(DecisionSpec()) == (
+        "a defect is a P(defect) above 0.5 (not calibrated: a defect is what is more likely one than not)"
+    )
 
 
 def test_it_needs_numpy_alone():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,6 @@ from lrp_edge.cli.options import Declared, SplitFile, command
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.config import Line, TilesTable
 from lrp_edge.training.options import Options
-
-if TYPE_CHECKING:
-    from lrp_edge.card import DecisionSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -60,11 +57,12 @@ def calibrate(
 def _exported(
     model: Path, ok_frames: str, rate: float, output: Path | None, tiles: TilesTable, provider: str | None
 ) -> None:
+    from lrp_edge.decision import describe
     from lrp_edge.runtime.calibrate import calibrate_file, engines_of
 
     card = calibrate_file(model, ok_frames, rate, output=output, tiles=tiles, provider=provider)
     assert card.decision is not None
-    typer.echo(f"{output or model}: {said(card.decision)}")
+    typer.echo(f"{output or model}: {describe(card.decision)}")
     for rebuild in engines_of(model) if output in (None, model) else ():
         typer.echo(f"an engine beside it has the threshold before; build it again: {rebuild}")
 
@@ -75,6 +73,7 @@ def _classifier(
     from lrp_edge.card import MaskSpec
     from lrp_edge.checkpoint import load_checkpoint, save_checkpoint
     from lrp_edge.datasets import open_dataset, read_split
+    from lrp_edge.decision import describe
     from lrp_edge.training.calibration import calibrated, decided
 
     network, card = load_checkpoint(checkpoint)
@@ -89,16 +88,5 @@ def _classifier(
     mask = calibrated(network, card.replace(decision=decision, mask=MaskSpec()), part, false_alarms, seed)
     save_checkpoint(output or checkpoint, network, card.replace(decision=decision, mask=mask))
     parameters = ", ".join(f"{name} {value:.3g}" for name, value in mask.parameters.items())
-    typer.echo(f"{output or checkpoint}: {said(decision)}")
+    typer.echo(f"{output or checkpoint}: {describe(decision)}")
     typer.echo(f"mask: {mask.method} after {mask.smoothing}, {parameters}\n{mask.found}")
-
-
-def said(decision: DecisionSpec) -> str:
-    """Say what a decision is, and what it promises."""
-    threshold = f"a defect is a P(defect) above {decision.threshold:.4g}"
-    if decision.promised is None or decision.bound is None or decision.seen is None:
-        return f"{threshold} ({decision.found})"
-    return (
-        f"{threshold}; false alarms on OK frames like the {decision.images} it is from: {decision.promised:.2%} at "
-        f"most on average, {decision.bound:.2%} in nine of ten calibrations, {decision.seen:.2%} seen on these"
-    )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrp_edge.cli.calibrate import said
 from lrp_edge.cli.options import Json, command, parse_size, write_json
 
 if TYPE_CHECKING:
@@ -78,7 +77,9 @@ def _print(found: Inspection) -> None:
 
 
 def _decision(card: ModelCard) -> str:
-    return said(card.decision) if card.decision else "the class with the greatest score: the file has no threshold"
+    from lrp_edge.decision import describe
+
+    return describe(card.decision) if card.decision else "the class with the greatest score: the file has no threshold"
 
 
 def _measured_before(card: ModelCard) -> str:

@@ -67,7 +67,7 @@ def decided(model: nn.Module, card: ModelCard, part: Dataset, rate: float) -> De
     scores = torch.cat([torch.zeros(0, len(card.classes)), *logits]).softmax(1).numpy()
     count, source = len(frames), "OK images that were not trained on"
     if 0 < count < decision.images_for(rate):
-        least = decision.said(decision.least_rate(count))
+        least = decision.decimals(decision.least_rate(count))
         _warn(
             f"{count} OK images for validation allow a false-alarm rate of {least} at least, which is taken; one of "
             f"{rate:g} needs {decision.images_for(rate)}: give more with --val, or set it on others with "

@@ -14,7 +14,6 @@ from lrp_edge.card import DecisionSpec
 from lrp_edge.checkpoint import save_checkpoint
 from lrp_edge.classifiers import build
 from lrp_edge.cli import app
-from lrp_edge.cli.calibrate import said
 from lrp_edge.cli.inspect import _measured_before
 from lrp_edge.errors import LrpEdgeError
 from tests.runtime.test_calibrate import engine_beside
@@ -86,12 +85,6 @@ def test_mistakes(
     assert pytest.raises(LrpEdgeError, match=message).matches(done.exception), done.exception
     assert "\n" not in str(done.exception)
     assert {path: path.read_bytes() for path in before} == before
-
-
-def test_an_uncalibrated_decision_is_called_so() -> None:
-    assert said(DecisionSpec()) == (
-        "a defect is a P(defect) above 0.5 (not calibrated: a defect is what is more likely one than not)"
-    )
 
 
 def test_inspect_says_where_parity_is_of_another_threshold() -> None:
