@@ -101,8 +101,8 @@ def calibrate(probabilities: NDArray[Any] | Sequence[float], rate: float, source
     place = math.floor((count + 1) * _exact(rate))
     if place < 1:
         raise LrpEdgeError(
-            f"{count} OK images allow a false-alarm rate of {decimals(least_rate(count))} at least, and one of {rate:g} "
-            f"needs {images_for(rate)}: give more, or --false-alarm-rate {decimals(least_rate(count))}"
+            f"a false-alarm rate of {rate:g} needs {images_for(rate)} OK images, and {count} allow "
+            f"{decimals(least_rate(count))} at least: give more, or --false-alarm-rate {decimals(least_rate(count))}"
         )
     threshold = float(values[place - 1])
     if threshold >= 1:

@@ -40,7 +40,7 @@ def p_value(others: list[float], score: float) -> Fraction:
 def test_a_frame_is_an_alarm_if_its_p_value_is_within_the_rate(scores, rate):
     exact = Fraction(str(rate))
     if len(scores) < 1 / exact - 1:
-        with pytest.raises(LrpEdgeError, match=f"^{len(scores)} OK images allow a false-alarm rate of"):
+        with pytest.raises(LrpEdgeError, match=f"needs {images_for(rate)} OK images, and {len(scores)} allow"):
             calibrate(scores, rate)
         return
     threshold = calibrate(scores, rate).threshold
@@ -72,7 +72,7 @@ def test_one_image_less_is_too_few(images, rate):
     spec = calibrate(np.linspace(0.9, 0, images), rate)
     assert (spec.threshold, spec.images, spec.promised, spec.seen) == (np.float32(0.9), images, rate, 0)
     if images > 1:
-        with pytest.raises(LrpEdgeError, match=f"{rate:g} needs {images}: give more, or --false-alarm-rate "):
+        with pytest.raises(LrpEdgeError, match=f"{rate:g} needs {images} OK images, and {images - 1} allow "):
             calibrate(np.linspace(0, 0.9, images - 1), rate)
 
 
@@ -103,7 +103,7 @@ def test_the_bound_holds_in_nine_of_ten_calibrations():
         ([0.1] * 100, 0.0, "the false-alarm rate is 0; expected a share of the OK frames above 0 and below 1"),
         ([0.1] * 100, 1.0, "the false-alarm rate is 1; expected"),
         ([0.1] * 100, float("nan"), "the false-alarm rate is nan; expected"),
-        ([0.1] * 12, 0.02, r"^12 OK images allow a false-alarm rate of 0.077 at least, and one of 0.02 needs 49: give"),
+        ([0.1] * 12, 0.02, r"^a false-alarm rate of 0.02 needs 49 OK images, and 12 allow 0.077 at least: give"),
         ([0.1, float("nan")] * 50, 0.02, "is NaN or infinite; train or export"),
         ([0.1] * 90 + [1.0] * 10, 0.02, "^10 of 100 OK images have a P.defect. of 1, so that no threshold keeps"),
     ],

@@ -69,9 +69,8 @@ def decided(model: nn.Module, card: ModelCard, part: Dataset, rate: float) -> De
     if 0 < count < decision.images_for(rate):
         least = decision.decimals(decision.least_rate(count))
         _warn(
-            f"{count} OK images for validation allow a false-alarm rate of {least} at least, which is taken; one of "
-            f"{rate:g} needs {decision.images_for(rate)}: give more with --val, or set it on others with "
-            "lrp-edge calibrate"
+            f"a false-alarm rate of {rate:g} needs {decision.images_for(rate)} OK images for validation, and {count} "
+            f"allow {least} at least, which is taken: give more with --val, or set it on others with lrp-edge calibrate"
         )
         rate = float(least)
     try:

@@ -125,7 +125,7 @@ def damaged(model):
     [
         (None, 0.0, "the false-alarm rate is 0; expected a share"),
         (None, 1.0, "the false-alarm rate is 1; expected a share"),
-        (None, 0.02, "12 OK images allow a false-alarm rate of 0.077 at least, and one of 0.02 needs 49: give more"),
+        (None, 0.02, "a false-alarm rate of 0.02 needs 49 OK images, and 12 allow 0.077 at least: give more"),
         (old, 0.1, "has no threshold to set: .* export it again"),
         (stripped, 0.1, "the file has 0 initializers 'decision.threshold' of one float32; expected 1: export"),
         (damaged, 0.1, "003.png is not an image that OpenCV can decode; fix it, or leave it out"),

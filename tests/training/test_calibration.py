@@ -51,8 +51,8 @@ def test_too_few_images_get_the_least_rate_that_they_allow(tmp_path: Path, capsy
     spec = decided(network(), CARD, data, 0.02)
     assert (spec.images, spec.promised, spec.seen) == (6, 0.143, 0)
     assert capsys.readouterr().err == (
-        "lrp-edge: warning: 6 OK images for validation allow a false-alarm rate of 0.143 at least, which is taken; one "
-        "of 0.02 needs 49: give more with --val, or set it on others with lrp-edge calibrate\n"
+        "lrp-edge: warning: a false-alarm rate of 0.02 needs 49 OK images for validation, and 6 allow 0.143 at least, "
+        "which is taken: give more with --val, or set it on others with lrp-edge calibrate\n"
     )
 
 
