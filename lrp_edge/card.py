@@ -161,7 +161,7 @@ class ModelCard:
     defects : tuple of str
         Those of them that count as defects; a frame classified otherwise gets an empty mask.
     explained : str
-        ``"predicted"``, ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one), ``"evidence"`` (all
+        ``"predicted"`` (the decided class), ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one), ``"evidence"`` (all
         defects, by how far each exceeds OK) or a class name.
     activation : {"softmax", "sigmoid"}
         How logits become scores.

@@ -14,6 +14,7 @@ from lrp_edge.export import to_engine
 from lrp_edge.export.deployable import Deployable, Preprocess
 from lrp_edge.export.graph import card_of
 from lrp_edge.export.verify.parity import random_frames
+from lrp_edge.runtime.engines import open_engine
 from lrp_edge.runtime.onnx_edit import set_metadata, set_scalar
 from tests.support.exported import CARD, RGB, export_once, tiny
 
@@ -64,6 +65,22 @@ def test_labels_and_masks_follow_the_threshold(classes, activation, precision, t
     assert set(is_defect) == {True, False}
     assert np.array_equal(label, decide(card, scores))
     assert mask.any((1, 2)).tolist() == is_defect.tolist()
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_openvino_decides_alike(activation, tmp_path):
+    pytest.importorskip("openvino")
+    model, middle = spread(activation=activation)
+    card = narrowed(activation=activation, decision=DecisionSpec(float(np.float32(middle))))
+    file = export_once(model, tmp_path, card=card)
+    for threshold in np.linspace(0.1, 0.9, 5):
+        file.write_bytes(set_scalar(file.read_bytes(), THRESHOLD, threshold))
+        with open_engine(file, "openvino") as engine:
+            found = engine.run(FRAMES)
+        scores, label, mask, _ = answers(file)
+        assert np.array_equal(found.label, label)
+        assert np.array_equal(label > 0, defect_probability(card, scores) > np.float32(threshold))
+        assert np.array_equal(found.mask.any((1, 2)), mask.any((1, 2)))
 
 
 @pytest.mark.parametrize(("precision", "gate"), [("fp32", True), ("fp16", False), ("bf16", False), ("int8", True)])
