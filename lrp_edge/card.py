@@ -161,8 +161,8 @@ class ModelCard:
     defects : tuple of str
         Those of them that count as defects; a frame classified otherwise gets an empty mask.
     explained : str
-        ``"predicted"`` (the decided class), ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one), ``"evidence"`` (all
-        defects, by how far each exceeds OK) or a class name.
+        ``"predicted"`` (the decided class), ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one),
+        ``"evidence"`` (all defects, by how far each exceeds OK) or a class name.
     activation : {"softmax", "sigmoid"}
         How logits become scores.
     decision : DecisionSpec, optional
