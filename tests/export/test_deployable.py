@@ -41,7 +41,8 @@ def spread(classes=5, activation="softmax"):
 def narrowed(classes=5, activation="softmax", **changes):
     spec = dataclasses.replace(RGB, max_batch=8)
     names = CARD.classes[:classes]
-    return ModelCard(names, names[1:], spec, activation=activation, mask=HALVES, **changes)
+    card = ModelCard(names, names[1:], spec, explained="evidence", activation=activation, mask=HALVES)
+    return card.replace(**changes)
 
 
 def session(model):
