@@ -54,8 +54,8 @@ struct MaskSpec {
   std::string found = "per frame, in the graph";
 };
 
-/// When a frame is a defect: if the sum of the defects' scores (of sigmoid scores the greatest) exceeds a threshold. It is
-/// done in the graph: `Result::label` and `Result::defect` follow it.
+/// When a frame is a defect: if the sum of the defects' scores (of sigmoid scores the greatest) exceeds a threshold. It
+/// is done in the graph: `Result::label` and `Result::defect` follow it.
 struct Decision {
   double threshold = 0.5;          ///< From 0 on, below 1.
   std::int64_t images = 0;         ///< OK images that it was set on; 0 if it was not calibrated.
