@@ -150,7 +150,7 @@ def test_the_class_that_is_decided_is_explained(threshold):
     for index in other:
         fixed = Deployable(model, card, (64, 64), explained=card.classes[labels[index]]).eval()
         with torch.no_grad():
-            assert torch.equal(fixed(torch.from_numpy(FRAMES[index : index + 1]))[3][0], relevance[index])
+            assert torch.equal(fixed(torch.from_numpy(FRAMES))[3][index], relevance[index])
 
 
 @pytest.mark.parametrize(("activation", "precision"), [("softmax", "fp32"), ("sigmoid", "fp16")])
