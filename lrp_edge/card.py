@@ -30,6 +30,8 @@ COMPOSITES = (
 )
 MASK_HEADS = ("fixed", "quantile", "otsu", "isodata", "gmm", "calibrated")
 SMOOTHINGS = ("none", "box:K", "gaussian:SIGMA", "median:3", "guided:K")
+#: The graph's initializer that holds the threshold of the decision, float32 [].
+THRESHOLD = "decision.threshold"
 OK_NAMES = frozenset({"ok", "good", "free", "normal", "no_defect", "mt_free"})
 
 
@@ -112,6 +114,43 @@ class MaskSpec:
 
 
 @dataclass(frozen=True)
+class DecisionSpec:
+    """When a frame is a defect: if its P(defect) exceeds a threshold; see :mod:`lrp_edge.decision`.
+
+    Attributes
+    ----------
+    threshold : float
+        From 0 on, below 1; the graph has it as initializer :data:`THRESHOLD`, in float32.
+    images : int
+        OK images that it was set on; 0 if it was not calibrated.
+    promised : float or None
+        Share of OK frames that are false alarms, at most, on average over calibrations with as many images.
+    bound : float or None
+        What that share is below in nine of ten such calibrations.
+    seen : float or None
+        Share of the images themselves that exceed the threshold.
+    date : str
+        When it was set, in UTC.
+    found : str
+        How it was found, in words.
+    """
+
+    threshold: float = 0.5
+    images: int = 0
+    promised: float | None = None
+    bound: float | None = None
+    seen: float | None = None
+    date: str = ""
+    found: str = "not calibrated: a defect is what is more likely one than not"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < 1:
+            raise LrpEdgeError(
+                f"model card: decision threshold is {self.threshold}; expected a number from 0 on, below 1"
+            )
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Everything about a model that is not weights.
 
@@ -122,10 +161,12 @@ class ModelCard:
     defects : tuple of str
         Those of them that count as defects; a frame classified otherwise gets an empty mask.
     explained : str
-        ``"predicted"``, ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one), ``"evidence"`` (all
-        defects, by how far each exceeds OK) or a class name.
+        ``"predicted"`` (the decided class), ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one),
+        ``"evidence"`` (all defects, by how far each exceeds OK) or a class name.
     activation : {"softmax", "sigmoid"}
         How logits become scores.
+    decision : DecisionSpec, optional
+        When a frame is a defect. None is the rule of files without a threshold: the class with the greatest score.
     architecture : dict
         What rebuilds the network from a checkpoint; empty for a network that the user brought.
     input, composite, composite_parameters, mask
@@ -157,6 +198,7 @@ class ModelCard:
     input: InputSpec = field(default_factory=InputSpec)
     explained: str = "predicted"
     activation: str = "softmax"
+    decision: DecisionSpec | None = None
     architecture: dict[str, Any] = field(default_factory=dict)
     composite: str = "Segmentation"
     composite_parameters: dict[str, Any] = field(default_factory=dict)
@@ -183,6 +225,11 @@ class ModelCard:
             )
         if self.activation not in ("softmax", "sigmoid"):
             raise LrpEdgeError(f"model card: activation is {self.activation!r}; expected softmax or sigmoid")
+        if self.decision is not None and not (self.defects and self.ok_indices):
+            raise LrpEdgeError(
+                f"model card: the decision has a threshold, and all or none of the classes {', '.join(self.classes)} "
+                "are defects; expected some of each"
+            )
         if self.precision not in PRECISIONS:
             raise LrpEdgeError(f"model card: precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
 
@@ -231,7 +278,11 @@ class ModelCard:
                 f"{source}: the model card has {found}; this version of lrp-edge reads {SCHEMA}: export again"
             )
         try:
-            groups = {name: kind(**_fields(kind, data.get(name, {}), name)) for name, kind in _GROUPS.items()}
+            groups = {
+                name: kind(**_fields(kind, data.get(name, {}), name))
+                for name, kind in _GROUPS.items()
+                if name not in _OPTIONAL or data.get(name) is not None
+            }
             return cls(**{**_fields(cls, data), **groups})
         except _Misfit as misfit:
             raise LrpEdgeError(
@@ -266,14 +317,18 @@ class _Misfit(Exception):  # noqa: N818
     """A field is missing, unknown, or not of its type; cpp_demo/src/card_fields.cpp says it in the same words."""
 
 
-_GROUPS: dict[str, Any] = {"input": InputSpec, "mask": MaskSpec}
+_GROUPS: dict[str, Any] = {"input": InputSpec, "mask": MaskSpec, "decision": DecisionSpec}
+#: Groups that may be missing, or null.
+_OPTIONAL = ("decision",)
 #: What every card must have; what was added later has a default.
-_NEEDED = ("classes", "defects", *_GROUPS)
+_NEEDED = ("classes", "defects", "input", "mask")
 #: Of each type of a field, by its annotation: whether a value of JSON is one, and what is expected.
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str), "text"),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
     "int": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+    "float": (lambda value: _is_number(value), "a number"),
+    "float | None": (lambda value: value is None or _is_number(value), "a number or null"),
     "tuple[str, ...]": (lambda value: _is_list(value, str), "a list of texts"),
     "tuple[float, ...]": (lambda value: _is_list(value, int, float), "a list of numbers"),
     "dict[str, float]": (
@@ -287,6 +342,10 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
 }
 _JSON_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_list(value: Any, *kinds: type) -> bool:

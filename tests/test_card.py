@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrp_edge.card import InputSpec, MaskSpec, ModelCard, defect_names
+from lrp_edge.card import DecisionSpec, InputSpec, MaskSpec, ModelCard, defect_names
 from lrp_edge.errors import LrpEdgeError
 
 CARD = ModelCard(("ok", "crack"), ("crack",))
@@ -21,13 +21,30 @@ inputs = st.builds(
     resize=sizes,
     max_batch=st.integers(1, 64),
 )
+shares = st.none() | st.floats(0, 1)
+decisions = st.none() | st.builds(
+    DecisionSpec, st.floats(0, 1, exclude_max=True), st.integers(0, 9999), shares, shares, shares, st.text(), st.text()
+)
 heads = st.builds(MaskSpec, st.sampled_from(["otsu", "gmm"]), st.dictionaries(st.text(), st.floats(0, 1)))
 
 
-@given(inputs, heads, st.sampled_from(["predicted", "contrast", "defect", "crack"]))
-def test_json_round_trip(spec, head, explained):
-    card = CARD.replace(input=spec, mask=head, explained=explained, provenance={"date": "today"})
+@given(inputs, heads, decisions, st.sampled_from(["predicted", "contrast", "defect", "crack"]))
+def test_json_round_trip(spec, head, decision, explained):
+    card = CARD.replace(input=spec, mask=head, decision=decision, explained=explained, provenance={"date": "today"})
     assert ModelCard.from_json(card.to_json()) == card
+
+
+def test_a_card_of_before_the_threshold_has_no_decision():
+    old = json.loads(CARD.to_json())
+    del old["decision"]
+    assert ModelCard.from_json(json.dumps(old)) == CARD
+    assert CARD.decision is None
+
+
+def deciding(defects=("crack",), **changes):
+    """Return a card's text with a decision of which some fields are others."""
+    card = {**json.loads(CARD.to_json()), "defects": defects}
+    return json.dumps({**card, "decision": {"threshold": 0.5, **changes}})
 
 
 @pytest.mark.parametrize(
@@ -43,6 +60,13 @@ def test_json_round_trip(spec, head, explained):
         (json.dumps({**json.loads(CARD.to_json()), "input": ["BGR"]}), r"\(input is array; expected an object\)"),
         (json.dumps({**json.loads(CARD.to_json()), "input": []}), r"\(input is array; expected an object\)"),
         (json.dumps({**json.loads(CARD.to_json()), "mask": ["otsu"]}), r"\(mask is array; expected an object\)"),
+        (json.dumps({**json.loads(CARD.to_json()), "decision": 0.5}), r"\(decision is number; expected an object\)"),
+        (deciding(threshold=1), "decision threshold is 1; expected a number from 0 on, below 1"),
+        (deciding(threshold=float("nan")), "decision threshold is nan; expected a number from 0 on"),
+        (deciding(threshold=None), r"\(decision.threshold is null; expected a number\)"),
+        (deciding(seen="much"), r"\(decision.seen is string; expected a number or null\)"),
+        (deciding(("ok", "crack")), "all or none of the classes ok, crack are defects; expected some of each"),
+        (deciding(()), "all or none of the classes ok, crack are defects; expected some of each"),
     ],
 )
 def test_bad_cards(text, message):
@@ -56,9 +80,9 @@ values = (
 )
 
 
-@given(st.sampled_from(["", "input", "mask"]), st.data())
+@given(st.sampled_from(["", "input", "mask", "decision"]), st.data())
 def test_whatever_does_not_fit_is_said_in_plain_words(group, draw):
-    card = json.loads(CARD.to_json())
+    card = json.loads(CARD.replace(decision=DecisionSpec()).to_json())
     place = card[group] if group else card
     name = draw.draw(st.sampled_from(sorted(place)) | st.text())
     value = place[name] = draw.draw(values)

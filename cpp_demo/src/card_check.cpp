@@ -4,6 +4,7 @@
 
 #include <lrp_edge/error.hpp>
 
+#include <cstddef>
 #include <set>
 #include <string>
 #include <vector>
@@ -49,6 +50,11 @@ void check_card(const Card& card) {
   }
   if (card.activation != "softmax" && card.activation != "sigmoid") {
     throw Error("model card: activation is " + in_quotes(card.activation) + "; expected softmax or sigmoid");
+  }
+  const std::size_t defects = std::set<std::string>(card.defects.begin(), card.defects.end()).size();
+  if (card.decision && (defects == 0 || defects == classes.size())) {
+    throw Error("model card: the decision has a threshold, and all or none of the classes " + joined(classes) +
+                " are defects; expected some of each");
   }
   if (!contains(precisions, card.precision)) {
     throw Error("model card: precision is " + in_quotes(card.precision) + "; expected one of " + joined(precisions));

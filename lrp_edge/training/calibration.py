@@ -1,23 +1,27 @@
-"""The mask head, calibrated on OK images alone: what must stay empty, and how synthetic defects should be masked.
+"""Decision and mask head, calibrated on OK images alone: what must pass, what must stay empty, what should be masked.
 
-Two things are unknown once a classifier is trained. How far a defect extends around its peak is measured on spots
-and cracks drawn on OK images, whose outline is known because we drew it; areas are left out, since the outline of a
-large defect is vague. How much relevance makes a defect is measured on OK images, few of whose pixels may be
+The threshold of the decision is a quantile of the OK images' P(defect), see :mod:`lrp_edge.decision`.
+
+Of the mask two things are unknown once a classifier is trained. How far a defect extends around its peak is measured
+on spots and cracks drawn on OK images, whose outline is known because we drew it; areas are left out, since the outline
+of a large defect is vague. How much relevance makes a defect is measured on OK images, few of whose pixels may be
 masked. No pixel truth is read.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
 
-from lrp_edge.card import MaskSpec, ModelCard
+from lrp_edge import decision
+from lrp_edge.card import DecisionSpec, MaskSpec, ModelCard
 from lrp_edge.datasets import Dataset
-from lrp_edge.errors import needs_extra
-from lrp_edge.export.deployable import Deployable
+from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.export.deployable import Deployable, Preprocess
 from lrp_edge.options import accepted
 from lrp_edge.relevance.masks import FLOOR, SPREAD, MaskHead, calibrate, effective_area
 from lrp_edge.training.options import Options
@@ -41,6 +45,52 @@ MOST_IMAGES, WINDOWS = 64, 2
 PIXELS = 20_000
 
 
+def decided(model: nn.Module, card: ModelCard, part: Dataset, rate: float) -> DecisionSpec:
+    """Set the decision's threshold on OK images by a budget of false alarms.
+
+    Where they are too few for it, the threshold is that of the least rate that they allow; where no threshold can be
+    set, it stays at one half. Either is said on stderr and in the card.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The trained classifier.
+    card : ModelCard
+        Its card.
+    part : Dataset
+        Images that were not trained on; only those of OK classes are opened.
+    rate : float
+        Share of OK images that may be decided to be defects.
+    """
+    frames = Frames(_ok(part, card), card.input.network_order == "GRAY")
+    preprocess, network = Preprocess(card.input), model.cpu().eval()
+    with torch.no_grad():
+        logits = [network(preprocess(_batch(frames[index][0], card))) for index in range(len(frames))]
+    scores = torch.cat([torch.zeros(0, len(card.classes)), *logits]).softmax(1).numpy()
+    count, source = len(frames), "OK images that were not trained on"
+    if 0 < count < decision.images_for(rate):
+        least = decision.decimals(decision.least_rate(count))
+        _warn(
+            f"a false-alarm rate of {rate:g} needs {decision.images_for(rate)} OK images for validation, and {count} "
+            f"allow {least} at least, which is taken: give more with --val, or set it on others with lrp-edge calibrate"
+        )
+        rate = float(least)
+    try:
+        return decision.calibrate(decision.defect_probability(card, scores), rate, source)
+    except LrpEdgeError as error:
+        _warn(f"the decision is not calibrated, its threshold is 0.5: {error}")
+        return DecisionSpec(found=f"not calibrated: {error}")
+
+
+def _warn(text: str) -> None:
+    print(f"lrp-edge: warning: {text}", file=sys.stderr)
+
+
+def _ok(part: Dataset, card: ModelCard, most: int | None = None) -> Dataset:
+    """Return the images of OK classes, at most so many."""
+    return part.subset(np.flatnonzero(np.isin(part.labels, card.ok_indices))[:most])
+
+
 def calibrated(model: nn.Module, card: ModelCard, part: Dataset, false_alarms: float, seed: int = 0) -> MaskSpec:
     """Choose smoothing, method, spread and floor of the mask head from OK images.
 
@@ -49,7 +99,7 @@ def calibrated(model: nn.Module, card: ModelCard, part: Dataset, false_alarms: f
     model : nn.Module
         The trained classifier.
     card : ModelCard
-        Its card, which gives the composite and the explained class.
+        Its card, which gives the composite, the explained class and the decision.
     part : Dataset
         Images that were not trained on; only those of OK classes are opened.
     false_alarms : float
@@ -69,15 +119,15 @@ def calibrated(model: nn.Module, card: ModelCard, part: Dataset, false_alarms: f
         If the share or the seed is out of range.
     """
     accepted(Options, false_alarms=false_alarms, seed=seed)
-    ok = np.flatnonzero(np.isin(part.labels, card.ok_indices))[:MOST_IMAGES]
-    if not len(ok):
+    ok = _ok(part, card, MOST_IMAGES)
+    if not ok.samples:
         return card.mask
-    frames = Frames(part.subset(ok), card.input.network_order == "GRAY")
+    frames = Frames(ok, card.input.network_order == "GRAY")
     deployable = Deployable(model.cpu().eval(), card, (128, 128)).eval()
     with torch.no_grad():
         head = _fitted(list(_synthetic_defects(deployable, frames, seed)), card.mask)
         floor = _floor(deployable, frames, head, false_alarms, seed)
-    found = f"{head.spec.found} drawn on {len(ok)} OK images; {false_alarms:g} of their pixels exceed the floor"
+    found = f"{head.spec.found} drawn on {len(frames)} OK images; {false_alarms:g} of their pixels exceed the floor"
     return dataclasses.replace(head.spec, parameters={**head.spec.parameters, FLOOR: floor}, found=found)
 
 
@@ -112,7 +162,7 @@ def _synthetic_defects(deployable: Deployable, frames: Frames, seed: int) -> Ite
         truth = strength[None] > OUTLINE
         batch = _batch(image.round().clamp(0, 255).to(torch.uint8), deployable.card)
         logits, relevance = deployable.explain(batch)
-        if deployable.is_defect[logits.argmax()] and truth.any():
+        if deployable.decided_defect(deployable.decision(logits)) and truth.any():
             yield _SyntheticDefect(kind, truth, (relevance, batch.float().mean(3)))
 
 
@@ -139,7 +189,7 @@ def _floor(deployable: Deployable, frames: Frames, head: MaskHead, budget: float
         logits, relevance = deployable.explain(batch)
         strength = head.widen(head.smooth(relevance, batch.float().mean(3))).flatten()
         few = np.random.default_rng((seed, index, 5)).integers(0, len(strength), PIXELS)
-        values.append(strength[few] * deployable.is_defect[logits.argmax()])
+        values.append(strength[few] * deployable.decided_defect(deployable.decision(logits)))
     return calibrate(torch.cat(values), budget)
 
 

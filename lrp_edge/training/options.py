@@ -122,6 +122,17 @@ class Options(OptionGroup, panel="Training"):
         below=1,
         panel="Mask",
     )
+    false_alarm_rate: float = like(
+        Common,
+        "false_alarm_rate",
+        0.02,
+        help="Share of OK images that may be decided to be defects: the budget of the decision's threshold.",
+        least=None,
+        most=None,
+        above=0,
+        below=1,
+        panel="Decision",
+    )
     seed: int = like(Common, "seed", panel="Machine")
     workers: int = option(0, "Processes that read images; they do not change the result.", least=0, panel="Machine")
 
