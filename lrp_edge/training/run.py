@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from lrp_edge.card import ModelCard, defect_names
 from lrp_edge.checkpoint import save_checkpoint
-from lrp_edge.classifiers import Classifier, build
+from lrp_edge.classifiers import Classifier
 from lrp_edge.datasets import Dataset, Split, open_dataset, read_clicks, read_split, split, write_split
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.factory import load_factory, start_from
 from lrp_edge.files import claim_folder, write_text
 from lrp_edge.training.calibration import calibrated
 from lrp_edge.training.callbacks import RESUME, RunCheckpoint
@@ -31,8 +30,10 @@ from lrp_edge.training.cards import card_of
 from lrp_edge.training.metrics import Figures, measure
 from lrp_edge.training.modules import LabelModule, TrainingModule
 from lrp_edge.training.options import PRECISIONS, Options, write_config
+from lrp_edge.training.start import network_of
 from lrp_edge.training.synthetic_defects import Curriculum, SurfaceWindows, SyntheticDefectWindows
-from lrp_edge.training.windows import Frames, Windows
+from lrp_edge.training.window_module import WindowModule
+from lrp_edge.training.windows import Draw, Frames, WholeImages, Windows
 
 with needs_extra("train"):
     import lightning
@@ -95,7 +96,7 @@ def train(
     resume : bool
         Go on after an interruption from the last whole epoch; the result is that of a training without one.
     progress : bool
-        Show a progress bar.
+        Show a progress bar where there is a terminal. A line an epoch is written to stderr in any case.
 
     Returns
     -------
@@ -183,7 +184,8 @@ def _fit(parts: Split, card: ModelCard, options: Options, folder: Path, resume: 
         max_epochs=options.epochs,
         accelerator="auto",
         devices=options.devices or "auto",
-        precision=_precision(options.precision),
+        precision=_precision(options),
+        accumulate_grad_batches=1 if options.patch else options.batch,
         deterministic="warn",
         gradient_clip_val=5.0,
         reload_dataloaders_every_n_epochs=1,
@@ -191,7 +193,8 @@ def _fit(parts: Split, card: ModelCard, options: Options, folder: Path, resume: 
         callbacks=callbacks,
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         log_every_n_steps=10,
-        enable_progress_bar=progress,
+        # Where there is no terminal, the lines of the epochs are enough.
+        enable_progress_bar=progress and sys.stdout.isatty(),
         **_SILENT,
     )
     resume_from = folder / RESUME if resume else None
@@ -205,37 +208,26 @@ def _module(
     parts: Split, card: ModelCard, options: Options, gray: bool
 ) -> tuple[TrainingModule, DataLoader[Any] | None]:
     """Build the network, what it learns from, and what it is validated with."""
-    model = _network(card, options)
-    frames, workers = Frames(parts.train, gray), options.workers
+    model, card = network_of(card, options)
+    frames, seed = Frames(parts.train, gray), options.seed
     whole_images: Any = Frames(parts.val, gray)
+    draw = Draw(frames.labels, options.balance, card.ok_indices, options.ok_share)
     if options.model == "unet":
         from lrp_edge.training.unet import PixelModule, TruthFrames, TruthWindows
 
-        windows = TruthWindows(frames, options.patch, options.balance, options.guided, options.seed)
+        windows = TruthWindows(frames, options.patch, draw, options.guided, seed)
         module: TrainingModule = PixelModule(model, card, options, windows)
         whole_images = TruthFrames(whole_images)
-    else:
+    elif options.patch:
         clicks = _clicks(parts.train, card, options) if options.clicks else None
-        labelled = Windows(frames, options.patch, options.balance, options.guided, options.seed, clicks)
+        labelled = Windows(frames, options.patch, draw, options.guided, seed, clicks)
         synthetic = _synthetic(parts.train, card, options, gray, model)
-        module = LabelModule(
-            model, card, options, Curriculum(labelled, synthetic, options.mark_epochs, options.mark_share)
-        )
-    return module, DataLoader(whole_images, 1, num_workers=workers) if parts.val.samples else None
-
-
-def _network(card: ModelCard, options: Options) -> nn.Module:
-    architecture = card.architecture
-    if architecture["family"] == "factory":
-        channels, classes = architecture["channels"], architecture["classes"]
-        model = load_factory(architecture["factory"], channels=channels, classes=classes)
+        curriculum = Curriculum(labelled, synthetic, options.mark_epochs, options.mark_share)
+        module = WindowModule(model, card, options, curriculum)
     else:
-        model = build(architecture)
-    if options.weights:
-        new = start_from(model, options.weights)
-        if new:
-            print(f"lrp-edge: {options.weights} has no fitting {', '.join(new)}: random start", file=sys.stderr)
-    return model
+        module = LabelModule(model, card, options, WholeImages(frames, draw, seed))
+    validation = DataLoader(whole_images, 1, num_workers=options.workers) if parts.val.samples else None
+    return module, validation
 
 
 def _synthetic(
@@ -243,12 +235,16 @@ def _synthetic(
 ) -> SyntheticDefectWindows | None:
     if not options.mark_epochs and not options.mark_share:
         return None
-    ok = np.flatnonzero(np.isin(part.labels, card.ok_indices))
     stride = model.stride if isinstance(model, Classifier) else options.patch
+    if options.is_cut and options.patch % stride:
+        raise LrpEdgeError(
+            f"patch is {options.patch}; with marks, expected a multiple of the network's stride, {stride}"
+        )
     if options.mark_surface == "synthetic":
         surfaces: Any = SurfaceWindows(len(part.samples), options.patch, 1 if gray else 3, options.seed)
     else:
-        surfaces = Windows(Frames(part.subset(ok), gray), options.patch, 0, 0, options.seed)
+        ok = Frames(part.subset(np.flatnonzero(np.isin(part.labels, card.ok_indices))), gray)
+        surfaces = Windows(ok, options.patch, Draw(ok.labels, 0), 0, options.seed)
     return SyntheticDefectWindows(surfaces, stride)
 
 
@@ -286,15 +282,15 @@ _SILENT: Mapping[str, Any] = {
 }
 
 
-def _precision(name: str) -> Any:
-    if name == "auto":
-        fast = (
-            torch.cuda.is_bf16_supported()
-            if torch.cuda.is_available()
-            else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
-        name = "bf16" if fast else "fp32"
-    return PRECISIONS[name]
+def _precision(options: Options) -> Any:
+    if options.precision != "auto":
+        return PRECISIONS[options.precision]
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        # Processors take twice as long for the gradients of depthwise convolutions in bf16 as in fp32.
+        fast = torch.ops.mkldnn._is_mkldnn_bf16_supported() and not options.is_cut
+    return PRECISIONS["bf16" if fast else "fp32"]
 
 
 @contextmanager
