@@ -15,32 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lrp_edge.card import ModelCard, defect_names
 from lrp_edge.checkpoint import save_checkpoint
-from lrp_edge.classifiers import Classifier
-from lrp_edge.datasets import Dataset, Split, open_dataset, read_clicks, read_split, split, write_split
+from lrp_edge.datasets import Dataset, Split, open_dataset, read_split, split, write_split
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import claim_folder, write_text
 from lrp_edge.training.calibration import calibrated
 from lrp_edge.training.callbacks import RESUME, RunCheckpoint
 from lrp_edge.training.cards import card_of
 from lrp_edge.training.metrics import Figures, measure
-from lrp_edge.training.modules import LabelModule, TrainingModule
+from lrp_edge.training.modules import TrainingModule
 from lrp_edge.training.options import PRECISIONS, Options, write_config
-from lrp_edge.training.start import network_of
-from lrp_edge.training.synthetic_defects import Curriculum, SurfaceWindows, SyntheticDefectWindows
-from lrp_edge.training.window_module import WindowModule
-from lrp_edge.training.windows import Draw, Frames, WholeImages, Windows
+from lrp_edge.training.start import module_of, network_of
+from lrp_edge.training.windows import Frames
 
 with needs_extra("train"):
     import lightning
     import torch
     from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
     from lightning.pytorch.loggers import TensorBoardLogger
-    from torch import nn
     from torch.utils.data import DataLoader
 
 CHECKPOINT, CARD, PARTS = "model.safetensors", "model.json", "split.json"
@@ -117,11 +110,12 @@ def train(
         raise LrpEdgeError(f"all classes {', '.join(dataset.classes)} count as OK; name the OK class with --ok-class")
     parts = read_split(split_file, dataset) if split_file else _drawn(dataset, options)
     folder = _claim(Path(output), overwrite, resume)
-    card = card_of(parts.train, defects, options)
+    lightning.seed_everything(options.seed, workers=True, verbose=False)
+    model, card = network_of(card_of(parts.train, defects, options), options)
     before = _begin(folder, parts, options, resume)
     with _quiet():
-        module = _fit(parts, card, options, folder, resume, progress)
-        card = module.card
+        module, validation = module_of(model, parts, card, options)
+        _fit(module, validation, RunCheckpoint(folder, options, parts.train.names), resume, progress)
         if options.model != "unet":
             card = card.replace(mask=calibrated(module.model, card, parts.val, options.false_alarms, options.seed))
         val, test = (_measure(module, part, options) for part in (parts.val, parts.test))
@@ -170,14 +164,14 @@ def _begin(folder: Path, parts: Split, options: Options, resume: bool) -> float:
     return float(saved["seconds"])
 
 
-def _fit(parts: Split, card: ModelCard, options: Options, folder: Path, resume: bool, progress: bool) -> TrainingModule:
-    lightning.seed_everything(options.seed, workers=True, verbose=False)
-    gray = card.input.network_order == "GRAY"
-    module, validation = _module(parts, card, options, gray)
-    callbacks: list[Callback] = [RunCheckpoint(folder, options, parts.train.names)]
+def _fit(
+    module: TrainingModule, validation: DataLoader[Any] | None, begun: RunCheckpoint, resume: bool, progress: bool
+) -> None:
+    options, folder = module.options, begun.folder
+    callbacks: list[Callback] = [begun]
     if options.ema:
         callbacks.append(EMAWeightAveraging(decay=options.ema))
-    if options.patience and parts.val.samples:
+    if options.patience and validation:
         monitor = "val_iou" if options.model == "unet" else "val_auroc"
         callbacks.append(EarlyStopping(monitor, mode="max", patience=options.patience, check_on_train_epoch_end=False))
     trainer = lightning.Trainer(
@@ -201,65 +195,6 @@ def _fit(parts: Split, card: ModelCard, options: Options, folder: Path, resume: 
     trainer.fit(module, val_dataloaders=validation, ckpt_path=resume_from, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return module
-
-
-def _module(
-    parts: Split, card: ModelCard, options: Options, gray: bool
-) -> tuple[TrainingModule, DataLoader[Any] | None]:
-    """Build the network, what it learns from, and what it is validated with."""
-    model, card = network_of(card, options)
-    frames, seed = Frames(parts.train, gray), options.seed
-    whole_images: Any = Frames(parts.val, gray)
-    draw = Draw(frames.labels, options.balance, card.ok_indices, options.ok_share)
-    if options.model == "unet":
-        from lrp_edge.training.unet import PixelModule, TruthFrames, TruthWindows
-
-        windows = TruthWindows(frames, options.patch, draw, options.guided, seed)
-        module: TrainingModule = PixelModule(model, card, options, windows)
-        whole_images = TruthFrames(whole_images)
-    elif options.patch:
-        clicks = _clicks(parts.train, card, options) if options.clicks else None
-        labelled = Windows(frames, options.patch, draw, options.guided, seed, clicks)
-        synthetic = _synthetic(parts.train, card, options, gray, model)
-        curriculum = Curriculum(labelled, synthetic, options.mark_epochs, options.mark_share)
-        module = WindowModule(model, card, options, curriculum)
-    else:
-        module = LabelModule(model, card, options, WholeImages(frames, draw, seed))
-    validation = DataLoader(whole_images, 1, num_workers=options.workers) if parts.val.samples else None
-    return module, validation
-
-
-def _synthetic(
-    part: Dataset, card: ModelCard, options: Options, gray: bool, model: nn.Module
-) -> SyntheticDefectWindows | None:
-    if not options.mark_epochs and not options.mark_share:
-        return None
-    stride = model.stride if isinstance(model, Classifier) else options.patch
-    if options.is_cut and options.patch % stride:
-        raise LrpEdgeError(
-            f"patch is {options.patch}; with marks, expected a multiple of the network's stride, {stride}"
-        )
-    if options.mark_surface == "synthetic":
-        surfaces: Any = SurfaceWindows(len(part.samples), options.patch, 1 if gray else 3, options.seed)
-    else:
-        ok = Frames(part.subset(np.flatnonzero(np.isin(part.labels, card.ok_indices))), gray)
-        surfaces = Windows(ok, options.patch, Draw(ok.labels, 0), 0, options.seed)
-    return SyntheticDefectWindows(surfaces, stride)
-
-
-def _clicks(part: Dataset, card: ModelCard, options: Options) -> dict[int, NDArray[np.float64]]:
-    """Clicks on images of the training part; a defect image without one uses its label alone, with a warning."""
-    clicks = read_clicks(options.clicks, part)
-    found = {i: clicks[name] for i, name in enumerate(part.names) if name in clicks}
-    bare = [part.names[i] for i in range(len(part.samples)) if part.labels[i] in card.defect_indices and i not in found]
-    if bare:
-        print(
-            f"lrp-edge: warning: {len(bare)} defect images of the training part have no click in {options.clicks}, "
-            f"first {bare[0]}; windows of them follow the model's evidence",
-            file=sys.stderr,
-        )
-    return found
 
 
 def _measure(module: TrainingModule, part: Dataset, options: Options) -> Figures | None:
