@@ -91,7 +91,8 @@ def as_a_flag(kind: type[OptionGroup], option: Option, value: Any) -> tuple[str,
     done = CliRunner().invoke(app, words)
     if isinstance(done.exception, LrpEdgeError):
         # What two options cannot be together is said without the flag of one.
-        return "refuses", str(done.exception).removeprefix(f"{option.flag}: ")
+        flag, _, message = str(done.exception).partition(": ")
+        return "refuses", message if flag.startswith(option.flag) else str(done.exception)
     assert done.exit_code == 0, done.output
     return "takes", found[0]
 

@@ -21,6 +21,8 @@ with needs_extra("train"):
     from torch.nn.modules.batchnorm import _BatchNorm
     from torch.utils.data import DataLoader
 
+#: Share of the steps in which learning rates rise. PyTorch divides by zero where this times the steps is exactly 1.
+RISE = 0.15
 #: Factors on the contrast of an image that is taken whole.
 GAINS = (0.8, 1.25)
 
@@ -104,7 +106,7 @@ class TrainingModule(lightning.LightningModule):
         )
         steps = int(self.trainer.estimated_stepping_batches)
         rates = [rate for rate, _ in groups]
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=RISE)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _rates(self) -> Iterator[tuple[nn.Parameter, float]]:

@@ -23,7 +23,7 @@ from lrp_edge.card import ModelCard
 from lrp_edge.checkpoint import load_checkpoint
 from lrp_edge.classifiers import Classifier, build
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.evaluation.predictors import open_predictor
+from lrp_edge.evaluation.predictors import RelevancePredictor, open_predictor
 from lrp_edge.export import to_engine, to_onnx
 from lrp_edge.export.deployable import load_model
 from lrp_edge.runtime import Segmenter
@@ -181,10 +181,13 @@ def test_a_network_of_torchvision_is_trained_from_a_file(data: Path, tmp_path: P
     trained = load_file(result.checkpoint)
     assert torch.allclose(trained["features.layer2.1.conv2.weight"], whole["layer2.1.conv2.weight"], atol=1e-6)
     assert torch.allclose(trained["features.conv1.weight"], whole["conv1.weight"].sum(1, keepdim=True), atol=1e-6)
+    # A head that has learnt little finds no evidence, and relevance would be zero everywhere.
+    nn.init.normal_(model.head.weight)  # type: ignore[union-attr, arg-type]
     file = to_onnx(model, tmp_path / "export", card=card.replace(input=replace(card.input, size=(64, 80))))
     frame = surface(True, 1)[..., None]
-    ours, theirs = open_predictor(result.checkpoint)(frame), Segmenter(file)(frame)
+    ours, theirs = RelevancePredictor(model, card)(frame), Segmenter(file)(frame)
     assert np.allclose(ours.scores, theirs.scores, atol=1e-5)
+    assert np.abs(ours.relevance).max() > 0
     assert np.abs(ours.relevance - theirs.relevance).max() < 1e-3 * np.abs(ours.relevance).max()
     # Where nothing is given, the cut that was found is in the card.
     _, found = network_of(CARD.replace(architecture=card.architecture | {"cut": ""}), replace(options, cut=""))
