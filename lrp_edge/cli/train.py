@@ -65,8 +65,10 @@ def _report(result: TrainingResult) -> str:
     parts = {"validation": result.val, "test": result.test}
     lines = [_row(name, figures) for name, figures in parts.items() if figures]
     lines.append(f"trained in {result.seconds:.0f} s: {result.checkpoint}")
-    if result.card.architecture["family"] == "vgg":
-        lines.append(f"next: lrp-edge export {result.checkpoint} -o {result.checkpoint.parent / 'export'}")
+    known = result.card.architecture
+    if known["family"] != "unet":
+        factory = f"{known['factory']} --weights " if "factory" in known else ""
+        lines.append(f"next: lrp-edge export {factory}{result.checkpoint} -o {result.checkpoint.parent / 'export'}")
     return "\n".join(lines)
 
 
