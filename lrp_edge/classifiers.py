@@ -14,6 +14,7 @@ from lrp_edge.backbones import efficientnet_lite0 as lite
 from lrp_edge.backbones.cut import cut as cut_at
 from lrp_edge.backbones.cut import in_gray
 from lrp_edge.backbones.library import LIBRARIES, library_network
+from lrp_edge.backbones.unet import EncodedUNet
 from lrp_edge.errors import LrpEdgeError, check_arguments, needs_extra
 
 with needs_extra("export"):
@@ -339,8 +340,8 @@ def on_features(
     return Classifier(features, LogSumExp(), head, nn.Dropout2d(dropout), stride)
 
 
-def unet(*, channels: int, width: float = 0.25, stem: int = 2, dropout: float = 0.0) -> nn.Module:
-    """Build the baseline that is trained with pixel masks: MONAI's ``BasicUNet``, giving one logit for each pixel.
+def unet(*, channels: int, width: float = 0.25, stem: int = 2, dropout: float = 0.0, encoder: str = "") -> nn.Module:
+    """Build the baseline that is trained with pixel masks, giving one logit for each pixel.
 
     Parameters
     ----------
@@ -349,14 +350,25 @@ def unet(*, channels: int, width: float = 0.25, stem: int = 2, dropout: float = 
     width : float
         Factor on the number of channels of each level; at 1 they are 64, 64, 128, 256, 512 and 64.
     stem : int
-        1 works on all pixels; 2 on means of 2 × 2 of them, and enlarges the logits in the end.
+        1 works on all pixels; 2 on means of 2 × 2 of them, and enlarges the logits in the end. Not for an encoder.
     dropout : float
-        Probability of dropout in each block.
+        Probability of dropout in each block; with an encoder, before the last convolution.
+    encoder : {"", "efficientnet_lite0"}
+        Nothing for MONAI's ``BasicUNet``, or the network that is :class:`lrp_edge.backbones.unet.EncodedUNet`'s.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the encoder is unknown.
 
     References
     ----------
     Ronneberger et al. 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation", arXiv 1505.04597.
     """
+    if encoder not in ("", "efficientnet_lite0"):
+        raise LrpEdgeError(f"the U-Net's encoder is {encoder!r}; expected efficientnet_lite0, or nothing")
+    if encoder:
+        return EncodedUNet(channels, width, dropout)
     with needs_extra("baselines"):
         from monai.networks.nets.basic_unet import BasicUNet
     features = tuple(max(1, round(width * count)) for count in (64, 64, 128, 256, 512, 64))

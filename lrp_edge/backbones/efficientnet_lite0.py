@@ -70,11 +70,11 @@ def efficientnet_lite0(*, channels: int, stages: int = 5, stride: int = 8, width
             f"EfficientNet-Lite0 with {channels=}, {stages=}, {stride=}, {width=}; expected channels ≥ 1, "
             f"1 ≤ stages ≤ {len(STAGES)}, a stride of {', '.join(map(str, STRIDES))}, and width > 0"
         )
-    inputs, reached = _scaled(STEM, width), 2
+    inputs, reached = scaled(STEM, width), 2
     layers: list[nn.Module] = [_convolution(channels, inputs, 3, 2)]
     for repeats, kernel, wanted, expansion, outputs in STAGES[:stages]:
         step = wanted if reached * wanted <= stride else 1
-        outputs, reached = _scaled(outputs, width), reached * step
+        outputs, reached = scaled(outputs, width), reached * step
         blocks = [
             InvertedResidual(inputs if first else outputs, outputs, kernel, step if first else 1, expansion)
             for first in (True, *[False] * (repeats - 1))
@@ -89,10 +89,11 @@ def features_of(stages: int, stride: int, width: float) -> tuple[int, int]:
     reached = 2
     for _, _, wanted, _, _ in STAGES[:stages]:
         reached *= wanted if reached * wanted <= stride else 1
-    return _scaled(STAGES[stages - 1][-1], width), reached
+    return scaled(STAGES[stages - 1][-1], width), reached
 
 
-def _scaled(channels: int, width: float) -> int:
+def scaled(channels: int, width: float) -> int:
+    """Return a number of channels times a factor, at least one."""
     return max(1, round(channels * width))
 
 

@@ -41,7 +41,7 @@ class TrainOptions(OptionGroup):
 
 
 def train(options: TrainOptions, given: Annotated[dict[str, Any], Options], data: Data) -> None:
-    """Train a classifier from folders of OK and defect images; masks are read for --model unet alone."""
+    """Train a classifier from folders of OK and defect images; masks are read for a U-Net alone."""
     from lrp_edge.datasets import open_dataset
     from lrp_edge.training.run import train as run
 

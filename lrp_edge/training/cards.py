@@ -12,7 +12,7 @@ import numpy as np
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.datasets import Dataset, read_image
 from lrp_edge.errors import needs_extra
-from lrp_edge.training.options import LITE, Options
+from lrp_edge.training.options import LITE, UNET_LITE, Options
 
 with needs_extra("train"):
     import lightning
@@ -73,7 +73,10 @@ def card_of(train_part: Dataset, defects: tuple[str, ...], options: Options) -> 
 def _architecture(options: Options, channels: int, classes: int) -> dict[str, Any]:
     names: tuple[str, ...] = ("width", "stem", "dropout")
     found: dict[str, Any] = {"family": options.model, "channels": channels, "classes": classes}
-    if options.model == "unet":
+    if options.model == UNET_LITE:
+        found = {"family": "unet", "encoder": LITE, "channels": channels}
+        names = ("width", "dropout")
+    elif options.is_unet:
         found.pop("classes")
     elif options.model == "vgg":
         names = ("variant", "width", "stem", "pools", "pooling", "power", "dropout")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lrp_edge.backbones.unet import EncodedUNet
 from lrp_edge.card import ModelCard
 from lrp_edge.classifiers import Classifier, standardise
 from lrp_edge.errors import LrpEdgeError, needs_extra
@@ -62,7 +63,9 @@ class TrainingModule(lightning.LightningModule):
     def train(self, mode: bool = True) -> TrainingModule:
         """Train or evaluate; the statistics of BatchNorm are kept where they are frozen."""
         super().train(mode)
-        for module in self.model.modules() if mode and self.options.freeze_batch_norm else ():
+        # A decoder's statistics are those of nothing yet.
+        started = self.model.features if isinstance(self.model, EncodedUNet) else self.model
+        for module in started.modules() if mode and self.options.freeze_batch_norm else ():
             if isinstance(module, _BatchNorm):
                 module.eval()
         return self
@@ -111,7 +114,7 @@ class TrainingModule(lightning.LightningModule):
 
     def _rates(self) -> Iterator[tuple[nn.Parameter, float]]:
         """Yield each parameter and the factor on its learning rate."""
-        features = self.model.features if isinstance(self.model, Classifier) else nn.Module()
+        features = self.model.features if isinstance(self.model, Classifier | EncodedUNet) else nn.Module()
         depths: dict[int, int] = {}
         depth = -1
         for module in features.modules():

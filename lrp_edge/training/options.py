@@ -16,12 +16,19 @@ from lrp_edge.options import Common, OptionGroup, like, make, option, read_toml
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 #: Networks that can start from ImageNet: one of our own, and those of libraries, as LIBRARY:NAME.
 LITE, LIBRARIES = "efficientnet_lite0", ("timm", "torchvision")
+#: The baseline with the encoder that classifiers start from.
+UNET_LITE = f"unet:{LITE}"
 IMAGENET, NONE = "imagenet", "none"
 #: What a pretrained start is fine-tuned with, and what a random one is trained with, where nothing else is given.
 RECIPES: dict[str, dict[str, Any]] = {
     "pretrained": {
         "width": 1.0, "epochs": 16, "patch": 0, "batch": 8, "lr": 4e-3, "backbone_lr": 0.1, "weight_decay": 1e-3,
         "label_smoothing": 0.02, "ok_share": 0.5, "dense_negatives": 0.5, "guided": 0.0, "mark_epochs": 0,
+        "mark_share": 0.0, "ema": 0.98, "val_every": 2, "freeze_batch_norm": True,
+    },
+    "pixel": {
+        "width": 1.0, "epochs": 16, "patch": 256, "batch": 8, "lr": 4e-3, "backbone_lr": 0.1, "weight_decay": 1e-3,
+        "label_smoothing": 0.0, "ok_share": 0.5, "dense_negatives": 0.0, "guided": 0.7, "mark_epochs": 0,
         "mark_share": 0.0, "ema": 0.98, "val_every": 2, "freeze_batch_norm": True,
     },
     "scratch": {
@@ -33,7 +40,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def _is_model(name: str) -> bool:
-    return name in (LITE, "vgg", "unet") or ":" in name
+    return name in (LITE, "vgg", "unet", UNET_LITE) or (":" in name and not name.startswith("unet:"))
 
 
 def _is_patch(side: int) -> bool:
@@ -43,8 +50,11 @@ def _is_patch(side: int) -> bool:
 
 def _by_start(name: str, help: str, **settings: Any) -> Any:
     """Declare an option whose default depends on whether the network starts pretrained."""
-    values = [_shown(RECIPES[start][name]) for start in ("pretrained", "scratch")]
-    return option(None, help, usual=f"{values[0]} for a pretrained start, {values[1]} for a random one", **settings)
+    started, random, pixel = (_shown(RECIPES[start][name]) for start in ("pretrained", "scratch", "pixel"))
+    usual = f"{started} for a pretrained start, {random} for a random one"
+    if pixel != started:
+        usual += f", {pixel} for {UNET_LITE}"
+    return option(None, help, usual=usual, **settings)
 
 
 def _shown(value: Any) -> str:
@@ -59,16 +69,16 @@ class Options(OptionGroup, panel="Training"):
         LITE,
         "Network: efficientnet_lite0; timm:NAME or torchvision:NAME, cut before its last stage; vgg; module:factory, "
         "which takes channels and classes and returns a torch.nn.Module that gives logits; or unet, the baseline that "
-        "is trained with pixel masks.",
+        "is trained with pixel masks, and unet:efficientnet_lite0, the same with a pretrained encoder.",
         check=_is_model,
-        expected="efficientnet_lite0, timm:NAME, torchvision:NAME, vgg, module:factory or unet",
+        expected=f"efficientnet_lite0, timm:NAME, torchvision:NAME, vgg, module:factory, unet or {UNET_LITE}",
         metavar="NAME",
         panel="Network",
     )
     weights: str = option(
         None,
         "What the network starts from: imagenet; a local file, safetensors or a state dict; or none, at random.",
-        usual="imagenet for efficientnet_lite0, timm and torchvision, none for others",
+        usual="imagenet for efficientnet_lite0 (in the U-Net too), timm and torchvision, none for others",
         metavar="imagenet|FILE|none",
         panel="Network",
     )
@@ -195,7 +205,8 @@ class Options(OptionGroup, panel="Training"):
         super().__post_init__()
         if self.weights is None:
             object.__setattr__(self, "weights", IMAGENET if self.can_start_from_imagenet else NONE)
-        for name, value in RECIPES["pretrained" if self.starts_pretrained else "scratch"].items():
+        start = "pixel" if self.model == UNET_LITE else "pretrained" if self.starts_pretrained else "scratch"
+        for name, value in RECIPES[start].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         self._check_together()
@@ -205,13 +216,13 @@ class Options(OptionGroup, panel="Training"):
             raise LrpEdgeError(f"test is {self.test:g} with a val of {self.val:g}; expected less than 1 together")
         if self.weights == IMAGENET and not self.can_start_from_imagenet:
             raise LrpEdgeError(f"weights is imagenet, which {self.model} does not have; give a file or none")
-        if self.cut and self.model in ("vgg", "unet"):
+        if self.cut and (self.model == "vgg" or self.is_unet):
             raise LrpEdgeError(f"cut is {self.cut!r}, and {self.model} is not cut; --pools shortens vgg")
         if self.model == LITE and self.cut not in ("", *"1234567"):
             raise LrpEdgeError(f"cut is {self.cut!r}; expected a stage of efficientnet_lite0, 1 to 7")
         needing = [name for name in ("clicks", "guided", "mark_epochs", "mark_share") if getattr(self, name)]
-        if not self.patch and self.model == "unet":
-            raise LrpEdgeError("patch is 0; expected 32 or more, since unet is trained on windows")
+        if not self.patch and self.is_unet:
+            raise LrpEdgeError(f"patch is 0; expected 32 or more, since {self.model} is trained on windows")
         if not self.patch and needing:
             raise LrpEdgeError(f"{needing[0]} is for windows, and patch is 0, whole images; give a patch of 32 or more")
 
@@ -224,7 +235,12 @@ class Options(OptionGroup, panel="Training"):
     @property
     def is_factory(self) -> bool:
         """Whether the network is a user's own."""
-        return ":" in self.model and not self.library
+        return ":" in self.model and not self.library and not self.is_unet
+
+    @property
+    def is_unet(self) -> bool:
+        """Whether the network is a baseline that is trained with pixel masks."""
+        return self.model in ("unet", UNET_LITE)
 
     @property
     def is_cut(self) -> bool:
@@ -234,17 +250,17 @@ class Options(OptionGroup, panel="Training"):
     @property
     def can_start_from_imagenet(self) -> bool:
         """Whether ImageNet weights are known for the network."""
-        return self.model == LITE or bool(self.library)
+        return self.model in (LITE, UNET_LITE) or bool(self.library)
 
     @property
     def starts_pretrained(self) -> bool:
         """Whether a whole feature extractor is fine-tuned, rather than trained."""
-        return self.is_cut and self.weights != NONE
+        return (self.is_cut or self.model == UNET_LITE) and self.weights != NONE
 
     @property
     def supervision(self) -> str:
         """What a person had to give for each image: ``"image"``, ``"patch"`` or ``"pixel"``."""
-        return "pixel" if self.model == "unet" else "patch" if self.clicks else "image"
+        return "pixel" if self.is_unet else "patch" if self.clicks else "image"
 
 
 def options_from(values: Mapping[str, Any], source: str) -> Options:

@@ -116,7 +116,7 @@ def train(
     with _quiet():
         module, validation = module_of(model, parts, card, options)
         _fit(module, validation, RunCheckpoint(folder, options, parts.train.names), resume, progress)
-        if options.model != "unet":
+        if not options.is_unet:
             card = card.replace(mask=calibrated(module.model, card, parts.val, options.false_alarms, options.seed))
         val, test = (_measure(module, part, options) for part in (parts.val, parts.test))
     seconds = before + time.monotonic() - started
@@ -172,7 +172,7 @@ def _fit(
     if options.ema:
         callbacks.append(EMAWeightAveraging(decay=options.ema))
     if options.patience and validation:
-        monitor = "val_iou" if options.model == "unet" else "val_auroc"
+        monitor = "val_iou" if options.is_unet else "val_auroc"
         callbacks.append(EarlyStopping(monitor, mode="max", patience=options.patience, check_on_train_epoch_end=False))
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
@@ -199,7 +199,7 @@ def _fit(
 
 def _measure(module: TrainingModule, part: Dataset, options: Options) -> Figures | None:
     """Measure whole images in float32, as they are deployed."""
-    if not part.samples or options.model == "unet":
+    if not part.samples or options.is_unet:
         return None
     frames = Frames(part, module.card.input.network_order == "GRAY")
     model, answers = module.model.eval(), []

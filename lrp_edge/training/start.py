@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrp_edge.backbones.unet import EncodedUNet
 from lrp_edge.backbones.weights import imagenet_lite0, start_cut, start_lite0
 from lrp_edge.card import ModelCard
 from lrp_edge.classifiers import Classifier, build, of_factory
@@ -15,7 +16,7 @@ from lrp_edge.datasets import Dataset, Split, read_clicks
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.factory import fitting_weights, load_factory, read_weights
 from lrp_edge.training.modules import LabelModule, TrainingModule
-from lrp_edge.training.options import IMAGENET, LITE, NONE, Options
+from lrp_edge.training.options import IMAGENET, LITE, NONE, UNET_LITE, Options
 from lrp_edge.training.synthetic_defects import Curriculum, SurfaceWindows, SyntheticDefectWindows
 from lrp_edge.training.window_module import WindowModule
 from lrp_edge.training.windows import Draw, Frames, WholeImages, Windows
@@ -37,7 +38,7 @@ def network_of(card: ModelCard, options: Options) -> tuple[nn.Module, ModelCard]
     if options.is_cut and options.model != LITE:
         part: Any = model.features
         card = card.replace(architecture={**card.architecture, "cut": part.meta["cut"]})
-    if options.weights == IMAGENET and options.model == LITE:
+    if options.weights == IMAGENET and options.model in (LITE, UNET_LITE):
         start_lite0(_features(model), imagenet_lite0(), IMAGENET)
     elif options.weights not in (IMAGENET, NONE):
         _load(model, options)
@@ -57,8 +58,8 @@ def _load(model: nn.Module, options: Options) -> None:
     """Load a file: a checkpoint of a like network by name and shape; else one of what its features are a part of."""
     state = read_weights(options.weights)
     own = any(name.startswith("features.") and name in model.state_dict() for name in state)
-    if options.is_cut and not own:
-        (start_lite0 if options.model == LITE else start_cut)(_features(model), state, options.weights)
+    if (options.is_cut or options.model == UNET_LITE) and not own:
+        (start_lite0 if options.model in (LITE, UNET_LITE) else start_cut)(_features(model), state, options.weights)
         return
     fitting, new = fitting_weights(model, state, options.weights)
     model.load_state_dict(fitting, strict=False)
@@ -67,7 +68,7 @@ def _load(model: nn.Module, options: Options) -> None:
 
 
 def _features(model: nn.Module) -> nn.Module:
-    assert isinstance(model, Classifier)
+    assert isinstance(model, Classifier | EncodedUNet)
     return model.features
 
 
@@ -79,7 +80,7 @@ def module_of(
     frames, seed = Frames(parts.train, gray), options.seed
     whole_images: Any = Frames(parts.val, gray)
     draw = Draw(frames.labels, options.balance, card.ok_indices, options.ok_share)
-    if options.model == "unet":
+    if options.is_unet:
         from lrp_edge.training.unet import PixelModule, TruthFrames, TruthWindows
 
         windows = TruthWindows(frames, options.patch, draw, options.guided, seed)
