@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 MINUTES ?= 10
 DATA ?= ../shared/data/magnetic_tile
 WORKERS ?= 2
+ONLY ?= *
 # Each worker computes in one thread: two workers with two threads each would wait for one another.
 WORK := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --durations=15
 PYTEST := $(WORK) --dist worksteal
@@ -41,12 +42,14 @@ matrix: $(VENV)/dev.installed
 reference: $(VENV)/dev.installed
 	$(BIN)/python -m tools.reference
 
-# The page from the stored figures; `make runs` trains and measures what is not stored, for hours.
+# The page and the README's figures from what is stored; `make runs` trains and measures what is not, for hours. It may be
+# stopped at any time and goes on where it was; ONLY='random-*-0' takes some of the runs.
 results: $(VENV)/dev.installed
 	$(BIN)/python -m tools.results page
 
 runs: $(VENV)/dev.installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m tools.results runs $(DATA)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.results runs $(DATA) --only '$(ONLY)'
+	$(BIN)/python -m tools.results masks $(DATA)
 
 # The C++ library and its programs, with the ONNX Runtime that Python has or that ONNXRUNTIME_ROOT names.
 cpp: $(VENV)/dev.installed

@@ -41,7 +41,7 @@ class TrainOptions(OptionGroup):
 
 
 def train(options: TrainOptions, given: Annotated[dict[str, Any], Options], data: Data) -> None:
-    """Train a classifier from folders of OK and defect images; masks are read for --model unet alone."""
+    """Train a classifier from folders of OK and defect images; masks are read for a U-Net alone."""
     from lrp_edge.datasets import open_dataset
     from lrp_edge.training.run import train as run
 
@@ -69,8 +69,10 @@ def _report(result: TrainingResult) -> str:
 
         lines.append(describe(result.card.decision))
     lines.append(f"trained in {result.seconds:.0f} s: {result.checkpoint}")
-    if result.card.architecture["family"] == "vgg":
-        lines.append(f"next: lrp-edge export {result.checkpoint} -o {result.checkpoint.parent / 'export'}")
+    known = result.card.architecture
+    if known["family"] != "unet":
+        factory = f"{known['factory']} --weights " if "factory" in known else ""
+        lines.append(f"next: lrp-edge export {factory}{result.checkpoint} -o {result.checkpoint.parent / 'export'}")
     return "\n".join(lines)
 
 

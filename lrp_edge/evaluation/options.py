@@ -19,6 +19,7 @@ class EvaluateOptions(OptionGroup):
     part: Literal["train", "val", "test"] = like(Common, "part")
     masks: Path | None = like(Common, "masks")
     false_alarm_rate: float = like(Common, "false_alarm_rate")
+    tolerance: int = option(2, "Pixels of distance that count as no error in near and boundary F1.", least=0)
 
 
 @dataclass(frozen=True)

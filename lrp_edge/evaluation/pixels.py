@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.errors import needs_extra
+from lrp_edge.evaluation.tolerance import Matches, outline
 from lrp_edge.runtime.result import Segmentation
 
 with needs_extra("evaluate"):
@@ -45,6 +46,16 @@ class PixelFigures:
     iou_best : float
         Greatest IoU over all their pixels that any one threshold on relevance reaches. Pixel truth chooses it, so that
         it is a bound, not a result.
+    f1_near, f1_near_per_image : float
+        F1 of the masks within a tolerance: a pixel of the mask is right within so many pixels of the truth, and a pixel
+        of the truth is found within so many of the mask. Over all their pixels together; mean of each image's own, over
+        those with a defect.
+    boundary_f1, boundary_f1_per_image : float
+        The same of the pixels on the outlines of mask and truth alone. The mean over images is the boundary F1 of
+        Csurka et al. 2013, "What is a good evaluation measure for semantic segmentation?", section 2.2, and the pooled
+        one that of Martin, Fowlkes and Malik 2004, "Learning to Detect Natural Image Boundaries Using Local Brightness,
+        Color, and Texture Cues", section 3.1, without its one-to-one assignment; both with a tolerance in pixels in
+        place of a share of the image's diagonal.
     """
 
     images: int
@@ -57,12 +68,23 @@ class PixelFigures:
     precision: float
     recall: float
     iou_best: float
+    f1_near: float
+    f1_near_per_image: float
+    boundary_f1: float
+    boundary_f1_per_image: float
 
 
 @dataclass
 class Counts:
-    """What is kept of images: confusion counts of pixels, and a share of their relevance."""
+    """What is kept of images: confusion counts of pixels, exact and within a tolerance, and a share of their relevance.
 
+    Parameters
+    ----------
+    tolerance : int
+        In pixels, see :class:`PixelFigures`.
+    """
+
+    tolerance: int
     inside: int = 0
     alarms: int = 0
     missed: int = 0
@@ -71,6 +93,9 @@ class Counts:
     regions: list[Floats] = field(default_factory=list)
     aurocs: list[float] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.areas, self.outlines = Matches(self.tolerance), Matches(self.tolerance)
 
     def add(self, result: Segmentation, truth: Bools, seed: int) -> None:
         """Add one image.
@@ -87,6 +112,8 @@ class Counts:
         mask = result.mask > 0
         inside, alarms, missed = (int(part.sum()) for part in (mask & truth, mask & ~truth, ~mask & truth))
         self.inside, self.alarms, self.missed = self.inside + inside, self.alarms + alarms, self.missed + missed
+        self.areas.add(mask, truth)
+        self.outlines.add(outline(mask), outline(truth))
         values, flags = result.relevance.ravel(), truth.ravel()
         if truth.any():
             self.ious.append(inside / (inside + alarms + missed))
@@ -121,6 +148,10 @@ class Counts:
             precision=ratio(self.inside, self.inside + self.alarms),
             recall=ratio(self.inside, self.inside + self.missed),
             iou_best=best_iou(truth, relevance),
+            f1_near=self.areas.pooled,
+            f1_near_per_image=_mean(self.areas.scores),
+            boundary_f1=self.outlines.pooled,
+            boundary_f1_per_image=_mean(self.outlines.scores),
         )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,8 @@ class Evaluation:
         Names of all classes and of those that are defects.
     pixels : dict
         Figures of each defect class, of ``"all defects"`` and of ``"all images"``; empty without pixel truth.
+    tolerance : int
+        Distance in pixels that counts as no error in near and boundary F1.
     severity : dict
         Over images with a defect and pixel truth: Spearman's rank correlation between truth and mask of ``count``,
         ``area`` and ``extent``; NaN where either does not vary.
@@ -107,6 +111,7 @@ class Evaluation:
     classes: list[str]
     defects: list[str]
     pixels: dict[str, PixelFigures] = field(default_factory=dict)
+    tolerance: int = EvaluateOptions.tolerance
     severity: dict[str, float] = field(default_factory=dict)
     milliseconds: float = 0.0
     sanity: dict[str, float] = field(default_factory=dict)
@@ -145,6 +150,7 @@ def evaluate(
     part: str = EvaluateOptions.part,
     masks: str | Path | None = None,
     false_alarm_rate: float = EvaluateOptions.false_alarm_rate,
+    tolerance: int = EvaluateOptions.tolerance,
     progress: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Run a model over labelled images and measure classes and masks.
@@ -165,6 +171,8 @@ def evaluate(
         Folder with pixel truth under the same names as the images, as ``.png``; layouts that have their own need none.
     false_alarm_rate : float
         Share of OK images at which recall is stated.
+    tolerance : int
+        Distance in pixels that counts as no error in the figures that say so.
     progress : callable
         Called after each image.
 
@@ -173,7 +181,7 @@ def evaluate(
     LrpEdgeError
         If model, data, split or masks cannot be read or do not fit each other.
     """
-    accepted(EvaluateOptions, method=method, part=part, false_alarm_rate=false_alarm_rate)
+    accepted(EvaluateOptions, method=method, part=part, false_alarm_rate=false_alarm_rate, tolerance=tolerance)
     predictor = open_predictor(model, method) if isinstance(model, str | Path) else model
     dataset = data if isinstance(data, Dataset) else open_dataset(data, masks=masks)
     card = predictor.card
@@ -181,7 +189,7 @@ def evaluate(
     if unknown:
         raise LrpEdgeError(f"class {unknown[0]!r} of the data is not one of the model's: {', '.join(card.classes)}")
     chosen = _chosen(dataset, split, part)
-    counts: dict[str, Counts] = {}
+    counts: defaultdict[str, Counts] = defaultdict(partial(Counts, tolerance))
     cases, times = [], []
     known = any(sample.mask for sample in chosen.samples)
     for name, sample in zip(chosen.names, chosen.samples, strict=True):
@@ -192,7 +200,7 @@ def evaluate(
         times.append(result.milliseconds)
         progress()
     evaluation = _of_classes(cases, card, false_alarm_rate)
-    evaluation.milliseconds = float(np.median(times))
+    evaluation.milliseconds, evaluation.tolerance = float(np.median(times)), tolerance
     if POSITIVE in counts:
         names = (*card.defects, POSITIVE, ALL)
         evaluation.pixels = {name: counts[name].figures() for name in names if name in counts}
@@ -219,14 +227,18 @@ def _truth(sample: Sample, result: Segmentation, card: ModelCard) -> NDArray[np.
 
 
 def _count(
-    counts: dict[str, Counts], sample: Sample, result: Segmentation, truth: NDArray[np.bool_] | None, card: ModelCard
+    counts: defaultdict[str, Counts],
+    sample: Sample,
+    result: Segmentation,
+    truth: NDArray[np.bool_] | None,
+    card: ModelCard,
 ) -> None:
     if truth is None:
         return
     seed = zlib.crc32(sample.path.name.encode())
     names = (sample.label, POSITIVE, ALL) if sample.label in card.defects else (ALL,)
     for name in names:
-        counts.setdefault(name, Counts()).add(result, truth, seed)
+        counts[name].add(result, truth, seed)
 
 
 def _case(name: str, sample: Sample, result: Segmentation, truth: NDArray[np.bool_] | None, card: ModelCard) -> Case:

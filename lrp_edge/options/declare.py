@@ -40,7 +40,8 @@ def option(
     Parameters
     ----------
     default : object
-        Its default; an option without one must be given.
+        Its default; an option without one must be given. None, for an option that cannot be None, leaves it to the
+        group to choose one, which `usual` then tells.
     help : str
         What it does, with its unit, in one sentence.
     least, most, above, below : float, optional

@@ -182,7 +182,9 @@ class Option:
         Refused
             If it is of another type, out of range, or none of the choices.
         """
-        if (value is None and self.optional) or (isinstance(value, str) and value in self.words):
+        if (value is None and (self.optional or self.default is None)) or (
+            isinstance(value, str) and value in self.words
+        ):
             return value
         typed = self._typed(value)
         if typed is not MISSING and self.settings.form:
