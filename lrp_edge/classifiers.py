@@ -6,10 +6,14 @@ takes frames of any size. They use only operations that relevance has rules for.
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from lrp_edge.backbones import efficientnet_lite0 as lite
+from lrp_edge.backbones.cut import cut as cut_at
+from lrp_edge.backbones.cut import in_gray
+from lrp_edge.backbones.library import LIBRARIES, library_network
 from lrp_edge.errors import LrpEdgeError, check_arguments, needs_extra
 
 with needs_extra("export"):
@@ -20,6 +24,8 @@ CONVOLUTIONS = {"A": (1, 1, 2, 2, 2), "B": (2, 2, 2, 2, 2), "D": (2, 2, 3, 3, 3)
 CHANNELS = (64, 128, 256, 512, 512)
 POOLINGS = ("gem", "average", "max", "lse")
 SMALLEST_SIDE = 32
+#: Log-odds of a defect at a position, before anything is learnt.
+FIRST_LOGIT = -2.0
 
 Head = TypeVar("Head", nn.Linear, nn.Conv2d)
 
@@ -82,11 +88,18 @@ class Classifier(nn.Module):
     """Features, dropout, a linear layer and global pooling: float image [N, C, H, W] to logits [N, K].
 
     The pooling comes before the linear layer, but for ``lse``, which pools the logits of positions.
+
+    Attributes
+    ----------
+    stride : int
+        Pixels from one position of the features to the next.
     """
 
-    def __init__(self, features: nn.Sequential, pool: nn.Module, head: nn.Linear | nn.Conv2d, dropout: float) -> None:
+    def __init__(
+        self, features: nn.Module, pool: nn.Module, head: nn.Linear | nn.Conv2d, dropout: nn.Module, stride: int
+    ) -> None:
         super().__init__()
-        self.features, self.pool, self.dropout, self.head = features, pool, nn.Dropout(dropout), head
+        self.features, self.pool, self.dropout, self.head, self.stride = features, pool, dropout, head, stride
 
     def forward(self, image: Tensor) -> Tensor:
         return self.classify(self.features(image))
@@ -99,19 +112,15 @@ class Classifier(nn.Module):
             logits = self.head(self.dropout(self.pool(features)))
         return logits
 
+    def positions(self, features: Tensor) -> Tensor:
+        """Return the logits [N, K, h, w] that the linear layer gives the features of each position alone."""
+        weight, bias = self.head.weight.reshape(*self.head.weight.shape[:2], 1, 1), self.head.bias
+        return nn.functional.conv2d(self.dropout(features), weight, bias)
+
     @property
     def width(self) -> int:
         """Channels of the features."""
         return self.head.weight.shape[1]
-
-    @property
-    def stride(self) -> int:
-        """Pixels from one position of the features to the next."""
-        return math.prod(
-            layer.stride if isinstance(layer.stride, int) else layer.stride[0]
-            for layer in self.features
-            if isinstance(layer, nn.Conv2d | nn.MaxPool2d)
-        )
 
 
 def vgg(
@@ -183,10 +192,12 @@ def vgg(
             inputs = outputs
         if stage < pools:
             layers.append(nn.MaxPool2d(2))
+    features, stride = nn.Sequential(*layers), stem * 2**pools
     if pooling == "lse":
-        return Classifier(nn.Sequential(*layers), LogSumExp(), _started(nn.Conv2d(inputs, classes, 1)), dropout)
+        head = _started(nn.Conv2d(inputs, classes, 1))
+        return Classifier(features, LogSumExp(), head, nn.Dropout(dropout), stride)
     pool = GlobalPool(pooling, power)
-    return Classifier(nn.Sequential(*layers), pool, _started(nn.Linear(inputs, classes)), dropout)
+    return Classifier(features, pool, _started(nn.Linear(inputs, classes)), nn.Dropout(dropout), stride)
 
 
 def _convolution(inputs: int, outputs: int, batch_norm: bool, stride: int) -> list[nn.Module]:
@@ -201,6 +212,131 @@ def _started(head: Head) -> Head:
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)  # type: ignore[arg-type]
     return head
+
+
+def efficientnet_lite0(
+    *,
+    channels: int,
+    classes: int,
+    stages: int = 5,
+    stride: int = 8,
+    width: float = 1.0,
+    pooling: str = "lse",
+    dropout: float = 0.1,
+) -> Classifier:
+    """Build the first stages of EfficientNet-Lite0 under a head that learns from image labels.
+
+    Parameters
+    ----------
+    channels, stages, stride, width
+        See :func:`lrp_edge.backbones.efficientnet_lite0.efficientnet_lite0`.
+    classes, pooling, dropout
+        See :func:`on_features`.
+
+    Raises
+    ------
+    LrpEdgeError
+        If a number is out of its range.
+    """
+    features = lite.efficientnet_lite0(channels=channels, stages=stages, stride=stride, width=width)
+    outputs, reached = lite.features_of(stages, stride, width)
+    return on_features(features, outputs, reached, classes=classes, pooling=pooling, dropout=dropout)
+
+
+def of_library(
+    library: str,
+    *,
+    name: str,
+    channels: int,
+    classes: int,
+    cut: str = "",
+    stride: int = 8,
+    pooling: str = "lse",
+    dropout: float = 0.1,
+    imagenet: bool = False,
+) -> Classifier:
+    """Build the first part of a network of timm or torchvision under a head that learns from image labels.
+
+    Parameters
+    ----------
+    library, name, imagenet
+        See :func:`lrp_edge.backbones.library.library_network`.
+    channels : int
+        Channels of the image: 3, or 1, for which the first convolution's weights are summed over colours.
+    cut, stride
+        See :func:`lrp_edge.backbones.cut.cut`.
+    classes, pooling, dropout
+        See :func:`on_features`.
+
+    Raises
+    ------
+    LrpEdgeError
+        If there is no such network, it cannot be cut so, or its weights cannot be downloaded.
+    """
+    part = cut_at(library_network(library, name, imagenet), 3, cut, stride)
+    if channels == 1:
+        in_gray(part)
+    return on_cut(part, classes=classes, pooling=pooling, dropout=dropout)
+
+
+def of_factory(network: nn.Module, architecture: Mapping[str, Any]) -> nn.Module:
+    """Return what a card's architecture makes of a user's network: the network, or its first part under a head of ours.
+
+    Parameters
+    ----------
+    network : nn.Module
+        What the factory returned.
+    architecture : mapping
+        With ``cut`` and ``stride`` where the network is to be cut; see :func:`of_library`.
+    """
+    if not architecture.get("cut"):
+        return network
+    part = cut_at(network, architecture["channels"], architecture["cut"], architecture["stride"])
+    return on_cut(part, **{name: architecture[name] for name in ("classes", "pooling", "dropout")})
+
+
+def on_cut(part: nn.Module, *, classes: int, pooling: str = "lse", dropout: float = 0.1) -> Classifier:
+    """Put a head on what :func:`lrp_edge.backbones.cut.cut` returned; see :func:`on_features`."""
+    known: Any = part.meta
+    return on_features(part, known["width"], known["stride"], classes=classes, pooling=pooling, dropout=dropout)
+
+
+def on_features(
+    features: nn.Module, width: int, stride: int, *, classes: int, pooling: str = "lse", dropout: float = 0.1
+) -> Classifier:
+    """Put a head that learns from image labels on a feature extractor.
+
+    Parameters
+    ----------
+    features : nn.Module
+        Float image [N, C, H, W] to features [N, width, h, w], of either sign.
+    width, stride : int
+        Channels of the features, and pixels from one position to the next.
+    classes : int
+        Number of classes K.
+    pooling : {"lse", "average", "max"}
+        See :class:`LogSumExp` and :class:`GlobalPool`.
+    dropout : float
+        Probability with which a channel of the features is dropped, at all positions.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the pooling is none of these, or a number out of its range.
+    """
+    if pooling not in POOLINGS or pooling == "gem":
+        why = "; a generalised mean needs features that are not negative" if pooling == "gem" else ""
+        raise LrpEdgeError(f"pooling is {pooling!r}; expected lse, average or max{why}")
+    if classes < 2 or not 0 <= dropout < 1:
+        raise LrpEdgeError(f"a head with {classes=}, {dropout=}; expected classes ≥ 2 and 0 ≤ dropout < 1")
+    if pooling != "lse":
+        return Classifier(
+            features, GlobalPool(pooling), _started(nn.Linear(width, classes)), nn.Dropout(dropout), stride
+        )
+    head = _started(nn.Conv2d(width, classes, 1))
+    # Most positions show no defect.
+    nn.init.constant_(head.bias, FIRST_LOGIT)  # type: ignore[arg-type]
+    return Classifier(features, LogSumExp(), head, nn.Dropout2d(dropout), stride)
 
 
 def unet(*, channels: int, width: float = 0.25, stem: int = 2, dropout: float = 0.0) -> nn.Module:
@@ -231,7 +367,12 @@ def unet(*, channels: int, width: float = 0.25, stem: int = 2, dropout: float = 
     return nn.Sequential(nn.AvgPool2d(stem), core, grown)
 
 
-FAMILIES: dict[str, Callable[..., nn.Module]] = {"vgg": vgg, "unet": unet}
+FAMILIES: dict[str, Callable[..., nn.Module]] = {
+    "efficientnet_lite0": efficientnet_lite0,
+    "vgg": vgg,
+    "unet": unet,
+    **{library: functools.partial(of_library, library) for library in LIBRARIES},
+}
 
 
 def build(architecture: Mapping[str, Any]) -> nn.Module:
@@ -291,5 +432,4 @@ def evidence(model: Classifier, image: Tensor) -> Tensor:
     Tensor, float [N, K, h, w]
         The logits that the linear layer gives the features of each position.
     """
-    weight, bias = model.head.weight.flatten(1), model.head.bias
-    return torch.einsum("nchw,kc->nkhw", model.features(image), weight) + bias[:, None, None]  # type: ignore[index]
+    return model.positions(model.features(image))

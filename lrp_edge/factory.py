@@ -106,25 +106,26 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         ) from error
 
 
-def start_from(model: nn.Module, path: str | Path) -> list[str]:
-    """Start a training from weights of a like model: take what fits by name and shape.
+def fitting_weights(model: nn.Module, given: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Choose those of a like model's weights that fit by name and shape.
 
     Returns
     -------
-    list of str
-        Names of the model's weights that the file does not have in this shape, e.g. those of another head.
+    fitting : dict
+        By name.
+    missing : list of str
+        Names of the model's weights that are not given in this shape, e.g. those of another head.
 
     Raises
     ------
     LrpEdgeError
-        If the file cannot be read, or nothing in it fits.
+        If nothing fits.
     """
-    own, given = model.state_dict(), read_weights(path)
+    own = model.state_dict()
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise LrpEdgeError(
-            f"{path}: none of its {len(given)} weights fits {type(model).__name__} by name and shape, e.g. "
+            f"{source}: none of its {len(given)} weights fits {type(model).__name__} by name and shape, e.g. "
             f"{next(iter(given), 'none')!r}; expected names like {next(iter(own))!r}"
         )
-    model.load_state_dict(fitting, strict=False)
-    return [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
+    return fitting, [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]

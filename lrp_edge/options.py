@@ -68,7 +68,8 @@ def option(
     Parameters
     ----------
     default : object
-        Its default; an option without one must be given.
+        Its default; an option without one must be given. None, for an option that cannot be None, leaves it to the
+        group to choose one, which `usual` then tells.
     help : str
         What it does, with its unit, in one sentence.
     least, most, above, below : float, optional
@@ -249,7 +250,7 @@ class Option:
         Refused
             If it is of another type, out of range, or none of the choices.
         """
-        if value is None and self.optional:
+        if value is None and (self.optional or self.default is None):
             return None
         typed = self._typed(value)
         if typed is MISSING or not self._within(typed):

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lrp_edge import card
-from lrp_edge.classifiers import SMALLEST_SIDE
+from lrp_edge.backbones import library
+from lrp_edge.classifiers import FAMILIES, SMALLEST_SIDE
 from lrp_edge.cli.options import command
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.options import MISSING, Option, OptionGroup, groups_of, make, options_of, read_toml
@@ -24,7 +25,7 @@ from lrp_edge.relevance.composites import COMPOSITES
 from lrp_edge.relevance.masks import HEADS, smoothing_from
 from lrp_edge.relevance.targets import target_from
 from lrp_edge.runtime.config import Line
-from lrp_edge.training.options import PRECISIONS, Options
+from lrp_edge.training.options import LIBRARIES, LITE, PRECISIONS, RECIPES, Options, _is_patch
 from tools import reference
 
 GROUPS = [Line, *groups_of(Line).values(), Options]
@@ -89,7 +90,9 @@ def as_a_flag(kind: type[OptionGroup], option: Option, value: Any) -> tuple[str,
         words = [option.flag, text]
     done = CliRunner().invoke(app, words)
     if isinstance(done.exception, LrpEdgeError):
-        return "refuses", str(done.exception).split(": ", 1)[1]
+        # What two options cannot be together is said without the flag of one.
+        flag, _, message = str(done.exception).partition(": ")
+        return "refuses", message if flag.startswith(option.flag) else str(done.exception)
     assert done.exit_code == 0, done.output
     return "takes", found[0]
 
@@ -122,13 +125,32 @@ def test_all_three_ways_take_and_refuse_the_same(
         (Line, {"model": "a", "source": {"fps": float("nan")}}, "fps is nan; expected a number, more than 0"),
         (Options, {"epochs": 2.5}, "epochs is 2.5; expected a whole number, 1 or more"),
         (Options, {"val": 0.5, "test": 0.5}, "test is 0.5 beside a val of 0.5"),
-        (Options, {"model": "cnn"}, "model is 'cnn'; expected vgg, module:factory or unet"),
+        (Options, {"model": "cnn"}, "model is 'cnn'; expected efficientnet_lite0, timm:NAME, torchvision"),
+        (Options, {"model": "vgg", "weights": "imagenet"}, "weights is imagenet, which vgg does not have; give a file"),
+        (Options, {"model": "unet", "cut": "3"}, "cut is '3', and unet is not cut"),
+        (Options, {"cut": "8"}, "cut is '8'; expected a stage of efficientnet_lite0, 1 to 7"),
+        (Options, {"mark_share": 0.2}, "mark_share is for windows, and patch is 0, whole images"),
+        (Options, {"model": "unet", "patch": 0, "guided": 0.0}, "patch is 0; expected 32 or more"),
     ],
 )
 def test_what_is_said(kind: type[OptionGroup], values: dict[str, Any], message: str) -> None:
     with pytest.raises(LrpEdgeError) as refused:
         make(kind, values)
     assert str(refused.value).startswith(message)
+
+
+@given(
+    model=st.sampled_from([LITE, "timm:resnet18", "vgg", "unet", "own:net"]),
+    weights=st.sampled_from([None, "none", "a.pth"]),
+    given_epochs=st.sampled_from([None, 3]),
+)
+def test_defaults_go_by_the_start(model: str, weights: str | None, given_epochs: int | None) -> None:
+    options = Options(model=model, weights=weights, epochs=given_epochs)  # type: ignore[arg-type]
+    pretrained = model in (LITE, "timm:resnet18") and weights != "none"
+    recipe = RECIPES["pretrained" if pretrained else "scratch"]
+    assert options.weights == (weights or ("imagenet" if pretrained else "none"))
+    expected = recipe | ({"epochs": given_epochs} if given_epochs else {})
+    assert {name: getattr(options, name) for name in recipe} == expected
 
 
 def test_each_option_has_a_help_text_that_stands_in_one_place() -> None:
@@ -162,6 +184,9 @@ def test_names_that_cannot_be_imported_without_torch_are_the_true_ones() -> None
     for name in card.EXPLAINED:
         target_from(name, 2, [1])
     patch = next(option for option in options_of(Options) if option.name == "patch")
-    assert patch.range == f"{SMALLEST_SIDE} or more"
+    assert patch.expected == f"0 or {SMALLEST_SIDE} and more"
+    assert [_is_patch(side) for side in (0, SMALLEST_SIDE - 1, SMALLEST_SIDE)] == [True, False, True]
+    assert set(LIBRARIES) == set(library.LIBRARIES)
+    assert {LITE, *LIBRARIES} < set(FAMILIES)
     precision = next(option for option in options_of(Options) if option.name == "precision")
     assert set(precision.choices) == {"auto", *PRECISIONS}

@@ -32,7 +32,7 @@ def train(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that are no images.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in the folder.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
-    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar, in a terminal.")] = True,
 ) -> None:
     """Train a classifier from folders of OK and defect images; masks are read for --model unet alone."""
     from lrp_edge.datasets import open_dataset
@@ -57,8 +57,10 @@ def _report(result: TrainingResult) -> str:
     parts = {"validation": result.val, "test": result.test}
     lines = [_row(name, figures) for name, figures in parts.items() if figures]
     lines.append(f"trained in {result.seconds:.0f} s: {result.checkpoint}")
-    if result.card.architecture["family"] == "vgg":
-        lines.append(f"next: lrp-edge export {result.checkpoint} -o {result.checkpoint.parent / 'export'}")
+    known = result.card.architecture
+    if known["family"] != "unet":
+        factory = f"{known['factory']} --weights " if "factory" in known else ""
+        lines.append(f"next: lrp-edge export {factory}{result.checkpoint} -o {result.checkpoint.parent / 'export'}")
     return "\n".join(lines)
 
 

@@ -117,7 +117,7 @@ class CamPredictor(NetworkPredictor):
         with needs_extra("export"):
             from lrp_edge.relevance.masks import MaskHead
         super().__init__(network, card)
-        self._cam = GradCAM(self.network, target_layers=f"features.{len(network.features) - 1}")
+        self._cam = GradCAM(self.network, target_layers="features")
         self._head = MaskHead(MaskSpec("otsu"))
 
     def __call__(self, frame: UInt8) -> Segmentation:

@@ -19,7 +19,7 @@ with needs_extra("export"):
     import torch.nn.functional as F
     from torch import Tensor, nn
 
-    from lrp_edge.classifiers import standardise
+    from lrp_edge.classifiers import of_factory, standardise
     from lrp_edge.relevance import unroll
     from lrp_edge.relevance.composites import Composite
     from lrp_edge.relevance.masks import MaskHead
@@ -195,7 +195,9 @@ def load_model(
     if isinstance(source, nn.Module):
         model, origin = source, {"model": f"{type(source).__module__}:{type(source).__qualname__}"}
     elif ":" in str(source) and not Path(source).exists():
-        model, origin = load_factory(str(source), **_trained_with(weights)), {"model": str(source)}
+        known = _trained_with(weights)
+        arguments = {name: known[name] for name in ("channels", "classes") if name in known}
+        model, origin = of_factory(load_factory(str(source), **arguments), known), {"model": str(source)}
     else:
         if weights is not None:
             raise LrpEdgeError(f"{source} is a checkpoint and has its own weights; --weights is for a module:factory")
@@ -232,6 +234,4 @@ def sha256(path: str | Path) -> str:
 
 def _trained_with(weights: str | Path | None) -> dict[str, Any]:
     card = read_card(weights) if weights is not None and Path(weights).is_file() else None
-    if card is None or card.architecture.get("family") != "factory":
-        return {}
-    return {name: card.architecture[name] for name in ("channels", "classes")}
+    return card.architecture if card and card.architecture.get("family") == "factory" else {}

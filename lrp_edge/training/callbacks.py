@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,22 @@ class RunCheckpoint(Checkpoint):
             with whole(self.folder / RESUME) as partial:
                 trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
+            self._tell(pl_module.history[-1])
             write_text(self.folder / HISTORY, _as_csv(pl_module.history))
             if len(pl_module.history[-1]) > 2 or len(pl_module.history) == self.options.epochs:
                 draw_curve(pl_module.history, self.folder / CURVE)
+
+    def _tell(self, entry: dict[str, float]) -> None:
+        """Write a line on an epoch, with the time that is left."""
+        spent = self.before + time.monotonic() - self.started
+        done, epochs = int(entry["epoch"]), self.options.epochs
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in entry.items() if name != "epoch")
+        left = f", about {_minutes(spent / done * (epochs - done))} left" if done < epochs else ""
+        print(f"epoch {done} of {epochs}: {figures}, {_minutes(spent)}{left}", file=sys.stderr, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def _as_csv(history: list[dict[str, float]]) -> str:

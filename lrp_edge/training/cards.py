@@ -12,11 +12,15 @@ import numpy as np
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.datasets import Dataset, read_image
 from lrp_edge.errors import needs_extra
-from lrp_edge.training.options import Options
+from lrp_edge.training.options import LITE, Options
 
 with needs_extra("train"):
     import lightning
     import torch
+
+
+#: Stages of EfficientNet-Lite0 that are kept where nothing else is given: those with a stride of 16 at most.
+LITE_STAGES = 5
 
 
 def card_of(train_part: Dataset, defects: tuple[str, ...], options: Options) -> ModelCard:
@@ -67,14 +71,20 @@ def card_of(train_part: Dataset, defects: tuple[str, ...], options: Options) -> 
 
 
 def _architecture(options: Options, channels: int, classes: int) -> dict[str, Any]:
+    names: tuple[str, ...] = ("width", "stem", "dropout")
+    found: dict[str, Any] = {"family": options.model, "channels": channels, "classes": classes}
     if options.model == "unet":
-        names: tuple[str, ...] = ("width", "stem", "dropout")
-        return {"family": "unet", "channels": channels, **{name: getattr(options, name) for name in names}}
-    if options.model == "vgg":
+        found.pop("classes")
+    elif options.model == "vgg":
         names = ("variant", "width", "stem", "pools", "pooling", "power", "dropout")
-        own = {name: getattr(options, name) for name in names}
-        return {"family": "vgg", "channels": channels, "classes": classes, **own}
-    return {"family": "factory", "factory": options.model, "channels": channels, "classes": classes}
+    elif options.model == LITE:
+        names = ("stride", "width", "pooling", "dropout")
+        found["stages"] = int(options.cut or LITE_STAGES)
+    else:
+        names = ("cut", "stride", "pooling", "dropout") if options.is_cut else ()
+        known = {"name": options.model.partition(":")[2]} if options.library else {"factory": options.model}
+        found |= {"family": options.library or "factory", **known}
+    return found | {name: getattr(options, name) for name in names}
 
 
 def _pixel_statistics(part: Dataset, gray: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:

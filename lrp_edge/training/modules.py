@@ -1,17 +1,16 @@
-"""Training modules: windows of labelled images, and synthetic defects drawn on windows of OK images."""
+"""Training modules: what all share, and learning from the labels of whole images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lrp_edge.card import ModelCard
-from lrp_edge.classifiers import SMALLEST_SIDE, Classifier, evidence, standardise
+from lrp_edge.classifiers import Classifier, standardise
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.training.metrics import Figures, measure
-from lrp_edge.training.options import Options
-from lrp_edge.training.synthetic_defects import KINDS, Curriculum
+from lrp_edge.training.options import NONE, Options
 
 with needs_extra("train"):
     import lightning
@@ -19,10 +18,13 @@ with needs_extra("train"):
     from kornia import augmentation
     from torch import Tensor, nn
     from torch.nn import functional
+    from torch.nn.modules.batchnorm import _BatchNorm
     from torch.utils.data import DataLoader
 
-#: Loss weight of background positions, which are by far the most.
-BACKGROUND_WEIGHT = 0.3
+#: Share of the steps in which learning rates rise. PyTorch divides by zero where this times the steps is exactly 1.
+RISE = 0.15
+#: Factors on the contrast of an image that is taken whole.
+GAINS = (0.8, 1.25)
 
 
 class TrainingModule(lightning.LightningModule):
@@ -43,6 +45,7 @@ class TrainingModule(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         self.figures: Any = None
         self._losses: list[Tensor] = []
+        self.train()
 
     def normalise(self, image: Tensor) -> Tensor:
         """Normalise images of shape [N, C, H, W] in [0, 1], as the deployed graph does."""
@@ -56,8 +59,17 @@ class TrainingModule(lightning.LightningModule):
         batch, workers = self.options.batch, self.options.workers
         return DataLoader(self.items, batch, num_workers=workers, drop_last=len(self.items) > batch)
 
+    def train(self, mode: bool = True) -> TrainingModule:
+        """Train or evaluate; the statistics of BatchNorm are kept where they are frozen."""
+        super().train(mode)
+        for module in self.model.modules() if mode and self.options.freeze_batch_norm else ():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        return self
+
     def on_train_batch_start(self, batch: Any, index: int) -> None:
-        torch.manual_seed(self.options.seed * 1_000_003 + self.global_step)
+        step = self.current_epoch * int(self.trainer.num_training_batches) + index
+        torch.manual_seed(self.options.seed * 1_000_003 + step)
 
     def training_step(self, batch: Any, index: int) -> Tensor:
         loss = self.loss(*batch)
@@ -84,16 +96,32 @@ class TrainingModule(lightning.LightningModule):
         raise NotImplementedError
 
     def configure_optimizers(self) -> Any:
-        # Weight decay applies to weights only; on normalisation scales and shifts it just slows learning.
-        decay = self.options.weight_decay
-        groups = [
-            {"params": [p for p in self.parameters() if p.ndim > 1], "weight_decay": decay},
-            {"params": [p for p in self.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.options.lr)
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter, factor in self._rates():
+            # Weight decay applies to weights only; on normalisation scales and shifts it just slows learning.
+            decay = self.options.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((self.options.lr * factor, decay), []).append(parameter)
+        optimizer = torch.optim.AdamW(
+            [{"params": found, "lr": rate, "weight_decay": decay} for (rate, decay), found in groups.items()]
+        )
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.options.lr, total_steps=steps, pct_start=0.1)
+        rates = [rate for rate, _ in groups]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=RISE)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rates(self) -> Iterator[tuple[nn.Parameter, float]]:
+        """Yield each parameter and the factor on its learning rate."""
+        features = self.model.features if isinstance(self.model, Classifier) else nn.Module()
+        depths: dict[int, int] = {}
+        depth = -1
+        for module in features.modules():
+            # What follows a convolution, such as its BatchNorm, is as deep as it.
+            depth += isinstance(module, nn.Conv2d | nn.Linear)
+            depths |= {id(parameter): depth for parameter in module.parameters(recurse=False)}
+        for parameter in self.parameters():
+            below = depths.get(id(parameter))
+            decay = 1.0 if below is None else self.options.backbone_lr * self.options.layer_decay ** (depth - below)
+            yield parameter, decay
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
@@ -103,100 +131,51 @@ class TrainingModule(lightning.LightningModule):
 
 
 class LabelModule(TrainingModule):
-    """Learn image labels from windows that follow the model's own evidence, alongside synthetic defects.
+    """Learn image labels from whole images.
 
-    The loss is a sum of three: the label of a window, by cross-entropy; the kind of synthetic defect at each position
-    of a window of an OK image, which teaches the features to see detail long before labels could; and whether such a
-    window has any synthetic defect, which should be classified as some defect and ties the two together.
+    The loss is the cross-entropy of an image's logits, and for an OK image that of all its positions besides: pooling
+    lets an image learn by its strongest positions, but in an OK image every one is known to be OK.
     """
 
-    items: Curriculum
-
-    def __init__(self, model: nn.Module, card: ModelCard, options: Options, items: Curriculum) -> None:
+    def __init__(self, model: nn.Module, card: ModelCard, options: Options, items: Any) -> None:
         super().__init__(model, card, options, items)
-        self.positions = isinstance(model, Classifier)
         if isinstance(model, Classifier):
-            if not options.weights:
+            if not options.starts_pretrained and options.weights == NONE:
                 centre_first_filters(model)
             if isinstance(model.head, nn.Conv2d):
                 fix_ok(model.head, card.ok_indices)
-            self.mark_head = nn.Conv2d(model.width, 1 + len(KINDS), 1)
-        self.geometric = augmentation.AugmentationSequential(*geometric(), data_keys=["input"])
-        self.photometric = augmentation.AugmentationSequential(*photometric(), data_keys=["input"])
-        self.register_buffer("mark_weights", torch.tensor([BACKGROUND_WEIGHT] + [1.0] * len(KINDS)), persistent=False)
         self._answers: list[tuple[Tensor, Tensor]] = []
 
     def train_dataloader(self) -> DataLoader[Any]:
-        since = self.current_epoch - self.options.look_from
-        if self.options.guided and since >= 0 and since % self.options.look_every == 0:
-            self.update_evidence()
-        return super().train_dataloader()
+        self.items.draw(self.current_epoch)
+        # Of different sizes, they come one by one, and gradients are accumulated.
+        return DataLoader(self.items, 1, num_workers=self.options.workers)
 
     def loss(self, *batch: Tensor) -> Tensor:
-        images, labels, kinds = batch
-        labelled = labels >= 0
+        images, labels = batch
         with torch.autocast(self.device.type, enabled=False):
-            frames = images / 255
-            if labelled.any():
-                frames = frames.clone()
-                frames[labelled] = self.geometric(frames[labelled])
-            frames = self.normalise(self.photometric(frames).clamp(0, 1))
-        if not self.positions:
-            return self._label_loss(self.model(frames).float(), labels, kinds)
+            gains = torch.empty(len(images), 1, 1, 1, device=self.device).uniform_(*GAINS)
+            frames = self.normalise(images / 255) * gains
+        logits, features = self.answer(frames)
+        return self.label_loss(logits, features, labels)
+
+    def answer(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logits [N, K] of normalised frames, and their features where the network has such."""
+        if not isinstance(self.model, Classifier):
+            return self.model(frames).float(), None
         features = self.model.features(frames)
-        logits = self.model.classify(features).float()
-        loss = self._label_loss(logits, labels, kinds)
-        if labelled.all():
+        return self.model.classify(features).float(), features
+
+    def label_loss(self, logits: Tensor, features: Tensor | None, labels: Tensor) -> Tensor:
+        """Return the loss of labelled frames."""
+        loss = functional.cross_entropy(logits, labels, label_smoothing=self.options.label_smoothing)
+        is_ok = torch.isin(labels, torch.tensor(self.card.ok_indices, device=labels.device))
+        if features is None or not self.options.dense_negatives or not is_ok.any():
             return loss
-        kind_logits = self.mark_head(features[~labelled]).float()
-        weights = self.mark_weights
-        return loss + functional.cross_entropy(kind_logits, kinds[~labelled], weight=weights)  # type: ignore[arg-type]
-
-    def _label_loss(self, logits: Tensor, labels: Tensor, kinds: Tensor) -> Tensor:
-        labelled = labels >= 0
-        loss = logits.sum() * 0
-        if labelled.any():
-            smoothing = self.options.label_smoothing
-            loss = functional.cross_entropy(logits[labelled], labels[labelled], label_smoothing=smoothing)
-        if labelled.all():
-            return loss
-        has_defect = (kinds[~labelled] > 0).flatten(1).any(1)
-        log_scores = logits[~labelled].log_softmax(1)
-        defect, ok = (
-            log_scores[:, list(side)].logsumexp(1) for side in (self.card.defect_indices, self.card.ok_indices)
-        )
-        share = 1 - labelled.float().mean()
-        return loss - share * torch.where(has_defect, defect, ok).mean()
-
-    @torch.no_grad()
-    def update_evidence(self) -> None:
-        """Update the evidence map of each training image, which the windows follow."""
-        self.model.eval()
-        frames, maps = self.items.windows.frames, []
-        with self.trainer.precision_plugin.forward_context():
-            for image, label in DataLoader(frames, 1, num_workers=self.options.workers):
-                # The features end at a multiple of the stride anyway; each size costs new kernels.
-                height, width = (size - size % SMALLEST_SIDE for size in image.shape[2:])
-                frame = self.normalise(image[..., :height, :width].to(self.device) / 255)
-                maps.append(self._sought(self._evidence(frame)[0].float(), int(label)).cpu())
-        self.items.windows.follow([evidence.numpy() for evidence in maps])
-        self.model.train()
-
-    def _evidence(self, frame: Tensor) -> Tensor:
-        """Logits [N, K, h, w] across an image: at the positions of the features, or of windows on a grid."""
-        if isinstance(self.model, Classifier):
-            return evidence(self.model, frame)
-        side = min(self.options.patch, *frame.shape[2:])
-        grid = frame.unfold(2, side, max(side // 2, 1)).unfold(3, side, max(side // 2, 1))
-        rows, columns = grid.shape[2:4]
-        logits = self.model(grid.permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
-        return logits.reshape(len(frame), rows, columns, -1).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
-
-    def _sought(self, scores: Tensor, label: int) -> Tensor:
-        """Evidence for the image's class, or for the strongest defect in an OK image, against OK, from [K, h, w]."""
-        defects, ok = list(self.card.defect_indices), list(self.card.ok_indices)
-        wanted = scores[label] if label in defects else scores[defects].amax(0)
-        return wanted - scores[ok].amax(0)
+        positions = self.model.positions(features[is_ok]).float()
+        ok = positions[:, list(self.card.ok_indices)].logsumexp(1, keepdim=True)
+        dense = functional.softplus(positions[:, list(self.card.defect_indices)] - ok).mean()
+        return loss + self.options.dense_negatives * is_ok.float().mean() * dense
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         images, labels = batch
@@ -218,14 +197,6 @@ class LabelModule(TrainingModule):
         auroc = {} if figures.auroc is None else {"val_auroc": round(figures.auroc, 5)}
         return {"val_accuracy": round(figures.accuracy, 5), **auroc}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["evidence"] = [torch.from_numpy(found) for found in self.items.windows.evidence]
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        self.items.windows.follow([found.numpy() for found in checkpoint["evidence"]])
-
 
 def centre_first_filters(model: Classifier) -> None:
     """Initialise the first filters with zero mean.
@@ -233,7 +204,7 @@ def centre_first_filters(model: Classifier) -> None:
     Exposure varies between images far more than a defect's contrast within one. Filters that respond to exposure
     pass on little else once batch normalisation has scaled them by it; they can still learn brightness later.
     """
-    first = next(module for module in model.features if isinstance(module, nn.Conv2d))
+    first = next(module for module in model.features.modules() if isinstance(module, nn.Conv2d))
     with torch.no_grad():
         first.weight -= first.weight.mean((1, 2, 3), keepdim=True)
 

@@ -15,31 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lrp_edge.card import ModelCard, defect_names
 from lrp_edge.checkpoint import save_checkpoint
-from lrp_edge.classifiers import Classifier, build
-from lrp_edge.datasets import Dataset, Split, open_dataset, read_clicks, read_split, split, write_split
+from lrp_edge.datasets import Dataset, Split, open_dataset, read_split, split, write_split
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.factory import load_factory, start_from
 from lrp_edge.files import claim_folder, write_text
 from lrp_edge.training.calibration import calibrated
 from lrp_edge.training.callbacks import RESUME, RunCheckpoint
 from lrp_edge.training.cards import card_of
 from lrp_edge.training.metrics import Figures, measure
-from lrp_edge.training.modules import LabelModule, TrainingModule
+from lrp_edge.training.modules import TrainingModule
 from lrp_edge.training.options import PRECISIONS, Options, write_config
-from lrp_edge.training.synthetic_defects import Curriculum, SurfaceWindows, SyntheticDefectWindows
-from lrp_edge.training.windows import Frames, Windows
+from lrp_edge.training.start import module_of, network_of
+from lrp_edge.training.windows import Frames
 
 with needs_extra("train"):
     import lightning
     import torch
     from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
     from lightning.pytorch.loggers import TensorBoardLogger
-    from torch import nn
     from torch.utils.data import DataLoader
 
 CHECKPOINT, CARD, PARTS = "model.safetensors", "model.json", "split.json"
@@ -95,7 +89,7 @@ def train(
     resume : bool
         Go on after an interruption from the last whole epoch; the result is that of a training without one.
     progress : bool
-        Show a progress bar.
+        Show a progress bar where there is a terminal. A line an epoch is written to stderr in any case.
 
     Returns
     -------
@@ -116,11 +110,12 @@ def train(
         raise LrpEdgeError(f"all classes {', '.join(dataset.classes)} count as OK; name the OK class with --ok-class")
     parts = read_split(split_file, dataset) if split_file else _drawn(dataset, options)
     folder = _claim(Path(output), overwrite, resume)
-    card = card_of(parts.train, defects, options)
+    lightning.seed_everything(options.seed, workers=True, verbose=False)
+    model, card = network_of(card_of(parts.train, defects, options), options)
     before = _begin(folder, parts, options, resume)
     with _quiet():
-        module = _fit(parts, card, options, folder, resume, progress)
-        card = module.card
+        module, validation = module_of(model, parts, card, options)
+        _fit(module, validation, RunCheckpoint(folder, options, parts.train.names), resume, progress)
         if options.model != "unet":
             card = card.replace(mask=calibrated(module.model, card, parts.val, options.false_alarms, options.seed))
         val, test = (_measure(module, part, options) for part in (parts.val, parts.test))
@@ -169,21 +164,22 @@ def _begin(folder: Path, parts: Split, options: Options, resume: bool) -> float:
     return float(saved["seconds"])
 
 
-def _fit(parts: Split, card: ModelCard, options: Options, folder: Path, resume: bool, progress: bool) -> TrainingModule:
-    lightning.seed_everything(options.seed, workers=True, verbose=False)
-    gray = card.input.network_order == "GRAY"
-    module, validation = _module(parts, card, options, gray)
-    callbacks: list[Callback] = [RunCheckpoint(folder, options, parts.train.names)]
+def _fit(
+    module: TrainingModule, validation: DataLoader[Any] | None, begun: RunCheckpoint, resume: bool, progress: bool
+) -> None:
+    options, folder = module.options, begun.folder
+    callbacks: list[Callback] = [begun]
     if options.ema:
         callbacks.append(EMAWeightAveraging(decay=options.ema))
-    if options.patience and parts.val.samples:
+    if options.patience and validation:
         monitor = "val_iou" if options.model == "unet" else "val_auroc"
         callbacks.append(EarlyStopping(monitor, mode="max", patience=options.patience, check_on_train_epoch_end=False))
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         accelerator="auto",
         devices=options.devices or "auto",
-        precision=_precision(options.precision),
+        precision=_precision(options),
+        accumulate_grad_batches=1 if options.patch else options.batch,
         deterministic="warn",
         gradient_clip_val=5.0,
         reload_dataloaders_every_n_epochs=1,
@@ -191,79 +187,14 @@ def _fit(parts: Split, card: ModelCard, options: Options, folder: Path, resume: 
         callbacks=callbacks,
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         log_every_n_steps=10,
-        enable_progress_bar=progress,
+        # Where there is no terminal, the lines of the epochs are enough.
+        enable_progress_bar=progress and sys.stdout.isatty(),
         **_SILENT,
     )
     resume_from = folder / RESUME if resume else None
     trainer.fit(module, val_dataloaders=validation, ckpt_path=resume_from, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return module
-
-
-def _module(
-    parts: Split, card: ModelCard, options: Options, gray: bool
-) -> tuple[TrainingModule, DataLoader[Any] | None]:
-    """Build the network, what it learns from, and what it is validated with."""
-    model = _network(card, options)
-    frames, workers = Frames(parts.train, gray), options.workers
-    whole_images: Any = Frames(parts.val, gray)
-    if options.model == "unet":
-        from lrp_edge.training.unet import PixelModule, TruthFrames, TruthWindows
-
-        windows = TruthWindows(frames, options.patch, options.balance, options.guided, options.seed)
-        module: TrainingModule = PixelModule(model, card, options, windows)
-        whole_images = TruthFrames(whole_images)
-    else:
-        clicks = _clicks(parts.train, card, options) if options.clicks else None
-        labelled = Windows(frames, options.patch, options.balance, options.guided, options.seed, clicks)
-        synthetic = _synthetic(parts.train, card, options, gray, model)
-        module = LabelModule(
-            model, card, options, Curriculum(labelled, synthetic, options.mark_epochs, options.mark_share)
-        )
-    return module, DataLoader(whole_images, 1, num_workers=workers) if parts.val.samples else None
-
-
-def _network(card: ModelCard, options: Options) -> nn.Module:
-    architecture = card.architecture
-    if architecture["family"] == "factory":
-        channels, classes = architecture["channels"], architecture["classes"]
-        model = load_factory(architecture["factory"], channels=channels, classes=classes)
-    else:
-        model = build(architecture)
-    if options.weights:
-        new = start_from(model, options.weights)
-        if new:
-            print(f"lrp-edge: {options.weights} has no fitting {', '.join(new)}: random start", file=sys.stderr)
-    return model
-
-
-def _synthetic(
-    part: Dataset, card: ModelCard, options: Options, gray: bool, model: nn.Module
-) -> SyntheticDefectWindows | None:
-    if not options.mark_epochs and not options.mark_share:
-        return None
-    ok = np.flatnonzero(np.isin(part.labels, card.ok_indices))
-    stride = model.stride if isinstance(model, Classifier) else options.patch
-    if options.mark_surface == "synthetic":
-        surfaces: Any = SurfaceWindows(len(part.samples), options.patch, 1 if gray else 3, options.seed)
-    else:
-        surfaces = Windows(Frames(part.subset(ok), gray), options.patch, 0, 0, options.seed)
-    return SyntheticDefectWindows(surfaces, stride)
-
-
-def _clicks(part: Dataset, card: ModelCard, options: Options) -> dict[int, NDArray[np.float64]]:
-    """Clicks on images of the training part; a defect image without one uses its label alone, with a warning."""
-    clicks = read_clicks(options.clicks, part)
-    found = {i: clicks[name] for i, name in enumerate(part.names) if name in clicks}
-    bare = [part.names[i] for i in range(len(part.samples)) if part.labels[i] in card.defect_indices and i not in found]
-    if bare:
-        print(
-            f"lrp-edge: warning: {len(bare)} defect images of the training part have no click in {options.clicks}, "
-            f"first {bare[0]}; windows of them follow the model's evidence",
-            file=sys.stderr,
-        )
-    return found
 
 
 def _measure(module: TrainingModule, part: Dataset, options: Options) -> Figures | None:
@@ -286,15 +217,15 @@ _SILENT: Mapping[str, Any] = {
 }
 
 
-def _precision(name: str) -> Any:
-    if name == "auto":
-        fast = (
-            torch.cuda.is_bf16_supported()
-            if torch.cuda.is_available()
-            else torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        )
-        name = "bf16" if fast else "fp32"
-    return PRECISIONS[name]
+def _precision(options: Options) -> Any:
+    if options.precision != "auto":
+        return PRECISIONS[options.precision]
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        # Processors take twice as long for the gradients of depthwise convolutions in bf16 as in fp32.
+        fast = torch.ops.mkldnn._is_mkldnn_bf16_supported() and not options.is_cut
+    return PRECISIONS["bf16" if fast else "fp32"]
 
 
 @contextmanager

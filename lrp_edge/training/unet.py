@@ -11,7 +11,7 @@ from lrp_edge.datasets import read_mask
 from lrp_edge.errors import needs_extra
 from lrp_edge.training.modules import TrainingModule, geometric, photometric
 from lrp_edge.training.options import Options
-from lrp_edge.training.windows import Frames, cut, place
+from lrp_edge.training.windows import Draw, Frames, cut, place
 
 with needs_extra("train"):
     import torch
@@ -51,26 +51,22 @@ class TruthWindows(Dataset[tuple[Tensor, Tensor]]):
         The training images.
     side : int
         Side of a window in pixels.
-    balance : float
-        Exponent on the class frequencies, as for the classifier.
+    draw : Draw
+        Which images an epoch has.
     focus : float
         Fraction of the windows of defect images that are placed on the defect; the others lie anywhere.
     seed : int
         Random seed.
     """
 
-    def __init__(self, frames: Frames, side: int, balance: float, focus: float, seed: int) -> None:
+    def __init__(self, frames: Frames, side: int, draw: Draw, focus: float, seed: int) -> None:
         self.truths, self.side, self.focus, self.seed, self.epoch = TruthFrames(frames), side, focus, seed, 0
-        counts = np.bincount(frames.labels)
-        weights = counts[frames.labels].astype(np.float64) ** -balance
-        self._weights = weights / weights.sum()
+        self._draw = draw
         self.draw(0)
 
     def draw(self, epoch: int) -> None:
         """Choose the images of an epoch."""
-        self.epoch = epoch
-        generator = np.random.default_rng((self.seed, epoch))
-        self._chosen = generator.choice(len(self.truths), len(self.truths), p=self._weights)
+        self.epoch, self._chosen = epoch, self._draw(self.seed, epoch)
 
     def __len__(self) -> int:
         return len(self._chosen)

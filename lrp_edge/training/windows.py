@@ -19,10 +19,15 @@ from lrp_edge.errors import needs_extra
 with needs_extra("train"):
     import torch
     from torch import Tensor
+    from torch.nn import functional
     from torch.utils.data import Dataset as TorchDataset
 
 #: How far a window's centre may lie from the evidence that it was chosen for, as a fraction of its side.
 JITTER = 1 / 3
+#: Longest side in pixels of an image that is taken whole.
+LARGEST = 1024
+#: Factors on the size of an image that is taken whole.
+SCALES = (0.85, 1.15)
 #: Decoded images that are kept in memory, per worker if there are any.
 CACHE_BYTES = 1 << 30
 
@@ -52,8 +57,71 @@ class Frames(TorchDataset[tuple[Tensor, int]]):
         return self._kept[index], int(self.labels[index])
 
 
+class Draw:
+    """Which images an epoch has.
+
+    Parameters
+    ----------
+    labels : ndarray, int64 [n]
+        Class indices of the images.
+    balance : float
+        Exponent on the class frequencies: 0 draws images as they occur, 1 draws all classes equally often.
+    ok : sequence of int
+        Indices of the OK classes.
+    ok_share : float
+        Share of the images that are of them; with 0, `balance` holds for them too, and as many are drawn as there are.
+        Otherwise so many are drawn that each defect image comes once on average.
+    """
+
+    def __init__(self, labels: NDArray[np.int64], balance: float, ok: Sequence[int] = (), ok_share: float = 0) -> None:
+        weights = np.bincount(labels)[labels].astype(np.float64) ** -balance
+        is_ok, self.count = np.isin(labels, ok), len(labels)
+        if ok_share and is_ok.any() and not is_ok.all():
+            weights *= np.where(is_ok, ok_share / weights[is_ok].sum(), (1 - ok_share) / weights[~is_ok].sum())
+            self.count = round(int((~is_ok).sum()) / (1 - ok_share))
+        self._weights = weights / weights.sum()
+
+    def __call__(self, seed: int, epoch: int) -> NDArray[np.int64]:
+        """Return the indices of an epoch's images, int64 [count]."""
+        generator = np.random.default_rng((seed, epoch))
+        return generator.choice(len(self._weights), self.count, p=self._weights)
+
+
+class WholeImages(TorchDataset[tuple[Tensor, int]]):
+    """The images of one epoch, flipped, turned and scaled: uint8 [C, H, W] of different sizes, and class index.
+
+    An image of more than :data:`LARGEST` pixels a side is cut to that at random. Each has its own random state, so that
+    the number of workers does not change what is drawn.
+    """
+
+    def __init__(self, frames: Frames, draw: Draw, seed: int) -> None:
+        self.frames, self.seed, self._draw = frames, seed, draw
+        self.draw(0)
+
+    def draw(self, epoch: int) -> None:
+        """Choose the images of an epoch."""
+        self.epoch, self._chosen = epoch, self._draw(self.seed, epoch)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        generator = np.random.default_rng((self.seed, self.epoch, index))
+        frame, label = self.frames[int(self._chosen[index])]
+        for axis in (1, 2):
+            if frame.shape[axis] > LARGEST:
+                frame = frame.narrow(axis, int(generator.integers(frame.shape[axis] - LARGEST + 1)), LARGEST)
+        frame = frame.flip([axis for axis in (1, 2) if generator.random() < 0.5])
+        if generator.random() < 0.25:
+            frame = frame.transpose(1, 2)
+        if generator.random() < 0.5:
+            factor = float(generator.uniform(*SCALES))
+            frame = functional.interpolate(frame[None], scale_factor=factor, mode="bilinear")[0]
+        return frame.contiguous(), label
+
+
 class Windows(TorchDataset[tuple[Tensor, int]]):
-    """The windows of one epoch, as many as there are images: uint8 [C, side, side] and class index.
+    """The windows of one epoch: uint8 [C, side, side] and class index.
 
     Each window has its own random state, so that the number of workers does not change what is drawn.
 
@@ -63,8 +131,8 @@ class Windows(TorchDataset[tuple[Tensor, int]]):
         The training images.
     side : int
         Side of a window in pixels; a smaller image is extended by reflection.
-    balance : float
-        Exponent on the class frequencies: 0 draws images as they occur, 1 draws all classes equally often.
+    draw : Draw
+        Which images an epoch has.
     guided : float
         Fraction of the windows that follow the evidence maps, once there are any.
     seed : int
@@ -77,24 +145,20 @@ class Windows(TorchDataset[tuple[Tensor, int]]):
         self,
         frames: Frames,
         side: int,
-        balance: float,
+        draw: Draw,
         guided: float,
         seed: int,
         clicks: Mapping[int, NDArray[np.float64]] | None = None,
     ) -> None:
         self.frames, self.side, self.guided, self.seed, self.epoch = frames, side, guided, seed, 0
         self.clicks = dict(clicks or {})
-        counts = np.bincount(frames.labels)
-        weights = counts[frames.labels].astype(np.float64) ** -balance
-        self._weights = weights / weights.sum()
+        self._draw = draw
         self.evidence: Sequence[NDArray[np.float32]] = ()
         self.draw(0)
 
     def draw(self, epoch: int) -> None:
         """Choose the images of an epoch."""
-        self.epoch = epoch
-        generator = np.random.default_rng((self.seed, epoch))
-        self._chosen = generator.choice(len(self.frames), len(self.frames), p=self._weights)
+        self.epoch, self._chosen = epoch, self._draw(self.seed, epoch)
 
     def follow(self, evidence: Sequence[NDArray[np.float32]]) -> None:
         """Follow new evidence maps: one [h, w] of any size per image, high where windows are to be cut."""

@@ -26,6 +26,8 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("line")
     synthetic.write_dataset(folder, 48, size=(80, 96))
     options = (
+        "--model",
+        "vgg",
         "--width",
         0.08,
         "--epochs",

@@ -11,7 +11,15 @@ from lrp_edge.errors import LrpEdgeError
 from tests.support.command import assert_refused, lrp_edge
 from tests.support.images import write_folder
 
-SIZES = {"--width": 0.05, "--pools": 3, "--epochs": 1, "--mark-epochs": 0, "--patch": 48, "--batch": 4}
+SIZES = {
+    "--model": "vgg",
+    "--width": 0.05,
+    "--pools": 3,
+    "--epochs": 1,
+    "--mark-epochs": 0,
+    "--patch": 48,
+    "--batch": 4,
+}
 OPTIONS = [*(str(part) for item in SIZES.items() for part in item), "--no-progress"]
 
 

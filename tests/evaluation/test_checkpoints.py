@@ -24,8 +24,8 @@ from lrp_edge.training import Options, train
 from lrp_edge.training.calibration import calibrated
 
 OPTIONS = Options(
-    width=0.12, epochs=40, mark_epochs=10, patch=64, batch=16, look_from=12, look_every=4, val_every=20, lr=4e-3,
-    ema=0.9, test=0.3, val=0.2,
+    model="vgg", width=0.12, epochs=40, mark_epochs=10, patch=64, batch=16, look_from=12, look_every=4, val_every=20,
+    lr=4e-3, ema=0.9, test=0.3, val=0.2,
 )  # fmt: skip
 
 

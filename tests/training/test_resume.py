@@ -22,7 +22,20 @@ from tests.support.images import write_folder
 
 EPOCHS = 10
 ARGUMENTS = [
-    *("--width", "0.05", "--epochs", str(EPOCHS), "--mark-epochs", "2", "--patch", "48", "--batch", "8"),
+    *(
+        "--model",
+        "vgg",
+        "--width",
+        "0.05",
+        "--epochs",
+        str(EPOCHS),
+        "--mark-epochs",
+        "2",
+        "--patch",
+        "48",
+        "--batch",
+        "8",
+    ),
     *("--look-from", "2", "--look-every", "3", "--val-every", "2", "--ema", "0.9", "--val", "0.25", "--no-progress"),
 ]
 
@@ -40,13 +53,19 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.parametrize("model", ["vgg", "unet"])
-def test_a_killed_training_ends_as_one_that_was_not(data: Path, tmp_path: Path, model: str) -> None:
+WHOLE_IMAGES = [
+    *("--model", "efficientnet_lite0", "--weights", "none", "--dropout", "0.1", "--patch", "0", "--guided", "0"),
+    *("--mark-epochs", "0", "--mark-share", "0", "--ok-share", "0.5", "--freeze-batch-norm"),
+]
+
+
+@pytest.mark.parametrize("model", [["--model", "vgg"], ["--model", "unet"], WHOLE_IMAGES], ids=["vgg", "unet", "whole"])
+def test_a_killed_training_ends_as_one_that_was_not(data: Path, tmp_path: Path, model: list[str]) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run(command(data, whole, "--model", model), env=environment(), check=True, capture_output=True)
+    subprocess.run(command(data, whole, *model), env=environment(), check=True, capture_output=True)
     # Half of what all of it took: at whatever speed, the training is still running then.
     after = random.Random(os.urandom(8)).uniform(0, json.loads((whole / "metrics.json").read_text())["seconds"] / 2)
-    running = subprocess.Popen(command(data, cut, "--model", model), env=environment(), stdout=subprocess.DEVNULL)
+    running = subprocess.Popen(command(data, cut, *model), env=environment(), stdout=subprocess.DEVNULL)
     while not (cut / "resume.ckpt").exists():
         assert running.poll() is None
         time.sleep(0.01)
@@ -73,8 +92,8 @@ def test_a_training_that_dies_before_its_last_file(
 ) -> None:
     """Killed between the running average's last step and the checkpoint, also where it stopped early."""
     options = Options(
-        width=0.05, epochs=4, mark_epochs=1, patch=48, batch=8, look_from=1, look_every=2, val_every=1, ema=0.9,
-        val=0.25, lr=1e-7 if patience else 2e-3, patience=patience,
+        model="vgg", width=0.05, epochs=4, mark_epochs=1, patch=48, batch=8, look_from=1, look_every=2, val_every=1,
+        ema=0.9, val=0.25, lr=1e-7 if patience else 2e-3, patience=patience,
     )  # fmt: skip
     whole = train(data, tmp_path / "whole", options, progress=False)
 
@@ -123,7 +142,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(data: Path, tmp_path: Path)
 
 
 def test_what_is_resumed_is_the_same_training(data: Path, tmp_path: Path) -> None:
-    options = Options(width=0.05, epochs=2, mark_epochs=0, patch=48, batch=8, val_every=1, ema=0.0)
+    options = Options(model="vgg", width=0.05, epochs=2, mark_epochs=0, patch=48, batch=8, val_every=1, ema=0.0)
     with pytest.raises(LrpEdgeError, match=r"no resume\.ckpt to resume from"):
         train(data, tmp_path / "none", options, resume=True, progress=False)
     run = tmp_path / "run"

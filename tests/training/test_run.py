@@ -22,10 +22,12 @@ from lrp_edge.training import Options, TrainingResult, measure, train
 from tests.support.images import surface, write_folder
 
 TINY = Options(
-    width=0.1, epochs=16, mark_epochs=3, patch=48, batch=8, look_from=4, look_every=4, val_every=5, lr=5e-3, ema=0.9,
-    test=0.25, val=0.25,
+    model="vgg", width=0.1, epochs=16, mark_epochs=3, patch=48, batch=8, look_from=4, look_every=4, val_every=5,
+    lr=5e-3, ema=0.9, test=0.25, val=0.25,
 )  # fmt: skip
-SHORT = Options(width=0.05, epochs=4, mark_epochs=1, patch=48, batch=8, look_from=1, look_every=1, val_every=2, ema=0.9)
+SHORT = Options(
+    model="vgg", width=0.05, epochs=4, mark_epochs=1, patch=48, batch=8, look_from=1, look_every=1, val_every=2, ema=0.9
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -129,7 +131,7 @@ def test_colour_frames_are_bgr_and_the_network_is_rgb(tmp_path: Path) -> None:
         for seed in range(8):
             gray = surface(defect, seed)
             cv2.imwrite(str(tmp_path / "data" / name / f"{seed}.png"), np.dstack([gray // 2, gray, gray]))
-    options = Options(width=0.05, epochs=1, mark_epochs=0, patch=48, batch=4, val=0.0, test=0.25, ema=0.0)
+    options = Options(model="vgg", width=0.05, epochs=1, mark_epochs=0, patch=48, batch=4, val=0.0, test=0.25, ema=0.0)
     result = train(tmp_path / "data", tmp_path / "run", options, progress=False)
     assert (result.card.input.order, result.card.input.network_order) == ("BGR", "RGB")
     red, green, blue = result.card.input.mean
@@ -160,7 +162,9 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(data: Path
 
 
 def test_a_training_that_diverges_leaves_no_checkpoint(data: Path, tmp_path: Path) -> None:
-    options = Options(width=0.05, epochs=2, mark_epochs=0, patch=48, batch=8, lr=1e30, precision="fp32", ema=0.0)
+    options = Options(
+        model="vgg", width=0.05, epochs=2, mark_epochs=0, patch=48, batch=8, lr=1e30, precision="fp32", ema=0.0
+    )
     with pytest.raises(LrpEdgeError, match=r"diverged|NaN"):
         train(data, tmp_path / "run", options, progress=False)
     assert not (tmp_path / "run" / "model.safetensors").exists()

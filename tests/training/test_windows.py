@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from lrp_edge.training.synthetic_defects import (
     SurfaceWindows,
     SyntheticDefectWindows,
 )
-from lrp_edge.training.windows import Frames, Windows
+from lrp_edge.training.windows import SCALES, Draw, Frames, WholeImages, Windows
 from tests.support.images import write_folder
 
 
@@ -37,6 +38,10 @@ def numbered(root: Path, height: int, width: int) -> Frames:
     return Frames(open_dataset(root), gray=False)
 
 
+def windows_of(frames: Frames, side: int, balance: float, guided: float, seed: int, *more: Any) -> Windows:
+    return Windows(frames, side, Draw(frames.labels, balance), guided, seed, *more)
+
+
 def test_frames_are_rgb_or_gray_with_channels_first(tmp_path: Path) -> None:
     frames = numbered(tmp_path, 40, 50)
     image, label = frames[1]
@@ -53,7 +58,7 @@ def test_a_window_is_a_part_of_its_image_at_native_resolution(
     tmp_path_factory: pytest.TempPathFactory, height: int, width: int, side: int, seed: int
 ) -> None:
     frames = numbered(tmp_path_factory.mktemp("numbered"), height, width)
-    window, _ = Windows(frames, side, 0.0, 0.0, seed)[0]
+    window, _ = windows_of(frames, side, 0.0, 0.0, seed)[0]
     assert window.shape == (3, side, side)
     rows, columns = window[2, :, 0].numpy().astype(int), window[1, 0].numpy().astype(int)
     for found, size in ((rows, height), (columns, width)):
@@ -66,7 +71,7 @@ def test_a_window_is_a_part_of_its_image_at_native_resolution(
 
 def test_windows_follow_the_evidence(tmp_path: Path) -> None:
     frames = numbered(tmp_path, 200, 240)
-    windows = Windows(frames, 48, 0.0, 1.0, 0)
+    windows = windows_of(frames, 48, 0.0, 1.0, 0)
     evidence = np.full((5, 6), -50.0, np.float32)
     evidence[3, 1] = 50.0
     windows.follow([evidence, evidence])
@@ -82,7 +87,7 @@ def test_balance_draws_rare_classes_more_often(dataset: Dataset) -> None:
     frames = Frames(dataset, gray=True)
 
     def share_of_holes(balance: float) -> float:
-        windows = Windows(frames, 32, balance, 0.0, 0)
+        windows = windows_of(frames, 32, balance, 0.0, 0)
         labels = []
         for epoch in range(200):
             windows.draw(epoch)
@@ -96,7 +101,7 @@ def test_balance_draws_rare_classes_more_often(dataset: Dataset) -> None:
 
 def test_the_same_seed_and_epoch_give_the_same_windows(dataset: Dataset) -> None:
     frames = Frames(dataset, gray=True)
-    first, second, other = (Windows(frames, 48, 0.5, 0.5, seed) for seed in (3, 3, 4))
+    first, second, other = (windows_of(frames, 48, 0.5, 0.5, seed) for seed in (3, 3, 4))
     for windows in (first, second, other):
         windows.draw(7)
     assert all(torch.equal(first[i][0], second[i][0]) for i in range(len(first)))
@@ -104,7 +109,7 @@ def test_the_same_seed_and_epoch_give_the_same_windows(dataset: Dataset) -> None
 
 
 def test_synthetic_defects_change_the_window_where_they_are_said_to_be_and_nowhere_else(dataset: Dataset) -> None:
-    windows = Windows(Frames(dataset, gray=True), 96, 0.0, 0.0, 1)
+    windows = windows_of(Frames(dataset, gray=True), 96, 0.0, 0.0, 1)
     synthetic = SyntheticDefectWindows(windows, stride=32)
     seen = set()
     for epoch in range(6):
@@ -135,7 +140,7 @@ def test_a_synthetic_defect_is_a_soft_shape_inside_the_window(kind: object) -> N
 def test_windows_of_a_clicked_image_show_a_click(tmp_path: Path) -> None:
     frames = numbered(tmp_path, 200, 240)
     clicks = np.array([[20.0, 30.0], [150.0, 200.0]])
-    windows = Windows(frames, 48, 0.0, 0.0, 0, {0: clicks, 1: clicks})
+    windows = windows_of(frames, 48, 0.0, 0.0, 0, {0: clicks, 1: clicks})
     seen = set()
     for epoch in range(20):
         windows.draw(epoch)
@@ -161,8 +166,8 @@ def test_images_beyond_the_cache_are_read_again(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(("epoch", "share"), [(0, FIRST_SHARE), (2, 0.25)])
 def test_a_curriculum_mixes_synthetic_defects_and_labels(dataset: Dataset, epoch: int, share: float) -> None:
     frames = Frames(dataset, gray=True)
-    windows = Windows(frames, 64, 0.0, 0.0, 0)
-    synthetic = SyntheticDefectWindows(Windows(frames, 64, 0.0, 0.0, 0), stride=16)
+    windows = windows_of(frames, 64, 0.0, 0.0, 0)
+    synthetic = SyntheticDefectWindows(windows_of(frames, 64, 0.0, 0.0, 0), stride=16)
     drawn = 0
     for seed in range(20):
         windows.seed = seed
@@ -187,3 +192,66 @@ def test_surfaces_are_drawn_by_seed_and_epoch() -> None:
     assert first[1][0].shape == (3, 48, 48)
     second.draw(1)
     assert not torch.equal(first[1][0], second[1][0])
+
+
+@settings(max_examples=20)
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    balance=st.sampled_from([0.0, 0.5, 1.0]),
+    share=st.sampled_from([0.25, 0.5, 0.8]),
+)
+def test_ok_images_have_their_share_and_defects_are_balanced(counts: list[int], balance: float, share: float) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    draw = Draw(labels, balance, [0], share)
+    assert draw.count == round(sum(counts[1:]) / (1 - share))
+    found = np.concatenate([draw(3, epoch) for epoch in range(4000 // draw.count + 1)])
+    shares = np.bincount(labels[found], minlength=len(counts)) / len(found)
+    assert shares[0] == pytest.approx(share, abs=0.05)
+    wanted = np.array(counts[1:]) ** (1 - balance)
+    assert shares[1:] == pytest.approx((1 - share) * wanted / wanted.sum(), abs=0.05)
+    # Images of one class are drawn equally often.
+    own = np.bincount(found[labels[found] == 0], minlength=counts[0])
+    assert abs(own - own.mean()).max() < 6 * np.sqrt(own.mean()) + 1
+
+
+def test_without_ok_images_or_without_defects_the_share_is_no_matter() -> None:
+    for ok in ([], [0, 1]):
+        assert Draw(np.array([0, 1, 1]), 0.5, ok, 0.5).count == 3
+
+
+def test_whole_images_are_flipped_turned_and_scaled_and_nothing_else(tmp_path: Path) -> None:
+    frames = numbered(tmp_path, 60, 90)
+    image, _ = frames[0]
+    whole = WholeImages(frames, Draw(frames.labels, 0), 0)
+    turned = {
+        part.flip(axes).numpy().tobytes() for part in (image, image.transpose(1, 2)) for axes in ([], [1], [2], [1, 2])
+    }
+    seen, sizes = set(), set()
+    for epoch in range(60):
+        whole.draw(epoch)
+        found, label = whole[0]
+        assert label in frames.labels
+        assert torch.equal(found, whole[0][0])
+        if sorted(found.shape[1:]) == [60, 90]:
+            assert found.numpy().tobytes() in turned
+            seen.add(found.numpy().tobytes())
+        else:
+            factor = max(found.shape[1:]) / 90
+            assert SCALES[0] - 0.02 <= factor <= SCALES[1] + 0.02
+            sizes.add(tuple(found.shape))
+    assert seen == turned
+    assert len(sizes) > 5
+
+
+def test_a_large_image_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrp_edge.training.windows.LARGEST", 64)
+    monkeypatch.setattr("lrp_edge.training.windows.SCALES", (1.0, 1.0))
+    frames = numbered(tmp_path, 60, 200)
+    whole = WholeImages(frames, Draw(frames.labels, 0), 0)
+    corners = set()
+    for epoch in range(20):
+        whole.draw(epoch)
+        found, _ = whole[0]
+        assert sorted(found.shape[1:]) == [60, 64]
+        corners.add(int(found[1].min()))
+    assert len(corners) > 5
