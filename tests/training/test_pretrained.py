@@ -182,7 +182,7 @@ def test_a_network_of_torchvision_is_trained_from_a_file(data: Path, tmp_path: P
     assert torch.allclose(trained["features.layer2.1.conv2.weight"], whole["layer2.1.conv2.weight"], atol=1e-6)
     assert torch.allclose(trained["features.conv1.weight"], whole["conv1.weight"].sum(1, keepdim=True), atol=1e-6)
     # A head that has learnt little finds no evidence, and relevance would be zero everywhere.
-    nn.init.normal_(model.head.weight)  # type: ignore[union-attr, arg-type]
+    nn.init.uniform_(model.head.weight)  # type: ignore[union-attr, arg-type]
     file = to_onnx(model, tmp_path / "export", card=card.replace(input=replace(card.input, size=(64, 80))))
     frame = surface(True, 1)[..., None]
     ours, theirs = RelevancePredictor(model, card)(frame), Segmenter(file)(frame)
