@@ -56,10 +56,15 @@ def _built(architecture: dict[str, Any], options: Options) -> nn.Module:
 def _load(model: nn.Module, options: Options) -> None:
     """Load a file: a checkpoint of a like network by name and shape; else one of what its features are a part of."""
     state = read_weights(options.weights)
-    own = any(name.startswith("features.") and name in model.state_dict() for name in state)
-    if options.is_cut and not own:
-        (start_lite0 if options.model == LITE else start_cut)(_features(model), state, options.weights)
-        return
+    if options.is_cut:
+        prefix, features = "features.", _features(model)
+        own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        if features.state_dict().keys() <= own.keys():
+            start_cut(features, own, options.weights)
+            state |= {prefix + name: value for name, value in features.state_dict().items()}
+        else:
+            (start_lite0 if options.model == LITE else start_cut)(features, state, options.weights)
+            return
     fitting, new = fitting_weights(model, state, options.weights)
     model.load_state_dict(fitting, strict=False)
     if new:
