@@ -11,7 +11,7 @@ from lrp_edge.backbones.cut import cut as cut_at
 from lrp_edge.backbones.cut import in_gray
 from lrp_edge.backbones.library import LIBRARIES, library_network
 from lrp_edge.classifiers.heads import Classifier, GlobalPool, LogSumExp, on_features, started
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import LrpEdgeError, check_arguments, needs_extra
 
 with needs_extra("export"):
     from torch import nn
@@ -134,37 +134,46 @@ def efficientnet_lite0(
     return on_features(features, outputs, reached, classes=classes, pooling=pooling, dropout=dropout)
 
 
-def of_library(
-    library: str,
+def of_library(library: str, *, name: str, **arguments: Any) -> Classifier:
+    """Build the first part of a network of timm or torchvision, with random weights; see :func:`of_colour_network`.
+
+    Raises
+    ------
+    LrpEdgeError
+        If there is no such network, or it cannot be cut so.
+    """
+    on_network = functools.partial(of_colour_network, library_network(library, name))
+    check_arguments(f"classifier {library}", on_network, arguments)
+    return on_network(**arguments)
+
+
+def of_colour_network(
+    network: nn.Module,
     *,
-    name: str,
     channels: int,
     classes: int,
     cut: str = "",
     stride: int = 8,
     pooling: str = "lse",
     dropout: float = 0.1,
-    imagenet: bool = False,
 ) -> Classifier:
-    """Build the first part of a network of timm or torchvision under a head that learns from image labels.
+    """Put a head that learns from image labels on the first part of a network of colour images.
 
     Parameters
     ----------
-    library, name, imagenet
-        See :func:`lrp_edge.backbones.library.library_network`.
+    network : nn.Module
+        A classifier; see :func:`lrp_edge.backbones.cut.cut`, for `cut` and `stride` too.
     channels : int
         Channels of the image: 3, or 1, for which the first convolution's weights are summed over colours.
-    cut, stride
-        See :func:`lrp_edge.backbones.cut.cut`.
     classes, pooling, dropout
         See :func:`on_features`.
 
     Raises
     ------
     LrpEdgeError
-        If there is no such network, it cannot be cut so, or its weights cannot be downloaded.
+        If it cannot be cut so.
     """
-    part = cut_at(library_network(library, name, imagenet), 3, cut, stride)
+    part = cut_at(network, 3, cut, stride)
     if channels == 1:
         in_gray(part)
     return on_cut(part, classes=classes, pooling=pooling, dropout=dropout)
@@ -178,7 +187,7 @@ def of_factory(network: nn.Module, architecture: Mapping[str, Any]) -> nn.Module
     network : nn.Module
         What the factory returned.
     architecture : mapping
-        With ``cut`` and ``stride`` where the network is to be cut; see :func:`of_library`.
+        With ``cut`` and ``stride`` where the network is to be cut; see :func:`of_colour_network`.
     """
     if not architecture.get("cut"):
         return network

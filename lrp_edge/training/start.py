@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrp_edge.backbones.library import library_network
 from lrp_edge.backbones.weights import imagenet_lite0, start_cut, start_lite0
 from lrp_edge.card import ModelCard
-from lrp_edge.classifiers import Classifier, build, of_factory
+from lrp_edge.classifiers import Classifier, build, of_colour_network, of_factory
 from lrp_edge.datasets import Dataset, Split, read_clicks
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.factory import fitting_weights, load_factory, read_weights
@@ -48,9 +49,10 @@ def _built(architecture: dict[str, Any], options: Options) -> nn.Module:
     if options.is_factory:
         arguments = {name: architecture[name] for name in ("channels", "classes")}
         return of_factory(load_factory(architecture["factory"], **arguments), architecture)
-    if options.library and options.weights == IMAGENET:
-        architecture["imagenet"] = True
-    return build(architecture)
+    if not options.library or options.weights != IMAGENET:
+        return build(architecture)
+    library, name = architecture.pop("family"), architecture.pop("name")
+    return of_colour_network(library_network(library, name, imagenet=True), **architecture)
 
 
 def _load(model: nn.Module, options: Options) -> None:
