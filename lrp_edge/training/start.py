@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lrp_edge.backbones.library import library_network
 from lrp_edge.backbones.unet import EncodedUNet
 from lrp_edge.backbones.weights import imagenet_lite0, start_cut, start_lite0
 from lrp_edge.card import ModelCard
-from lrp_edge.classifiers import Classifier, build, of_factory
+from lrp_edge.classifiers import Classifier, build, of_colour_network, of_factory
 from lrp_edge.datasets import Dataset, Split, read_clicks
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.factory import fitting_weights, load_factory, read_weights
@@ -49,18 +50,24 @@ def _built(architecture: dict[str, Any], options: Options) -> nn.Module:
     if options.is_factory:
         arguments = {name: architecture[name] for name in ("channels", "classes")}
         return of_factory(load_factory(architecture["factory"], **arguments), architecture)
-    if options.library and options.weights == IMAGENET:
-        architecture["imagenet"] = True
-    return build(architecture)
+    if not options.library or options.weights != IMAGENET:
+        return build(architecture)
+    library, name = architecture.pop("family"), architecture.pop("name")
+    return of_colour_network(library_network(library, name, imagenet=True), **architecture)
 
 
 def _load(model: nn.Module, options: Options) -> None:
     """Load a file: a checkpoint of a like network by name and shape; else one of what its features are a part of."""
     state = read_weights(options.weights)
-    own = any(name.startswith("features.") and name in model.state_dict() for name in state)
-    if (options.is_cut or options.model == UNET_LITE) and not own:
-        (start_lite0 if options.model in (LITE, UNET_LITE) else start_cut)(_features(model), state, options.weights)
-        return
+    if options.is_cut or options.model == UNET_LITE:
+        prefix, features = "features.", _features(model)
+        own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        if features.state_dict().keys() <= own.keys():
+            start_cut(features, own, options.weights)
+            state |= {prefix + name: value for name, value in features.state_dict().items()}
+        else:
+            (start_lite0 if options.model in (LITE, UNET_LITE) else start_cut)(features, state, options.weights)
+            return
     fitting, new = fitting_weights(model, state, options.weights)
     model.load_state_dict(fitting, strict=False)
     if new:

@@ -201,6 +201,11 @@ def test_a_checkpoint_of_other_classes_starts_a_training(result: TrainingResult)
     own, given = model.state_dict(), load_file(result.checkpoint)
     assert all(torch.equal(own[name], given[name]) for name in own if name.startswith("features."))
     assert own["head.weight"].shape[0] == 3
+    narrow = CARD.replace(architecture=architecture | {"width": 0.5})
+    with pytest.raises(
+        LrpEdgeError, match=r"model\.safetensors: weights of another network: 0\.1\.weight is \[32, 1, 3"
+    ):
+        network_of(narrow, replace(options, width=0.5))
 
 
 FACTORY = """
