@@ -148,6 +148,10 @@ class ModelCard:
         Where the file comes from: checkpoint sha256, package versions, date.
     parity : dict
         Differences between file and PyTorch measured at export.
+    usable : dict
+        What was shown of class and mask on images that were not trained on, as
+        :meth:`~lrp_edge.usability.Usability.as_dict` has it; ``unusable`` lists what is not better than chance. Empty
+        where it was not measured.
     schema : int
         Version of this layout.
     """
@@ -168,6 +172,7 @@ class ModelCard:
     engine: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
+    usable: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -195,6 +200,12 @@ class ModelCard:
     def ok_indices(self) -> tuple[int, ...]:
         """Indices of all other classes."""
         return tuple(i for i, name in enumerate(self.classes) if name not in self.defects)
+
+    @property
+    def unusable(self) -> tuple[str, ...]:
+        """What was not shown to be better than chance; empty if all was, or where it was not measured."""
+        listed = self.usable.get("unusable")
+        return tuple(map(str, listed)) if isinstance(listed, list) else ()
 
     def replace(self, **changes: Any) -> ModelCard:
         """Return a copy with some fields changed."""

@@ -164,10 +164,13 @@ Card read_card(const json& data) {
   fields.read("precision", card.precision);
   fields.read("gate", card.gate);
   fields.read("receptive_field", card.receptive_field);
+  fields.allow({"usable"});
   fields.allow({"architecture", "composite_parameters", "provenance", "parity", "schema", "profile", "engine"});
   fields.allow_no_more();
   card.profile = read_profile(data.value("profile", json::object()));
   card.engine = read_engine(data.value("engine", json::object()));
+  const json usable = data.value("usable", json::object());
+  if (usable.is_object()) card.unusable = facts(usable, "unusable");
   check_card(card);
   return card;
 }

@@ -37,6 +37,7 @@ def calibrate(checkpoint: Checkpoint, data: Data, options: CalibrateOptions) -> 
     from lrp_edge.datasets import open_dataset, read_split
     from lrp_edge.errors import LrpEdgeError
     from lrp_edge.training.calibration import calibrated
+    from lrp_edge.training.usability import shown
 
     network, card = load_checkpoint(checkpoint)
     if card.architecture.get("family") == "unet":
@@ -44,7 +45,16 @@ def calibrate(checkpoint: Checkpoint, data: Data, options: CalibrateOptions) -> 
     dataset = open_dataset(data)
     part = read_split(options.split, dataset).val if options.split else dataset
     mask = calibrated(network, card.replace(mask=MaskSpec()), part, options.false_alarms, options.seed)
+    card, said = (
+        card.replace(mask=mask),
+        [f"usability is what it was: {data} has no images of defects to measure it on"],
+    )
+    if set(part.labels) & set(card.defect_indices):
+        images = "validation images" if options.split else "images"
+        card, usability = shown(network, card, part, images, options.seed)
+        said = usability.lines()
     output = options.output or checkpoint
-    save_checkpoint(output, network, card.replace(mask=mask))
+    save_checkpoint(output, network, card)
     parameters = ", ".join(f"{name} {value:.3g}" for name, value in mask.parameters.items())
     typer.echo(f"{output}: {mask.method} after {mask.smoothing}, {parameters}\n{mask.found}")
+    typer.echo("\n".join(said))

@@ -67,6 +67,9 @@ def _report(result: TrainingResult) -> str:
     lines.append(f"trained in {result.seconds:.0f} s: {result.checkpoint}")
     if result.card.architecture["family"] == "vgg":
         lines.append(f"next: lrp-edge export {result.checkpoint} -o {result.checkpoint.parent / 'export'}")
+    if result.usability:
+        *figures, verdict = result.usability.lines()
+        lines = [*figures, *lines, verdict]
     return "\n".join(lines)
 
 

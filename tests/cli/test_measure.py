@@ -57,6 +57,10 @@ def test_evaluate_prints_and_writes_what_it_found(line: Path, tmp_path: Path) ->
     assert "10% false alarms" in " ".join(output.split())
     assert figures["sanity"]["images"] > 0
     assert "| all defects |" in (tmp_path / "figures.md").read_text()
+    verdict = figures["usability"]["unusable"]
+    assert ("not usable: " if verdict else "usable: class and mask are better than chance") in output
+    assert figures["usability"]["part"] == "test images"
+    assert "proof of location" in (tmp_path / "report" / "index.html").read_text()
     assert "data:image/png" in (tmp_path / "report" / "index.html").read_text()
     with pytest.raises(LrpEdgeError, match="--sanity shuffles the weights"):
         lrp_edge("evaluate", run / "model.safetensors", line / "images", "--sanity", "--method", "gradcam")
@@ -75,6 +79,8 @@ def test_sweep_writes_table_and_heat_map(line: Path, tmp_path: Path) -> None:
 
 
 def test_calibrate_sets_the_mask_as_training_does(line: Path, tmp_path: Path) -> None:
+    (line / "only").mkdir(exist_ok=True)
+    (line / "only" / "ok").symlink_to(line / "images" / "ok", target_is_directory=True)
     run = line / "run"
     arguments = ("calibrate", run / "model.safetensors", line / "images", "--split", run / "split.json")
     output = lrp_edge(*arguments, "-o", tmp_path / "same.safetensors")
@@ -83,6 +89,10 @@ def test_calibrate_sets_the_mask_as_training_does(line: Path, tmp_path: Path) ->
     assert (again.mask.method, again.mask.smoothing) == (trained.mask.method, trained.mask.smoothing)
     assert again.mask.parameters == pytest.approx(trained.mask.parameters, rel=1e-4)
     assert trained.mask.smoothing in output
+    assert again.usable["images"] == trained.usable["images"] > 0
+    assert "usable: " in output
+    lrp_edge(*arguments[:2], line / "only", "-o", tmp_path / "ok.safetensors")
+    assert load_checkpoint(tmp_path / "ok.safetensors")[1].usable == trained.usable
     lrp_edge(*arguments, "-o", tmp_path / "strict.safetensors", "--false-alarms", 0)
     _, strict = load_checkpoint(tmp_path / "strict.safetensors")
     assert strict.mask.parameters["floor"] >= trained.mask.parameters["floor"]

@@ -85,6 +85,8 @@ struct Card {
   bool gate = false;               ///< Whether relevance and mask are zero in a call without a defect.
   /// The window that a unit of the last feature map sees, in pixels of the network's input.
   std::optional<Size> receptive_field;
+  /// What was not shown to be better than chance, class or mask; empty where it was not measured.
+  std::vector<std::string> unusable;
   std::optional<Profile> profile;  ///< Of an engine.
   EngineFacts engine;              ///< Of an engine.
   std::string json;                ///< The text that all this was read from.
