@@ -49,7 +49,7 @@ def calibrate(checkpoint: Checkpoint, data: Data, options: CalibrateOptions) -> 
         card.replace(mask=mask),
         [f"usability is what it was: {data} has no images of defects to measure it on"],
     )
-    if set(part.labels) & set(card.defect_indices):
+    if any(sample.label in card.defects for sample in part.samples):
         images = "validation images" if options.split else "images"
         card, usability = shown(network, card, part, images, options.seed)
         said = usability.lines()

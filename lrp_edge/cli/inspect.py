@@ -56,6 +56,7 @@ def _print(found: Inspection) -> None:
     facts.add_row("defects", ", ".join(card.defects))
     facts.add_row("explained", card.explained)
     facts.add_row("frames", f"{card.input.order}, {_size(card.input.size)}, up to {card.input.max_batch} at once")
+    facts.add_row("usable", _usable(card))
     facts.add_row("receptive field", _field(card))
     facts.add_row("composite", " ".join([card.composite, *_pairs(card.composite_parameters)]))
     facts.add_row("mask", f"{' '.join([card.mask.method, *_pairs(card.mask.parameters)])} ({card.mask.found})")
@@ -72,6 +73,13 @@ def _print(found: Inspection) -> None:
     console.print(work)
     total = found.forward.macs + found.relevance.macs
     console.print(f"class + mask: {total / max(1, found.forward.macs):.2f} times the classifier's arithmetic")
+
+
+def _usable(card: ModelCard) -> str:
+    if not card.usable:
+        return "not measured"
+    measured = f"on {card.usable.get('images')} {card.usable.get('part')}"
+    return f"no, {measured}: {'; '.join(card.unusable)}" if card.unusable else f"yes, {measured}"
 
 
 def _size(size: tuple[int, int] | None) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lrp_edge.card import ModelCard
 from lrp_edge.datasets import Dataset
-from lrp_edge.errors import needs_extra
+from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.result import Segmentation
 from lrp_edge.runtime.sources import read_image
 from lrp_edge.usability.intervals import LEVEL, Estimate, auroc, mean
@@ -69,7 +69,7 @@ class Usability:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """Return the figures in words, a line for class, for masks, and for each thing that is not usable."""
+        """Return the figures in words: a line for class, one for masks, and the verdict."""
         right = ", ".join(f"{name} {share}" for name, share in self.found.items())
         classes = f"class, on {self.images} {self.part}: AUROC {self.auroc or 'not known'}; right verdict on {right}"
         masks = [f"pixel AUROC an image {self.pixel_auroc}"] if self.pixel_auroc else []
@@ -95,11 +95,21 @@ class Examination:
         What they are, see :class:`Usability`.
     seed : int
         Random seed of fillings and resampling.
+
+    Raises
+    ------
+    LrpEdgeError
+        If an image is of a class that the model does not know.
     """
 
     def __init__(self, predictor: Predictor, dataset: Dataset, part: str = "images", seed: int = 0) -> None:
         self.predictor, self.dataset, self.part, self.seed = predictor, dataset, part, seed
         self.card = predictor.card
+        unknown = [sample.label for sample in dataset.samples if sample.label not in self.card.classes]
+        if unknown:
+            raise LrpEdgeError(
+                f"class {unknown[0]!r} of the data is not one of the model's: {', '.join(self.card.classes)}"
+            )
         self.defect = np.array([sample.label in self.card.defects for sample in dataset.samples], bool)
         self._filled = {index for side in (True, False) for index in _spread(np.flatnonzero(self.defect == side))}
         self._scores: list[float] = []
@@ -152,7 +162,7 @@ def examine(predictor: Predictor, dataset: Dataset, part: str = "images", seed: 
     Raises
     ------
     LrpEdgeError
-        If an image cannot be read or has not the model's size.
+        If an image is of a class that the model does not know, cannot be read, or has not the model's size.
     """
     examination = Examination(predictor, dataset, part, seed)
     for sample in dataset.samples:

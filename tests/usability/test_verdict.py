@@ -9,6 +9,7 @@ import pytest
 
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.datasets import Dataset, Sample
+from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime import Segmentation
 from lrp_edge.usability import Examination, Usability
 
@@ -115,3 +116,8 @@ def test_a_card_keeps_it() -> None:
     bad = CARD.replace(usable=judged([]).as_dict())
     assert ModelCard.from_json(bad.to_json()).unusable == ("nothing is known without test images",)
     assert CARD.replace(usable={"unusable": "none"}).unusable == ()
+
+
+def test_a_class_that_the_model_does_not_know_is_refused() -> None:
+    with pytest.raises(LrpEdgeError, match=r"class 'dent' of the data is not one of the model's: crack, ok, pit"):
+        judged([("dent", 0.9, True)])
