@@ -47,7 +47,7 @@ def calibrate(checkpoint: Checkpoint, data: Data, options: CalibrateOptions) -> 
     mask = calibrated(network, card.replace(mask=MaskSpec()), part, options.false_alarms, options.seed)
     card, said = (
         card.replace(mask=mask),
-        [f"usability is what it was: {data} has no images of defects to measure it on"],
+        ["usability is what it was: there are no images of defects to measure it on"],
     )
     if any(sample.label in card.defects for sample in part.samples):
         images = "validation images" if options.split else "images"
