@@ -21,7 +21,8 @@ from lrp_edge.cli.options import command
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.options import MISSING, Option, OptionGroup, groups_of, make, options_of, read_toml
 from lrp_edge.relevance.composites import COMPOSITES
-from lrp_edge.relevance.masks import HEADS, smoothing_from
+from lrp_edge.relevance.masks import HEADS
+from lrp_edge.relevance.smoothing import smoothing_from
 from lrp_edge.relevance.targets import target_from
 from lrp_edge.runtime.config import Line
 from lrp_edge.training.options import PRECISIONS, Options

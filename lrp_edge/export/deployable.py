@@ -101,6 +101,7 @@ class Deployable(nn.Module):
     """
 
     is_defect: Tensor
+    is_area: Tensor
 
     def __init__(
         self,
@@ -120,12 +121,12 @@ class Deployable(nn.Module):
             composite or card.composite,
             self._target(explained or card.explained),
             defects=card.defect_indices,
+            stride=card.relevance_stride,
             **({} if composite else self._composite_parameters(card.composite, card.composite_parameters)),
         )
         self.head = MaskHead(card.mask)
-        defect = torch.zeros(len(card.classes), dtype=torch.bool)
-        defect[list(card.defect_indices)] = True
-        self.register_buffer("is_defect", defect)
+        self.register_buffer("is_defect", torch.tensor([name in card.defects for name in card.classes]))
+        self.register_buffer("is_area", torch.tensor([name in card.mask.area_classes for name in card.classes]))
 
     def _target(self, named: str) -> str | int | Target:
         return self.card.classes.index(named) if named in self.card.classes else named
@@ -139,8 +140,9 @@ class Deployable(nn.Module):
 
     def explain(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits [N, K] and relevance [N, H, W], at the size of the frames."""
-        logits, relevance = self.unrolled(self.preprocess(frames))
-        relevance = relevance.sum(1)
+        image = self.preprocess(frames)
+        logits, relevance = self.unrolled(image)
+        relevance = self.unrolled.stage.enlarge(relevance.sum(1), image.shape[2:])
         if self.card.input.resize is None:
             return logits, relevance
         height, width = frames.shape[1:3]
@@ -149,8 +151,8 @@ class Deployable(nn.Module):
         return logits, grown.squeeze(1) * share
 
     def guide(self, frames: Tensor) -> Tensor | None:
-        """Return the gray image [N, H, W] that smoothing follows, where it does."""
-        if not self.card.mask.smoothing.startswith("guided"):
+        """Return the gray image [N, H, W] that the mask head looks at, where it does."""
+        if not self.head.needs_guide:
             return None
         gray: Tensor = frames.to(self.preprocess.scale.dtype).mean(3)
         return gray
@@ -160,7 +162,8 @@ class Deployable(nn.Module):
         scores = logits.softmax(1) if self.card.activation == "softmax" else logits.sigmoid()
         label = logits.argmax(1)
         decided_defect = self.is_defect.index_select(0, label).reshape(-1, 1, 1)
-        mask = torch.where(self.head(relevance, self.guide(frames)) & decided_defect, 255.0, 0.0)
+        areas = self.is_area.index_select(0, label)
+        mask = torch.where(self.head(relevance, self.guide(frames), areas) & decided_defect, 255.0, 0.0)
         # TensorRT has uint8 at the graph's border only, so that cast comes last.
         return scores, label.to(torch.int32), mask.to(torch.uint8), relevance
 
