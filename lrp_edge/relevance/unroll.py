@@ -58,7 +58,7 @@ def unroll(
     Raises
     ------
     LrpEdgeError
-        If the model cannot be captured, or an operation on the way from the image to the logits has no rule, or the network
+        If the model cannot be captured, or an operation between image and logits has no rule, or the network
         has no stage of that stride.
 
     References
