@@ -21,12 +21,19 @@ inputs = st.builds(
     resize=sizes,
     max_batch=st.integers(1, 64),
 )
-heads = st.builds(MaskSpec, st.sampled_from(["otsu", "gmm"]), st.dictionaries(st.text(), st.floats(0, 1)))
+heads = st.builds(
+    MaskSpec,
+    st.sampled_from(["otsu", "gmm"]),
+    st.dictionaries(st.text(), st.floats(0, 1)),
+    area_classes=st.sampled_from([(), ("crack",)]),
+)
 
 
-@given(inputs, heads, st.sampled_from(["predicted", "contrast", "defect", "crack"]))
-def test_json_round_trip(spec, head, explained):
-    card = CARD.replace(input=spec, mask=head, explained=explained, provenance={"date": "today"})
+@given(inputs, heads, st.sampled_from(["predicted", "contrast", "defect", "crack"]), st.integers(1, 32))
+def test_json_round_trip(spec, head, explained, stride):
+    card = CARD.replace(
+        input=spec, mask=head, explained=explained, relevance_stride=stride, provenance={"date": "today"}
+    )
     assert ModelCard.from_json(card.to_json()) == card
 
 
@@ -42,12 +49,28 @@ def test_json_round_trip(spec, head, explained):
         (json.dumps({**json.loads(CARD.to_json()), "surprise": 1}), r"\(the card has no field 'surprise'\)"),
         (json.dumps({**json.loads(CARD.to_json()), "input": ["BGR"]}), r"\(input is array; expected an object\)"),
         (json.dumps({**json.loads(CARD.to_json()), "input": []}), r"\(input is array; expected an object\)"),
+        (
+            json.dumps({**json.loads(CARD.to_json()), "relevance_stride": 0}),
+            "relevance_stride is 0; it must be 1 or more",
+        ),
+        (
+            json.dumps({**json.loads(CARD.to_json()), "mask": {"area_classes": ["ok"]}}),
+            "area class 'ok' is not among the defects; expected some of crack",
+        ),
         (json.dumps({**json.loads(CARD.to_json()), "mask": ["otsu"]}), r"\(mask is array; expected an object\)"),
     ],
 )
 def test_bad_cards(text, message):
     with pytest.raises(LrpEdgeError, match=message):
         ModelCard.from_json(text)
+
+
+def test_a_card_from_before_outlines_and_stages_means_the_same():
+    former = json.loads(CARD.replace(mask=MaskSpec("otsu", {"floor": 0.1, "spread": 90.0}, "guided:9")).to_json())
+    del former["relevance_stride"], former["mask"]["area_classes"]
+    card = ModelCard.from_json(json.dumps(former))
+    assert card.relevance_stride == 1
+    assert card.mask == MaskSpec("otsu", {"floor": 0.1, "spread": 90.0}, "guided:9")
 
 
 WORDS = re.compile(r"__|keyword|argument|NoneType|TypeError|KeyError|'(list|str|dict)'")

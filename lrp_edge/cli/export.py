@@ -94,6 +94,21 @@ def export(
             "--open", help="Side of the mask's opening, odd pixels; 0 for none.", rich_help_panel="Relevance and mask"
         ),
     ] = None,
+    area_classes: Annotated[
+        str,
+        typer.Option(
+            help="Classes whose defects are large areas, by comma: their masks are filled; none for none.",
+            rich_help_panel="Relevance and mask",
+        ),
+    ] = "",
+    relevance_stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Read relevance at the network's stage of this stride; 1: at the pixels.",
+            rich_help_panel="Relevance and mask",
+        ),
+    ] = None,
     ok_frames: Annotated[
         str,
         typer.Option(help="Defect-free frames, for --mask calibrated.", rich_help_panel="Relevance and mask"),
@@ -127,8 +142,8 @@ def export(
     network, own, origin = load_model(model, weights)
     card = _card(own, classes, ok_class)
     card = _with_input(card, size, resize, max_batch, order, network_order, mean, std)
-    card = _with_relevance(card, composite, composite_parameter or [], explain)
-    card = _with_mask(card, mask, mask_parameter or [], smoothing, close, open_)
+    card = _with_relevance(card, composite, composite_parameter or [], explain, relevance_stride)
+    card = _with_mask(card, mask, mask_parameter or [], smoothing, close, open_, area_classes)
     card = _with_arithmetic(card, precision, gate)
     file = to_onnx(
         network,
@@ -190,7 +205,9 @@ def _with_input(
     return card.replace(input=dataclasses.replace(card.input, **changes))  # type: ignore[arg-type]
 
 
-def _with_relevance(card: ModelCard, composite: str, parameters: list[str], explain: str) -> ModelCard:
+def _with_relevance(
+    card: ModelCard, composite: str, parameters: list[str], explain: str, stride: int | None
+) -> ModelCard:
     changes: dict[str, object] = {}
     if composite:
         changes = {"composite": composite, "composite_parameters": {}}
@@ -198,11 +215,19 @@ def _with_relevance(card: ModelCard, composite: str, parameters: list[str], expl
         changes["composite_parameters"] = parse_pairs(parameters)
     if explain:
         changes["explained"] = explain
+    if stride is not None:
+        changes["relevance_stride"] = stride
     return card.replace(**changes)
 
 
 def _with_mask(
-    card: ModelCard, method: str, parameters: list[str], smoothing: str, close: int | None, open_: int | None
+    card: ModelCard,
+    method: str,
+    parameters: list[str],
+    smoothing: str,
+    close: int | None,
+    open_: int | None,
+    area_classes: str,
 ) -> ModelCard:
     import dataclasses
 
@@ -213,6 +238,9 @@ def _with_mask(
         changes |= {"parameters": parse_pairs(parameters), "found": "given"}
     if smoothing:
         changes["smoothing"] = smoothing
+    if area_classes:
+        names = tuple(name.strip() for name in area_classes.split(","))
+        changes["area_classes"] = () if names == ("none",) else names
     for key, side in (("close", close), ("open", open_)):
         if side is not None:
             changes[key] = side

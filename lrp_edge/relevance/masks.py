@@ -108,9 +108,14 @@ class MaskHead(nn.Module):
         self._smooth = smoothing_from(spec.smoothing)
 
     @property
+    def gates(self) -> bool:
+        """Whether masks have an outline of the image's."""
+        return OUTLINE[0] in self.spec.parameters
+
+    @property
     def needs_guide(self) -> bool:
         """Whether masks depend on the gray image."""
-        return self.spec.smoothing.startswith("guided") or OUTLINE[0] in self.spec.parameters
+        return self.gates or self.spec.smoothing.startswith("guided")
 
     def smooth(self, relevance: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the smoothed positive part of relevance [N, H, W]."""
@@ -133,9 +138,10 @@ class MaskHead(nn.Module):
             Which frames are of an area class; by default none is.
         """
         smooth = self.smooth(relevance, guide)
-        widened = self.widen(smooth)
-        strong = widened > self.spec.parameters.get(FLOOR, 0.0)
-        mask = self._outlined(self._threshold(smooth, widened) & strong, guide)
+        strong = self.widen(smooth) > self.spec.parameters.get(FLOOR, 0.0)
+        mask = self.threshold(smooth) & strong
+        if self.gates:
+            mask = mask & self.kept(mask, guide)
         if self.spec.close:
             mask = close(mask, self.spec.close)
         if self.spec.open:
@@ -143,7 +149,8 @@ class MaskHead(nn.Module):
         large = self._large(smooth, areas)
         return mask if large is None else torch.where(large, self._filled(smooth, strong), mask)
 
-    def _threshold(self, smooth: Tensor, widened: Tensor) -> Tensor:
+    def threshold(self, smooth: Tensor) -> Tensor:
+        """Return where smoothed relevance [N, H, W] exceeds the threshold of the method."""
         head, names = HEADS[self.spec.method]
         given = self.spec.parameters
         parameters: dict[str, Any] = {
@@ -151,16 +158,21 @@ class MaskHead(nn.Module):
             for name in names
             if name in given and name != SPREAD
         }
-        return head(smooth, widened, **parameters)
+        return head(smooth, self.widen(smooth), **parameters)
 
-    def _outlined(self, mask: Tensor, guide: Tensor | None) -> Tensor:
-        contrast, window, detail, thick = map(self.spec.parameters.get, OUTLINE)
-        if contrast is None:
-            return mask
+    def kept(self, mask: Tensor, guide: Tensor | None) -> Tensor:
+        """Return the pixels [N, H, W] that the gate keeps if they are of the mask: those of contrast, and thick parts.
+
+        Raises
+        ------
+        LrpEdgeError
+            If there is no gray image.
+        """
         if guide is None:
             raise LrpEdgeError("an outline needs the image; call the mask head with its guide")
-        kept = local_contrast(guide, int(window or WINDOW), int(detail or DETAIL)) > contrast
-        return mask & (kept | thick_parts(mask, int(thick)) if thick else kept)
+        contrast, window, detail, thick = map(self.spec.parameters.get, OUTLINE)
+        differs = local_contrast(guide, int(window or WINDOW), int(detail or DETAIL)) > (contrast or 0.0)
+        return differs | thick_parts(mask, int(thick)) if thick else differs
 
     def _large(self, smooth: Tensor, areas: Tensor | None) -> Tensor | None:
         """Return which frames have a large area, bool [N, 1, 1]; None where none can have one."""

@@ -122,7 +122,15 @@ def train(
         module = _fit(parts, card, options, folder, resume, progress)
         card = module.card
         if options.model != "unet":
-            card = card.replace(mask=calibrated(module.model, card, parts.val, options.false_alarms, options.seed))
+            mask = calibrated(
+                module.model,
+                card,
+                parts.val,
+                options.false_alarms,
+                options.seed,
+                find_areas=options.area_classes == "auto",
+            )
+            card = card.replace(mask=mask)
         val, test = (_measure(module, part, options) for part in (parts.val, parts.test))
     seconds = before + time.monotonic() - started
     card = card.replace(provenance={**card.provenance, "seconds": round(seconds, 1)})
