@@ -147,7 +147,7 @@ class MaskHead(nn.Module):
         if self.spec.open:
             mask = open_(mask, self.spec.open)
         large = self._large(smooth, areas)
-        return mask if large is None else torch.where(large, self._filled(smooth, strong), mask)
+        return mask if large is None else (large & self._filled(smooth, strong)) | (mask & ~large)
 
     def threshold(self, smooth: Tensor) -> Tensor:
         """Return where smoothed relevance [N, H, W] exceeds the threshold of the method."""
