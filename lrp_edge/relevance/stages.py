@@ -109,7 +109,8 @@ def _cuts(layers: Sequence[Layer], image: fx.Node) -> list[Stage]:
         for source in layer.inputs:
             waiting[source] -= 1
         alive = {node for node in (*alive, layer.node) if waiting.get(node)}
-        seen = spans[layer.node] if spans[layer.node] is not None else _by_shape(layer.node, image)
+        known = spans[layer.node]
+        seen = _by_shape(layer.node, image) if known is None else known
         passes_all = alive == {layer.node} and layer.kind is not Kind.SHAPE
         if passes_all and seen and seen[0].stride == seen[1].stride:
             cuts.append(Stage(layer.node, seen, depth))

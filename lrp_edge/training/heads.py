@@ -146,4 +146,4 @@ def extent(defect: SyntheticDefect, head: MaskHead) -> float:
 
 
 def _mean_by_kind(rows: dict[object, list[list[float]]]) -> NDArray[np.float64]:
-    return np.mean([np.mean(each, axis=0) for each in rows.values()], axis=0)
+    return np.asarray(np.mean([np.mean(each, axis=0) for each in rows.values()], axis=0))
