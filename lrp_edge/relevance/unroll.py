@@ -197,11 +197,11 @@ class Unrolled(nn.Module):
         self.steps = nn.ModuleDict()
         self.layers = list(layers)
         # All that comes after a stage is computed from it alone.
-        passed = list(zip(layers, rules, strict=True))[stage.depth :]
-        summed = channel_sums(*zip(*passed, strict=True))
-        for layer, rule in passed:
+        after, its_rules = layers[stage.depth :], rules[stage.depth :]
+        summed = channel_sums(after, its_rules)
+        for layer, rule in zip(after, its_rules, strict=True):
             self.steps[layer.node.name] = prepare(rule, replace(layer, sums_channels=layer.inputs[0] in summed))
-        self.rules = {layer.path or layer.node.name: rule for layer, rule in passed}
+        self.rules = {layer.path or layer.node.name: rule for layer, rule in zip(after, its_rules, strict=True)}
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         values = self._forward(image)
