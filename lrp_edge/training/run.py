@@ -123,7 +123,15 @@ def train(
         card = module.card
         if options.model != "unet":
             card = card.replace(decision=decided(module.model, card, parts.val, options.false_alarm_rate))
-            card = card.replace(mask=calibrated(module.model, card, parts.val, options.false_alarms, options.seed))
+            mask = calibrated(
+                module.model,
+                card,
+                parts.val,
+                options.false_alarms,
+                options.seed,
+                find_areas=options.area_classes == "auto",
+            )
+            card = card.replace(mask=mask)
         val, test = (_measure(module, card, part, options) for part in (parts.val, parts.test))
     seconds = before + time.monotonic() - started
     card = card.replace(provenance={**card.provenance, "seconds": round(seconds, 1)})
