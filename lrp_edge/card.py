@@ -28,8 +28,10 @@ COMPOSITES = (
     "EpsilonAlpha2Beta1Flat",
     "EpsilonGammaBox",
 )
-MASK_HEADS = ("fixed", "quantile", "otsu", "isodata", "gmm", "calibrated")
+MASK_HEADS = ("fixed", "quantile", "mass", "otsu", "li", "isodata", "gmm", "calibrated")
 SMOOTHINGS = ("none", "box:K", "gaussian:SIGMA", "median:3", "guided:K")
+#: The graph's initializer that holds the threshold of the decision, float32 [].
+THRESHOLD = "decision.threshold"
 OK_NAMES = frozenset({"ok", "good", "free", "normal", "no_defect", "mt_free"})
 
 
@@ -94,11 +96,14 @@ class MaskSpec:
     method : str
         Name of the mask head, e.g. ``"otsu"`` (see :mod:`lrp_edge.relevance.masks`).
     parameters : dict
-        Its parameters; for ``"calibrated"`` the absolute threshold. All take ``floor``, an absolute threshold besides.
+        Its parameters; for ``"calibrated"`` the absolute threshold. All take ``floor``, an absolute threshold besides,
+        and those of outlines and large areas, see :class:`~lrp_edge.relevance.masks.MaskHead`.
     smoothing : str
         ``"none"``, ``"box:K"``, ``"gaussian:SIGMA"``, ``"median:3"`` or ``"guided:K"``, in pixels.
     close, open : int
         Side of the square of the morphological closing and opening in pixels; 0 leaves it out.
+    area_classes : tuple of str
+        Defect classes whose defects are large areas: their frames have a mask that is filled.
     found : str
         How the threshold was found, in words.
     """
@@ -108,7 +113,45 @@ class MaskSpec:
     smoothing: str = "none"
     close: int = 0
     open: int = 0
+    area_classes: tuple[str, ...] = ()
     found: str = "per frame, in the graph"
+
+
+@dataclass(frozen=True)
+class DecisionSpec:
+    """When a frame is a defect: if its P(defect) exceeds a threshold; see :mod:`lrp_edge.decision`.
+
+    Attributes
+    ----------
+    threshold : float
+        From 0 on, below 1; the graph has it as initializer :data:`THRESHOLD`, in float32.
+    images : int
+        OK images that it was set on; 0 if it was not calibrated.
+    promised : float or None
+        Share of OK frames that are false alarms, at most, on average over calibrations with as many images.
+    bound : float or None
+        What that share is below in nine of ten such calibrations.
+    seen : float or None
+        Share of the images themselves that exceed the threshold.
+    date : str
+        When it was set, in UTC.
+    found : str
+        How it was found, in words.
+    """
+
+    threshold: float = 0.5
+    images: int = 0
+    promised: float | None = None
+    bound: float | None = None
+    seen: float | None = None
+    date: str = ""
+    found: str = "not calibrated: a defect is what is more likely one than not"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < 1:
+            raise LrpEdgeError(
+                f"model card: decision threshold is {self.threshold}; expected a number from 0 on, below 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -122,14 +165,18 @@ class ModelCard:
     defects : tuple of str
         Those of them that count as defects; a frame classified otherwise gets an empty mask.
     explained : str
-        ``"predicted"``, ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one), ``"evidence"`` (all
-        defects, by how far each exceeds OK) or a class name.
+        ``"predicted"`` (the decided class), ``"contrast"`` (defect against OK), ``"defect"`` (the strongest one),
+        ``"evidence"`` (all defects, by how far each exceeds OK) or a class name.
     activation : {"softmax", "sigmoid"}
         How logits become scores.
+    decision : DecisionSpec, optional
+        When a frame is a defect. None is the rule of files without a threshold: the class with the greatest score.
     architecture : dict
         What rebuilds the network from a checkpoint; empty for a network that the user brought.
     input, composite, composite_parameters, mask
         Input contract, relevance composite and its parameters, mask head.
+    relevance_stride : int
+        Stride in pixels of the network's stage that relevance is read at; 1 reads it at the pixels.
     precision : {"fp32", "fp16", "bf16", "int8"}
         Numeric type of the graph's arithmetic.
     gate : bool
@@ -161,10 +208,12 @@ class ModelCard:
     input: InputSpec = field(default_factory=InputSpec)
     explained: str = "predicted"
     activation: str = "softmax"
+    decision: DecisionSpec | None = None
     architecture: dict[str, Any] = field(default_factory=dict)
     composite: str = "Segmentation"
     composite_parameters: dict[str, Any] = field(default_factory=dict)
     mask: MaskSpec = field(default_factory=MaskSpec)
+    relevance_stride: int = 1
     precision: str = "fp32"
     gate: bool = False
     receptive_field: tuple[int, int] | None = None
@@ -186,8 +235,21 @@ class ModelCard:
                 f"model card: explained class is {self.explained!r}; expected {', '.join(EXPLAINED)} or one of "
                 f"{', '.join(self.classes)}"
             )
+        strange = [name for name in self.mask.area_classes if name not in self.defects]
+        if strange:
+            raise LrpEdgeError(
+                f"model card: area class {strange[0]!r} is not among the defects; expected some of "
+                f"{', '.join(self.defects)}"
+            )
         if self.activation not in ("softmax", "sigmoid"):
             raise LrpEdgeError(f"model card: activation is {self.activation!r}; expected softmax or sigmoid")
+        if self.decision is not None and not (self.defects and self.ok_indices):
+            raise LrpEdgeError(
+                f"model card: the decision has a threshold, and all or none of the classes {', '.join(self.classes)} "
+                "are defects; expected some of each"
+            )
+        if self.relevance_stride < 1:
+            raise LrpEdgeError(f"model card: relevance_stride is {self.relevance_stride}; it must be 1 or more")
         if self.precision not in PRECISIONS:
             raise LrpEdgeError(f"model card: precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
 
@@ -242,7 +304,11 @@ class ModelCard:
                 f"{source}: the model card has {found}; this version of lrp-edge reads {SCHEMA}: export again"
             )
         try:
-            groups = {name: kind(**_fields(kind, data.get(name, {}), name)) for name, kind in _GROUPS.items()}
+            groups = {
+                name: kind(**_fields(kind, data.get(name, {}), name))
+                for name, kind in _GROUPS.items()
+                if name not in _OPTIONAL or data.get(name) is not None
+            }
             return cls(**{**_fields(cls, data), **groups})
         except _Misfit as misfit:
             raise LrpEdgeError(
@@ -277,14 +343,18 @@ class _Misfit(Exception):  # noqa: N818
     """A field is missing, unknown, or not of its type; cpp_demo/src/card_fields.cpp says it in the same words."""
 
 
-_GROUPS: dict[str, Any] = {"input": InputSpec, "mask": MaskSpec}
+_GROUPS: dict[str, Any] = {"input": InputSpec, "mask": MaskSpec, "decision": DecisionSpec}
+#: Groups that may be missing, or null.
+_OPTIONAL = ("decision",)
 #: What every card must have; what was added later has a default.
-_NEEDED = ("classes", "defects", *_GROUPS)
+_NEEDED = ("classes", "defects", "input", "mask")
 #: Of each type of a field, by its annotation: whether a value of JSON is one, and what is expected.
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str), "text"),
     "bool": (lambda value: isinstance(value, bool), "true or false"),
     "int": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+    "float": (lambda value: _is_number(value), "a number"),
+    "float | None": (lambda value: value is None or _is_number(value), "a number or null"),
     "tuple[str, ...]": (lambda value: _is_list(value, str), "a list of texts"),
     "tuple[float, ...]": (lambda value: _is_list(value, int, float), "a list of numbers"),
     "dict[str, float]": (
@@ -298,6 +368,10 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
 }
 _JSON_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_list(value: Any, *kinds: type) -> bool:

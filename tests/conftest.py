@@ -1,9 +1,7 @@
 """Settings for all tests."""
 
-import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +17,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # A shell has what it starts in the background ignore Ctrl-C, which the programs that the tests interrupt would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# OpenVINO imports absl where it is installed. When logging is configured again, as import-linter does, absl's handler
-# closes the stream that it found at first: that must not be pytest's.
-with contextlib.redirect_stderr(sys.__stderr__), contextlib.suppress(ModuleNotFoundError):
-    import openvino  # noqa: F401
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrp_edge.card import InputSpec, MaskSpec, ModelCard, defect_names
+from lrp_edge.card import DecisionSpec, InputSpec, MaskSpec, ModelCard, defect_names
 from lrp_edge.errors import LrpEdgeError
 
 CARD = ModelCard(("ok", "crack"), ("crack",))
@@ -21,13 +21,42 @@ inputs = st.builds(
     resize=sizes,
     max_batch=st.integers(1, 64),
 )
-heads = st.builds(MaskSpec, st.sampled_from(["otsu", "gmm"]), st.dictionaries(st.text(), st.floats(0, 1)))
+shares = st.none() | st.floats(0, 1)
+decisions = st.none() | st.builds(
+    DecisionSpec, st.floats(0, 1, exclude_max=True), st.integers(0, 9999), shares, shares, shares, st.text(), st.text()
+)
+heads = st.builds(
+    MaskSpec,
+    st.sampled_from(["otsu", "gmm"]),
+    st.dictionaries(st.text(), st.floats(0, 1)),
+    area_classes=st.sampled_from([(), ("crack",)]),
+)
 
 
-@given(inputs, heads, st.sampled_from(["predicted", "contrast", "defect", "crack"]))
-def test_json_round_trip(spec, head, explained):
-    card = CARD.replace(input=spec, mask=head, explained=explained, provenance={"date": "today"})
+@given(inputs, heads, decisions, st.sampled_from(["predicted", "contrast", "defect", "crack"]), st.integers(1, 32))
+def test_json_round_trip(spec, head, decision, explained, stride):
+    card = CARD.replace(
+        input=spec,
+        mask=head,
+        decision=decision,
+        explained=explained,
+        relevance_stride=stride,
+        provenance={"date": "today"},
+    )
     assert ModelCard.from_json(card.to_json()) == card
+
+
+def test_a_card_of_before_the_threshold_has_no_decision():
+    old = json.loads(CARD.to_json())
+    del old["decision"]
+    assert ModelCard.from_json(json.dumps(old)) == CARD
+    assert CARD.decision is None
+
+
+def deciding(defects=("crack",), **changes):
+    """Return a card's text with a decision of which some fields are others."""
+    card = {**json.loads(CARD.to_json()), "defects": defects}
+    return json.dumps({**card, "decision": {"threshold": 0.5, **changes}})
 
 
 @pytest.mark.parametrize(
@@ -42,12 +71,35 @@ def test_json_round_trip(spec, head, explained):
         (json.dumps({**json.loads(CARD.to_json()), "surprise": 1}), r"\(the card has no field 'surprise'\)"),
         (json.dumps({**json.loads(CARD.to_json()), "input": ["BGR"]}), r"\(input is array; expected an object\)"),
         (json.dumps({**json.loads(CARD.to_json()), "input": []}), r"\(input is array; expected an object\)"),
+        (
+            json.dumps({**json.loads(CARD.to_json()), "relevance_stride": 0}),
+            "relevance_stride is 0; it must be 1 or more",
+        ),
+        (
+            json.dumps({**json.loads(CARD.to_json()), "mask": {"area_classes": ["ok"]}}),
+            "area class 'ok' is not among the defects; expected some of crack",
+        ),
         (json.dumps({**json.loads(CARD.to_json()), "mask": ["otsu"]}), r"\(mask is array; expected an object\)"),
+        (json.dumps({**json.loads(CARD.to_json()), "decision": 0.5}), r"\(decision is number; expected an object\)"),
+        (deciding(threshold=1), "decision threshold is 1; expected a number from 0 on, below 1"),
+        (deciding(threshold=float("nan")), "decision threshold is nan; expected a number from 0 on"),
+        (deciding(threshold=None), r"\(decision.threshold is null; expected a number\)"),
+        (deciding(seen="much"), r"\(decision.seen is string; expected a number or null\)"),
+        (deciding(("ok", "crack")), "all or none of the classes ok, crack are defects; expected some of each"),
+        (deciding(()), "all or none of the classes ok, crack are defects; expected some of each"),
     ],
 )
 def test_bad_cards(text, message):
     with pytest.raises(LrpEdgeError, match=message):
         ModelCard.from_json(text)
+
+
+def test_a_card_from_before_outlines_and_stages_means_the_same():
+    former = json.loads(CARD.replace(mask=MaskSpec("otsu", {"floor": 0.1, "spread": 90.0}, "guided:9")).to_json())
+    del former["relevance_stride"], former["mask"]["area_classes"]
+    card = ModelCard.from_json(json.dumps(former))
+    assert card.relevance_stride == 1
+    assert card.mask == MaskSpec("otsu", {"floor": 0.1, "spread": 90.0}, "guided:9")
 
 
 WORDS = re.compile(r"__|keyword|argument|NoneType|TypeError|KeyError|'(list|str|dict)'")
@@ -56,9 +108,9 @@ values = (
 )
 
 
-@given(st.sampled_from(["", "input", "mask"]), st.data())
+@given(st.sampled_from(["", "input", "mask", "decision"]), st.data())
 def test_whatever_does_not_fit_is_said_in_plain_words(group, draw):
-    card = json.loads(CARD.to_json())
+    card = json.loads(CARD.replace(decision=DecisionSpec()).to_json())
     place = card[group] if group else card
     name = draw.draw(st.sampled_from(sorted(place)) | st.text())
     value = place[name] = draw.draw(values)

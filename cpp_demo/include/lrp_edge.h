@@ -94,7 +94,7 @@ typedef struct lrp_edge_region {
  */
 typedef struct lrp_edge_result {
   size_t struct_size;             /**< sizeof(lrp_edge_result), set before the call. */
-  int32_t label;                  /**< Index of the predicted class. */
+  int32_t label;                  /**< Index of the decided class. */
   int32_t defect;                 /**< 1 if that class counts as a defect, else 0. */
   const char* name;               /**< Name of that class. */
   const float* scores;            /**< [score_count] */

@@ -57,6 +57,22 @@ void Fields::read(const char* field, std::int64_t& value) {
   value = found->get<std::int64_t>();
 }
 
+void Fields::read(const char* field, double& value) {
+  const json* const found = find(field);
+  if (found == nullptr) return;
+  if (!found->is_number()) misfit(field, "a number");
+  value = found->get<double>();
+}
+
+void Fields::read(const char* field, std::optional<double>& value) {
+  const json* const found = find(field);
+  if (found == nullptr) return;
+  value.reset();
+  if (found->is_null()) return;
+  if (!found->is_number()) misfit(field, "a number or null");
+  value = found->get<double>();
+}
+
 void Fields::read(const char* field, std::vector<std::string>& value) {
   const json* const found = find(field);
   if (found == nullptr) return;

@@ -46,6 +46,8 @@ class Fields {
   void read(const char* field, bool& value);
   void read(const char* field, int& value);
   void read(const char* field, std::int64_t& value);
+  void read(const char* field, double& value);
+  void read(const char* field, std::optional<double>& value);
   void read(const char* field, std::vector<std::string>& value);
   void read(const char* field, std::vector<double>& value);
   void read(const char* field, std::map<std::string, double>& value);

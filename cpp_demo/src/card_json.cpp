@@ -108,9 +108,29 @@ MaskSpec read_mask(const json& data) {
   fields.read("smoothing", mask.smoothing);
   fields.read("close", mask.close);
   fields.read("open", mask.open);
+  fields.read("area_classes", mask.area_classes);
   fields.read("found", mask.found);
   fields.allow_no_more();
   return mask;
+}
+
+std::optional<Decision> read_decision(const json& data) {
+  if (data.is_null()) return std::nullopt;
+  Fields fields(data, "decision");
+  Decision decision;
+  fields.read("threshold", decision.threshold);
+  fields.read("images", decision.images);
+  fields.read("promised", decision.promised);
+  fields.read("bound", decision.bound);
+  fields.read("seen", decision.seen);
+  fields.read("date", decision.date);
+  fields.read("found", decision.found);
+  fields.allow_no_more();
+  if (decision.threshold < 0 || decision.threshold >= 1) {
+    throw Error("model card: decision threshold is " + data.at("threshold").dump() +
+                "; expected a number from 0 on, below 1");
+  }
+  return decision;
 }
 
 /// Text of a fact; anything that is not text is left out, and reported missing where it is needed.
@@ -158,9 +178,12 @@ Card read_card(const json& data) {
   fields.read("defects", card.defects);
   card.input = read_input(fields.required("input"));
   card.mask = read_mask(fields.required("mask"));
+  fields.allow({"decision"});
+  card.decision = read_decision(data.value("decision", json()));
   fields.read("explained", card.explained);
   fields.read("activation", card.activation);
   fields.read("composite", card.composite);
+  fields.read("relevance_stride", card.relevance_stride);
   fields.read("precision", card.precision);
   fields.read("gate", card.gate);
   fields.read("receptive_field", card.receptive_field);

@@ -54,15 +54,18 @@ def _print(found: Inspection) -> None:
     facts = Table(show_header=False)
     facts.add_row("classes", ", ".join(card.classes))
     facts.add_row("defects", ", ".join(card.defects))
-    facts.add_row("explained", card.explained)
+    facts.add_row("decision", _decision(card))
+    where = "the pixels" if card.relevance_stride == 1 else f"the stage of stride {card.relevance_stride}"
+    facts.add_row("explained", f"{card.explained}, at {where}")
     facts.add_row("frames", f"{card.input.order}, {_size(card.input.size)}, up to {card.input.max_batch} at once")
     facts.add_row("usable", _usable(card))
     facts.add_row("receptive field", _field(card))
     facts.add_row("composite", " ".join([card.composite, *_pairs(card.composite_parameters)]))
     facts.add_row("mask", f"{' '.join([card.mask.method, *_pairs(card.mask.parameters)])} ({card.mask.found})")
     facts.add_row("smoothing", f"{card.mask.smoothing}, close {card.mask.close}, open {card.mask.open}")
+    facts.add_row("area classes", ", ".join(card.mask.area_classes) or "none")
     facts.add_row("precision", card.precision)
-    facts.add_row("parity", ", ".join(_pairs(card.parity)))
+    facts.add_row("parity", ", ".join(_pairs(card.parity)) + _measured_before(card))
     facts.add_row("provenance", ", ".join(_pairs(card.provenance)))
     console.print(facts)
     work = Table("part", "nodes", "GFLOP", "other elements", "operators", title=f"one frame of {_size(found.size)}")
@@ -80,6 +83,20 @@ def _usable(card: ModelCard) -> str:
         return "not measured"
     measured = f"on {card.usable.get('images')} {card.usable.get('part')}"
     return f"no, {measured}: {'; '.join(card.unusable)}" if card.unusable else f"yes, {measured}"
+
+
+def _decision(card: ModelCard) -> str:
+    from lrp_edge.decision import describe
+
+    return describe(card.decision) if card.decision else "the class with the greatest score: the file has no threshold"
+
+
+def _measured_before(card: ModelCard) -> str:
+    """Say where labels and masks were compared at another threshold; scores and relevance do not depend on it."""
+    measured = card.parity.get("threshold")
+    if card.decision is None or measured is None or measured == card.decision.threshold:
+        return ""
+    return f" (labels and masks at the threshold before this one, {measured:.4g}; lrp-edge verify compares them anew)"
 
 
 def _size(size: tuple[int, int] | None) -> str:

@@ -64,6 +64,10 @@ def train(options: TrainOptions, given: Annotated[dict[str, Any], Options], data
 def _report(result: TrainingResult) -> str:
     parts = {"validation": result.val, "test": result.test}
     lines = [_row(name, figures) for name, figures in parts.items() if figures]
+    if result.card.decision:
+        from lrp_edge.decision import describe
+
+        lines.append(describe(result.card.decision))
     lines.append(f"trained in {result.seconds:.0f} s: {result.checkpoint}")
     if result.card.architecture["family"] == "vgg":
         lines.append(f"next: lrp-edge export {result.checkpoint} -o {result.checkpoint.parent / 'export'}")

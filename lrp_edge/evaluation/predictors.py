@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.card import MaskSpec, ModelCard
+from lrp_edge.decision import decide, with_decision
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.evaluation.options import EvaluateOptions
 from lrp_edge.options import accepted
@@ -59,7 +60,7 @@ def open_predictor(model: str | Path, method: str = EvaluateOptions.method) -> P
         if method != "lrp":
             raise LrpEdgeError(f"{model} is a U-Net, which makes masks of its own; --method is for a classifier")
         return PixelPredictor(network, card)
-    return METHODS[method](network, card)
+    return METHODS[method](network, with_decision(card))
 
 
 class NetworkPredictor:
@@ -128,15 +129,16 @@ class CamPredictor(NetworkPredictor):
         image = self._preprocess(torch.from_numpy(frame[None]))
         with torch.no_grad():
             logits = self.network(image)
+            scores = logits.softmax(1)[0].numpy()
         defects = list(self.card.defect_indices)
         explained = defects[int(logits[0, defects].argmax())]
         cam = torch.as_tensor(self._cam(image, class_idx=explained))[:, 0].detach()
         # MONAI scales the map from 1 at its least to 0 at its greatest value when it postprocesses.
         relevance = (1 - cam).clamp(min=0)
-        label = int(logits.argmax())
+        label = int(decide(self.card, scores))
         decided = label in self.card.defect_indices
         mask = np.where(self._head(relevance)[0].numpy() & decided, 255, 0).astype(np.uint8)
-        return _segmentation(self.card, logits.softmax(1)[0].numpy(), label, mask, relevance[0].numpy(), started)
+        return _segmentation(self.card, scores, label, mask, relevance[0].numpy(), started)
 
 
 class GrayPredictor(NetworkPredictor):
@@ -151,7 +153,7 @@ class GrayPredictor(NetworkPredictor):
         with torch.no_grad():
             scores = self.network(self._preprocess(torch.from_numpy(frame[None]))).softmax(1)[0].numpy()
         relevance = 255 - frame.mean(2, dtype=np.float32)
-        label = int(scores.argmax())
+        label = int(decide(self.card, scores))
         flat = relevance.min() == relevance.max()
         above = np.zeros(relevance.shape, bool) if flat else relevance > threshold_otsu(relevance)
         mask = np.where(above & (label in self.card.defect_indices), 255, 0).astype(np.uint8)

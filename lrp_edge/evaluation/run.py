@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lrp_edge.card import ModelCard
 from lrp_edge.datasets import Dataset, Sample, open_dataset, read_mask, read_split
+from lrp_edge.decision import defect_probability
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.evaluation.options import EvaluateOptions
 from lrp_edge.evaluation.pixels import Counts, PixelFigures, ratio
@@ -44,7 +45,7 @@ class Case:
     label, decided : str
         True and predicted class.
     score : float
-        One minus the scores of the OK classes.
+        P(defect), see :func:`lrp_edge.decision.defect_probability`.
     iou : float or None
         IoU of its mask; None without a defect or without pixel truth.
     truth, found : Severity or None
@@ -71,7 +72,7 @@ class Evaluation:
     supervision : str
         The supervision for each training image: ``"image"``, ``"patch"``, ``"pixel"``, or empty if unknown.
     auroc : float
-        OK against defect, scored by one minus the scores of the OK classes.
+        OK against defect, scored by P(defect).
     accuracy, defect_accuracy : float
         Share of images with the right class; with the right verdict, OK or defect.
     false_alarm_rate, recall_at_rate : float
@@ -243,7 +244,7 @@ def _case(name: str, sample: Sample, result: Segmentation, truth: NDArray[np.boo
     iou = None
     if truth is not None and truth.any():
         iou = ratio(int((mask & truth).sum()), int((mask | truth).sum()))
-    score = float(1 - result.scores[list(card.ok_indices)].sum())
+    score = float(defect_probability(card, result.scores))
     there = severity(truth) if truth is not None else None
     return Case(name, sample.label, result.name, score, iou, there, severity(mask))
 

@@ -75,6 +75,46 @@ class Preprocess(nn.Module):
         return tuple(low.flatten().tolist()), tuple(high.flatten().tolist())
 
 
+class Decision(nn.Module):
+    """Logits, float [N, K] → label, int64 [N], by the card's decision; see :mod:`lrp_edge.decision`."""
+
+    is_defect: Tensor
+    threshold: Tensor
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__()
+        self.card = card
+        defect = torch.zeros(len(card.classes), dtype=torch.bool)
+        defect[list(card.defect_indices)] = True
+        self.register_buffer("is_defect", defect)
+        if card.decision is not None:
+            # The name of the buffer is that of the graph's initializer, lrp_edge.card.THRESHOLD.
+            self.register_buffer("threshold", torch.tensor(card.decision.threshold, dtype=torch.float32))
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return the scores [N, K] of logits."""
+        return logits.softmax(1) if self.card.activation == "softmax" else logits.sigmoid()
+
+    def probability(self, scores: Tensor) -> Tensor:
+        """Return P(defect) [N] of scores [N, K]."""
+        defects = torch.where(self.is_defect, scores, 0.0)
+        return defects.sum(1) if self.card.activation == "softmax" else defects.amax(1)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        if self.card.decision is None:
+            return logits.argmax(1)
+        # Of the logits, since the scores of two classes may round to the same number.
+        least = torch.finfo(logits.dtype).min
+        defects, others = torch.where(self.is_defect, logits, least), torch.where(self.is_defect, least, logits)
+        exceeds = (self.probability(self.scores(logits)) > self.threshold).unsqueeze(1)
+        return torch.where(exceeds, defects, others).argmax(1)
+
+    def start(self, logits: Tensor) -> Tensor:
+        """Return the relevance that the explanation of the decided class starts with: its logit."""
+        classes = torch.arange(logits.shape[1], device=logits.device)
+        return torch.where(classes == self(logits).unsqueeze(1), logits, 0.0)
+
+
 class Deployable(nn.Module):
     """A classifier, its relevance and its mask head behind the graph contract.
 
@@ -102,7 +142,7 @@ class Deployable(nn.Module):
         If the model cannot be unrolled, or its classes or channels are not those of the card.
     """
 
-    is_defect: Tensor
+    is_area: Tensor
 
     def __init__(
         self,
@@ -116,6 +156,7 @@ class Deployable(nn.Module):
         super().__init__()
         self.card = card
         self.preprocess = Preprocess(card.input)
+        self.decision = Decision(card)
         frames = torch.zeros(1, *size, card.input.channels, dtype=torch.uint8)
         self.unrolled = unroll(
             model,
@@ -124,14 +165,15 @@ class Deployable(nn.Module):
             self._target(explained or card.explained),
             defects=card.defect_indices,
             any_size=any_size,
+            stride=card.relevance_stride,
             **({} if composite else self._composite_parameters(card.composite, card.composite_parameters)),
         )
         self.head = MaskHead(card.mask)
-        defect = torch.zeros(len(card.classes), dtype=torch.bool)
-        defect[list(card.defect_indices)] = True
-        self.register_buffer("is_defect", defect)
+        self.register_buffer("is_area", torch.tensor([name in card.mask.area_classes for name in card.classes]))
 
     def _target(self, named: str) -> str | int | Target:
+        if named == "predicted":
+            return self.decision.start
         return self.card.classes.index(named) if named in self.card.classes else named
 
     def _composite_parameters(self, name: str, given: Mapping[str, object]) -> dict[str, object]:
@@ -143,8 +185,9 @@ class Deployable(nn.Module):
 
     def explain(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits [N, K] and relevance [N, H, W], at the size of the frames."""
-        logits, relevance = self.unrolled(self.preprocess(frames))
-        relevance = relevance.sum(1)
+        image = self.preprocess(frames)
+        logits, relevance = self.unrolled(image)
+        relevance = self.unrolled.stage.enlarge(relevance.sum(1), image.shape[2:])
         if self.card.input.resize is None:
             return logits, relevance
         height, width = frames.shape[1:3]
@@ -152,21 +195,25 @@ class Deployable(nn.Module):
         grown = F.interpolate(relevance.unsqueeze(1), (height, width), mode="bilinear", align_corners=False)
         return logits, grown.squeeze(1) * share
 
+    def decided_defect(self, label: Tensor) -> Tensor:
+        """Return of each label, int64 [N], whether it is a defect, bool [N]."""
+        return self.decision.is_defect.index_select(0, label)
+
     def guide(self, frames: Tensor) -> Tensor | None:
-        """Return the gray image [N, H, W] that smoothing follows, where it does."""
-        if not self.card.mask.smoothing.startswith("guided"):
+        """Return the gray image [N, H, W] that the mask head looks at, where it does."""
+        if not self.head.needs_guide:
             return None
         gray: Tensor = frames.to(self.preprocess.scale.dtype).mean(3)
         return gray
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         logits, relevance = self.explain(frames)
-        scores = logits.softmax(1) if self.card.activation == "softmax" else logits.sigmoid()
-        label = logits.argmax(1)
-        decided_defect = self.is_defect.index_select(0, label).reshape(-1, 1, 1)
-        mask = torch.where(self.head(relevance, self.guide(frames)) & decided_defect, 255.0, 0.0)
+        label = self.decision(logits)
+        decided_defect = self.decided_defect(label).reshape(-1, 1, 1)
+        areas = self.is_area.index_select(0, label)
+        mask = torch.where(self.head(relevance, self.guide(frames), areas) & decided_defect, 255.0, 0.0)
         # TensorRT has uint8 at the graph's border only, so that cast comes last.
-        return scores, label.to(torch.int32), mask.to(torch.uint8), relevance
+        return self.decision.scores(logits), label.to(torch.int32), mask.to(torch.uint8), relevance
 
 
 def load_model(

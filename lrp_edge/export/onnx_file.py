@@ -14,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lrp_edge.card import METADATA_KEY, ModelCard
+from lrp_edge.card import METADATA_KEY, THRESHOLD, ModelCard
+from lrp_edge.decision import with_decision
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
 from lrp_edge.export.deployable import OUTPUTS, Deployable, load_model, relative_to
 from lrp_edge.export.graph import name_places
@@ -32,8 +33,10 @@ from lrp_edge.relevance.masks import calibrate
 from lrp_edge.relevance.receptive_field import receptive_field
 
 with needs_extra("export"):
+    import numpy as np
     import onnx
     import torch
+    from onnx import numpy_helper
     from torch import nn
     from torch.export import Dim
 
@@ -114,6 +117,7 @@ def to_onnx(
     card = card or own_card
     if card is None:
         raise LrpEdgeError("this model has no card: give its classes and input with card=ModelCard(...)")
+    card = with_decision(card)
     if composite is not None:
         card = card.replace(composite=composite.name, composite_parameters={})
     size = card.input.size or card.input.resize or (224, 224)
@@ -221,7 +225,7 @@ def _export(deployable: Deployable, card: ModelCard, size: tuple[int, int]) -> o
     if spec.size is None:
         dynamic |= {1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), torch.no_grad(), _apart(deployable):
             program = torch.onnx.export(
                 deployable,
                 (frames,),
@@ -242,6 +246,20 @@ def _export(deployable: Deployable, card: ModelCard, size: tuple[int, int]) -> o
         raise LrpEdgeError(f"cannot export to ONNX: {first_line(cause)}{hint}") from error
     assert program is not None
     return separate_orientations(fold_constants(_tidy(program.model_proto, deployable)))
+
+
+@contextlib.contextmanager
+def _apart(deployable: Deployable) -> Iterator[None]:
+    """Make the threshold unlike any other constant meanwhile: the exporter merges those of equal value."""
+    thresholds = [each for name, each in deployable.named_buffers() if name == THRESHOLD]
+    values = [threshold.clone() for threshold in thresholds]
+    try:
+        for threshold in thresholds:
+            threshold.fill_(float("nan"))
+        yield
+    finally:
+        for threshold, value in zip(thresholds, values, strict=True):
+            threshold.copy_(value)
 
 
 @contextlib.contextmanager
@@ -267,6 +285,9 @@ def _tidy(proto: onnx.ModelProto, deployable: Deployable) -> onnx.ModelProto:
         for axis, dimension in zip(_AXES[value.name], value.type.tensor_type.shape.dim, strict=False):
             if dimension.HasField("dim_param"):
                 dimension.dim_param = axis
+    for constant in proto.graph.initializer:
+        if constant.name == THRESHOLD and (decision := deployable.card.decision):
+            constant.CopyFrom(numpy_helper.from_array(np.array(decision.threshold, np.float32), THRESHOLD))
     proto.producer_name = "lrp-edge"
     proto.producer_version = version("lrp-edge")
     return proto
@@ -291,7 +312,8 @@ def _write(
     file = output / f"{name}.onnx"
     parity = _measure(proto, deployable, card, frames)
     parity.check(file.name, SOUND[card.precision], _ADVICE.get(card.precision, ""))
-    card = card.replace(parity=parity.as_dict())
+    threshold = {"threshold": card.decision.threshold} if card.decision else {}
+    card = card.replace(parity=parity.as_dict() | threshold)
     with whole_pair(file, file.with_suffix(".json")) as (draft, side):
         onnx.save(with_card(proto, card), draft)
         side.write_text(card.to_json(indent=2) + "\n", encoding="utf-8")

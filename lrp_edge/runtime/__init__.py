@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrp_edge.runtime.calibrate import calibrate_file
     from lrp_edge.runtime.config import Line
     from lrp_edge.runtime.pipeline import Pipeline
     from lrp_edge.runtime.result import Frame, Segmentation
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from lrp_edge.runtime.sources import open_source
     from lrp_edge.runtime.tiles import Tiler
 
-__all__ = ["Frame", "Line", "Pipeline", "Segmentation", "Segmenter", "Tiler", "open_source"]
+__all__ = ["Frame", "Line", "Pipeline", "Segmentation", "Segmenter", "Tiler", "calibrate_file", "open_source"]
 
 _HOMES = {
     "Frame": "result",
@@ -21,6 +22,7 @@ _HOMES = {
     "Segmentation": "result",
     "Segmenter": "segmenter",
     "Tiler": "tiles",
+    "calibrate_file": "calibrate",
     "open_source": "sources",
 }
 

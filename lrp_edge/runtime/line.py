@@ -162,11 +162,9 @@ def _judgement(table: VerdictTable) -> Judgement:
 def _segment(segmenter: Segmenter, tiles: TilesTable) -> Segment:
     if tiles.size is None:
         return segmenter.batch
-    from lrp_edge.runtime.tiles import Tiler
+    from lrp_edge.runtime.tiles import tiler_for
 
-    height, width = tiles.size
-    overlap = (round(height * tiles.overlap), round(width * tiles.overlap))
-    tiler = Tiler(segmenter, tiles.size, overlap, vote=tiles.vote)
+    tiler = tiler_for(segmenter, tiles)
     return lambda frames: [tiler(frame) for frame in frames]
 
 

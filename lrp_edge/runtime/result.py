@@ -53,7 +53,7 @@ class Segmentation:
     Attributes
     ----------
     label : int
-        Index of the predicted class.
+        Index of the decided class.
     name : str
         Its name.
     defect : bool

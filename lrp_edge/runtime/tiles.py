@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise, product
@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.card import ModelCard
+from lrp_edge.decision import decide as decide_scores
+from lrp_edge.decision import defect_probability
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime.config import TilesTable
 from lrp_edge.runtime.engines.base import largest_batch
 from lrp_edge.runtime.result import Segmentation
 from lrp_edge.runtime.segmenter import Segmenter
@@ -158,8 +161,8 @@ class Tiler:
     vote : {"any", "majority", "mean"}
         How the tiles' answers become the frame's. ``any``: it has class and scores of its strongest tile, a defect
         before all others, and its mask is what any tile masks. ``majority``: the class that most tiles have, and for
-        scores the shares of tiles. ``mean``: the mean of the scores, and its greatest. With these two the mask is
-        what tiles mask that have at least half of a pixel's weight.
+        scores the shares of tiles. ``mean``: the mean of the scores, and what the model's decision says of it. With
+        these two the mask is what tiles mask that have at least half of a pixel's weight.
 
     Raises
     ------
@@ -226,6 +229,15 @@ class Tiler:
         return Segmentation(label, card.classes[label], defect, scores, mask, canvas.relevance, canvas.milliseconds)
 
 
+def tiler_for(segmenter: Segmenter, tiles: TilesTable) -> Callable[[UInt8], Segmentation]:
+    """Return what segments a line's frames: a tiler, or the segmenter itself where the line has no tiles."""
+    if tiles.size is None:
+        return segmenter
+    height, width = tiles.size
+    overlap = (round(height * tiles.overlap), round(width * tiles.overlap))
+    return Tiler(segmenter, tiles.size, overlap, vote=tiles.vote)
+
+
 class _Canvas:
     """The frame's answer while its tiles come in, by rows from the top."""
 
@@ -280,7 +292,7 @@ def decide(card: ModelCard, vote: Vote, labels: Sequence[int], scores: Float32) 
     Parameters
     ----------
     card : ModelCard
-        Says which classes are defects.
+        Says which classes are defects, and when a frame is one.
     vote : {"any", "majority", "mean"}
         How, see :class:`Tiler`.
     labels : sequence of int
@@ -294,13 +306,14 @@ def decide(card: ModelCard, vote: Vote, labels: Sequence[int], scores: Float32) 
     scores : float32 [K]
     """
     if vote == "any":
-        defects = list(card.defect_indices)
-        strength = scores[:, defects].max(1, initial=0)
+        defects = card.defect_indices
+        # Without a threshold the label does not follow P(defect), and nor does the strength.
+        strength = defect_probability(card, scores) if card.decision else scores[:, list(defects)].max(1, initial=0)
         strongest = max(range(len(labels)), key=lambda tile: (labels[tile] in defects, strength[tile]))
         return labels[strongest], scores[strongest]
     mean = scores.mean(0, dtype=np.float64)
     if vote == "mean":
-        return int(mean.argmax()), mean.astype(np.float32)
+        return int(decide_scores(card, mean)), mean.astype(np.float32)
     votes = np.bincount(labels, minlength=len(card.classes))
     # Of classes with as many tiles each, that of the higher mean score.
     label = max(range(len(votes)), key=lambda label: (votes[label], mean[label]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lrp_edge.card import ModelCard
+from lrp_edge.decision import decide, defect_probability
 from lrp_edge.errors import needs_extra
 
 with needs_extra("train"):
@@ -24,9 +25,9 @@ class Figures:
     images : int
         How many.
     accuracy : float
-        Fraction of images classified correctly.
+        Fraction of images classified correctly, by the card's decision.
     auroc : float or None
-        Area under the ROC curve of OK against defect, by the summed scores of the defect classes; None where
+        Area under the ROC curve of OK against defect, by P(defect); None where
         only one of the two is present.
     recall : dict
         By class, the fraction of its images classified as it; None for a class without images.
@@ -48,13 +49,14 @@ def measure(scores: Tensor, labels: Tensor, card: ModelCard) -> Figures:
     labels : Tensor, int64 [N]
         Class indices.
     card : ModelCard
-        Names the classes, and which are defects.
+        Names the classes, says which are defects and when an image is one.
     """
-    confusion = multiclass_confusion_matrix(scores, labels, num_classes=len(card.classes))
+    decided = torch.from_numpy(decide(card, scores.numpy()))
+    confusion = multiclass_confusion_matrix(decided, labels, num_classes=len(card.classes))
     hits, present = confusion.diagonal(), confusion.sum(1)
     defect = torch.isin(labels, torch.tensor(card.defect_indices))
     both = bool(defect.any()) and not bool(defect.all())
-    defect_scores = scores[:, list(card.defect_indices)].sum(1)
+    defect_scores = torch.from_numpy(defect_probability(card, scores.numpy()))
     return Figures(
         images=len(labels),
         accuracy=float(hits.sum() / present.sum()),

@@ -122,6 +122,31 @@ class Options(OptionGroup, panel="Training"):
         below=1,
         panel="Mask",
     )
+    false_alarm_rate: float = like(
+        Common,
+        "false_alarm_rate",
+        0.02,
+        help="Share of OK images that may be decided to be defects: the budget of the decision's threshold.",
+        least=None,
+        most=None,
+        above=0,
+        below=1,
+        panel="Decision",
+    )
+    relevance_stride: int = option(
+        1,
+        "Where relevance is read: at the pixels (1), or at the network's stage of that stride, which is cheaper.",
+        least=1,
+        metavar="PIXELS",
+        panel="Mask",
+    )
+    area_classes: str = option(
+        "auto",
+        "Classes whose defects are large areas, by comma: their masks are filled. auto finds them by how far relevance "
+        "extends, none takes all for fine ones.",
+        metavar="NAMES",
+        panel="Mask",
+    )
     seed: int = like(Common, "seed", panel="Machine")
     workers: int = option(0, "Processes that read images; they do not change the result.", least=0, panel="Machine")
 
@@ -129,6 +154,12 @@ class Options(OptionGroup, panel="Training"):
         super().__post_init__()
         if self.val + self.test >= 1:
             raise LrpEdgeError(f"test is {self.test:g} with a val of {self.val:g}; expected less than 1 together")
+
+    @property
+    def named_areas(self) -> tuple[str, ...]:
+        """The area classes that a person has named."""
+        given = self.area_classes
+        return () if given in ("auto", "none") else tuple(name.strip() for name in given.split(","))
 
     @property
     def supervision(self) -> str:

@@ -25,7 +25,7 @@ from lrp_edge.datasets import Dataset, Split, open_dataset, read_clicks, read_sp
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.factory import load_factory, start_from
 from lrp_edge.files import claim_folder, write_text
-from lrp_edge.training.calibration import calibrated
+from lrp_edge.training.calibration import calibrated, decided
 from lrp_edge.training.callbacks import RESUME, RunCheckpoint
 from lrp_edge.training.cards import card_of
 from lrp_edge.training.metrics import Figures, measure
@@ -126,8 +126,17 @@ def train(
         module = _fit(parts, card, options, folder, resume, progress)
         card = module.card
         if options.model != "unet":
-            card = card.replace(mask=calibrated(module.model, card, parts.val, options.false_alarms, options.seed))
-        val, test = (_measure(module, part, options) for part in (parts.val, parts.test))
+            card = card.replace(decision=decided(module.model, card, parts.val, options.false_alarm_rate))
+            mask = calibrated(
+                module.model,
+                card,
+                parts.val,
+                options.false_alarms,
+                options.seed,
+                find_areas=options.area_classes == "auto",
+            )
+            card = card.replace(mask=mask)
+        val, test = (_measure(module, card, part, options) for part in (parts.val, parts.test))
         usability = None
         if options.model != "unet":
             card, usability = shown(module.model, card, parts.val, "validation images", options.seed)
@@ -279,17 +288,17 @@ def _clicks(part: Dataset, card: ModelCard, options: Options) -> dict[int, NDArr
     return found
 
 
-def _measure(module: TrainingModule, part: Dataset, options: Options) -> Figures | None:
+def _measure(module: TrainingModule, card: ModelCard, part: Dataset, options: Options) -> Figures | None:
     """Measure whole images in float32, as they are deployed."""
     if not part.samples or options.model == "unet":
         return None
-    frames = Frames(part, module.card.input.network_order == "GRAY")
+    frames = Frames(part, card.input.network_order == "GRAY")
     model, answers = module.model.eval(), []
     with torch.no_grad():
         for image, label in DataLoader(frames, 1, num_workers=options.workers):
             answers.append((model(module.normalise(image.to(module.device) / 255)).softmax(1).cpu(), label))
     scores, labels = (torch.cat(column) for column in zip(*answers, strict=True))
-    return measure(scores, labels, module.card)
+    return measure(scores, labels, card)
 
 
 _SILENT: Mapping[str, Any] = {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lrp_edge.card import ModelCard
 from lrp_edge.datasets import Dataset
+from lrp_edge.decision import defect_probability
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.result import Segmentation
 from lrp_edge.runtime.sources import read_image
@@ -45,7 +46,7 @@ class Usability:
     images : int
         How many.
     auroc : Estimate or None
-        OK against defect, by one minus the scores of the OK classes; None without images of both.
+        OK against defect, by P(defect); None without images of both.
     found : dict
         By class, the share of its images with the right verdict, OK or defect.
     location : Location or None
@@ -119,7 +120,7 @@ class Examination:
     def add(self, frame: UInt8, result: Segmentation) -> None:
         """Take the answer to the next image."""
         index = len(self._scores)
-        self._scores.append(float(1 - result.scores[list(self.card.ok_indices)].sum()))
+        self._scores.append(float(defect_probability(self.card, result.scores)))
         self._decided.append(result.defect)
         if index in self._filled:
             random = np.random.default_rng((self.seed, index, 6))

@@ -79,7 +79,7 @@ def test_sweep_writes_table_and_heat_map(line: Path, tmp_path: Path) -> None:
     assert cv2.imread(str(tmp_path / "sweep.png")) is not None
 
 
-def test_calibrate_sets_the_mask_as_training_does(line: Path, tmp_path: Path) -> None:
+def test_calibrate_sets_decision_and_mask_as_training_does(line: Path, tmp_path: Path) -> None:
     run = line / "run"
     arguments = ("calibrate", run / "model.safetensors", line / "images", "--split", run / "split.json")
     output = lrp_edge(*arguments, "-o", tmp_path / "same.safetensors")
@@ -88,6 +88,9 @@ def test_calibrate_sets_the_mask_as_training_does(line: Path, tmp_path: Path) ->
     assert (again.mask.method, again.mask.smoothing) == (trained.mask.method, trained.mask.smoothing)
     assert again.mask.parameters == pytest.approx(trained.mask.parameters, rel=1e-4)
     assert trained.mask.smoothing in output
+    assert (again.decision.images, again.decision.promised) == (trained.decision.images, trained.decision.promised)
+    assert again.decision.threshold == pytest.approx(trained.decision.threshold, rel=1e-4)
+    assert f"{tmp_path / 'same.safetensors'}: a defect is a P(defect) above {again.decision.threshold:.4g}; " in output
     assert again.usable["images"] == trained.usable["images"] > 0
     assert "usable: " in output
     parts = json.loads((run / "split.json").read_text())

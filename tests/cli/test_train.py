@@ -29,6 +29,11 @@ def test_train_writes_the_run_and_says_what_came_out(app: Typer, tmp_path: Path)
     assert result.exit_code == 0, result.output
     assert "test (6 images): accuracy " in result.output
     assert "recall fine " in result.output
+    assert (
+        "warning: a false-alarm rate of 0.02 needs 49 OK images for validation, and 1 allow 0.5 at least"
+        in result.output
+    )
+    assert "; false alarms on OK frames like the 1 it is from: 50.00% at most on average" in result.output
     assert f"next: lrp-edge export {run / 'model.safetensors'}" in result.output
     assert result.output.splitlines()[-1].startswith("not usable: class: AUROC ")
     assert {path.name for path in run.iterdir()} == {

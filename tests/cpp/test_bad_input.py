@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from lrp_edge.card import InputSpec, MaskSpec, ModelCard
+from lrp_edge.card import DecisionSpec, InputSpec, MaskSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export.tensorrt.profile import profile_for
 from lrp_edge.runtime import Segmenter
@@ -115,6 +115,10 @@ def without(name: str) -> str:
     return json.dumps({key: value for key, value in dataclasses.asdict(brightness_card()).items() if key != name})
 
 
+def with_mask(**changes: object) -> str:
+    return changed(mask={**dataclasses.asdict(brightness_card().mask), **changes})
+
+
 def with_input(**changes: object) -> str:
     return changed(input={**dataclasses.asdict(brightness_card().input), **changes})
 
@@ -124,6 +128,10 @@ CARDS = {
     "text-schema": changed(schema="1"),
     "no-schema": without("schema"),
     "deep": f'{{"schema": {"[" * 100_000}{"]" * 100_000}}}',
+    "area-class": with_mask(area_classes=["ok"]),
+    "area-classes": with_mask(area_classes="stain"),
+    "stride": changed(relevance_stride=0),
+    "stride-text": changed(relevance_stride="4"),
     "list": "[1, 2]",
     "text": '"card"',
     "number": "1.5",
@@ -140,6 +148,10 @@ CARDS = {
     "gray-network": with_input(network_order="GRAY"),
     "no-batch": with_input(max_batch=0),
     "negative-batch": with_input(max_batch=-4),
+    "threshold-of-1": changed(decision={"threshold": 1}),
+    "threshold-below-0": changed(decision={"threshold": -0.25}),
+    "threshold-without-ok": changed(defects=["ok", "stain"], decision={"threshold": 0.5}),
+    "threshold-without-defect": changed(defects=[], decision={"threshold": 0.5}),
 }
 
 
@@ -162,6 +174,11 @@ MISFITS = {
     "unknown": changed(colour="red"),
     "unknown-input": with_input(colour="red"),
     "unknown-mask": changed(mask={"colour": "red"}),
+    "unknown-decision": changed(decision={"colour": "red"}),
+    "number-decision": changed(decision=0.5),
+    "text-threshold": changed(decision={"threshold": "low"}),
+    "text-promise": changed(decision={"promised": "2 %"}),
+    "fraction-of-images": changed(decision={"images": 0.5}),
     "no-classes": without("classes"),
     "no-defects": without("defects"),
     "no-input": without("input"),
@@ -216,7 +233,9 @@ def test_every_field_of_python_s_card_is_known(release: Path, tmp_path: Path) ->
         ("ok", "stain"),
         ("stain",),
         InputSpec("BGR", (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), (4, 6), (8, 12), "RGB", 3, True),
-        mask=MaskSpec("fixed", {"threshold": 0.5}, "box:3", 2, 1, "by hand"),
+        decision=DecisionSpec(0.25, 60, 0.05, 0.1, 0.033333, "2025-11-13T02:13:20+00:00", "by hand"),
+        mask=MaskSpec("fixed", {"threshold": 0.5}, "box:3", 2, 1, ("stain",), "by hand"),
+        relevance_stride=4,
         parity={"worst": float("nan"), "least": float("-inf")},
         provenance={"nested": [{"text": 'with "NaN" and \\'}, float("inf")]},
     )

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 import lrp_edge
-from lrp_edge.card import ModelCard
+from lrp_edge.card import DecisionSpec, ModelCard
 from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.regions import find_regions
 from tests.support import cpp_build
 from tests.support.cpp_build import Answer
+from tests.support.runtime_graphs import brightness_card, deciding_graph, probability
 
 TILES = cpp_build.ROOT.parent / "shared/data/magnetic_tile"
 CHECKPOINT = Path(lrp_edge.__file__).parent / "assets/surfaces.safetensors"
@@ -100,6 +102,16 @@ def test_noise_through_the_exported_network(release: Path, surfaces: Path, tmp_p
 def test_gray_frames(release: Path, write_model: Callable[..., Path], tmp_path: Path) -> None:
     calls = [noise((1 + i % 3, 20 + i, 33, 1), i) for i in range(9)]
     compare(release, write_model("GRAY"), calls, tmp_path)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.9])
+def test_the_threshold_of_the_file_decides(release: Path, tmp_path: Path, threshold: float) -> None:
+    path = tmp_path / "deciding.onnx"
+    onnx.save(deciding_graph(brightness_card().replace(decision=DecisionSpec(threshold))), path)
+    calls = [np.full((1, 9, 12, 3), level, np.uint8) for level in range(50, 110, 5)]
+    found = compare(release, path, calls, tmp_path)
+    assert [answer.defect for answer in found] == [probability(call[0]) > threshold for call in calls]
+    assert {answer.defect for answer in found} == {True, False}
 
 
 def shapes() -> list[np.ndarray]:

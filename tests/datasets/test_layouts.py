@@ -115,7 +115,7 @@ def test_bad_files_are_counted_the_first_named_and_left_out_only_on_demand(
 def test_folders_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LrpEdgeError, match="no such folder"):
         open_dataset(tmp_path / "missing")
-    with pytest.raises(LrpEdgeError, match="no folder of a class"):
+    with pytest.raises(LrpEdgeError, match="no class folders"):
         open_dataset(tmp_path)
     write_folder(tmp_path, {"ok": 1})
     with pytest.raises(LrpEdgeError, match="one class, ok"):

@@ -19,7 +19,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from lrp_edge.card import InputSpec, ModelCard
+from lrp_edge.card import DecisionSpec, InputSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_onnx
 from lrp_edge.runtime import Segmenter, Tiler
@@ -139,6 +139,25 @@ def test_votes_of_three_classes(
     vote: str, labels: list[int], scores: list[list[float]], label: int, of_frame: list[float]
 ) -> None:
     found, its_scores = decide(THREE, vote, labels, np.array(scores, np.float32))
+    assert found == label
+    np.testing.assert_allclose(its_scores, of_frame, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("vote", "labels", "scores", "label", "of_frame"),
+    [
+        # The sum of a tile's defects speaks, not the greatest of them.
+        ("any", [2, 0], [[0, 0.3, 0.7], [0.45, 0.2, 0.35]], 0, [0.45, 0.2, 0.35]),
+        ("any", [1, 1], [[0.2, 0.45, 0.35], [0, 0.5, 0.5]], 1, [0.2, 0.45, 0.35]),
+        ("mean", [2, 2], [[0, 0.2, 0.8], [0.2, 0.4, 0.4]], 2, [0.1, 0.3, 0.6]),
+        ("mean", [2, 1], [[0, 0.2, 0.8], [0.2, 0.6, 0.2]], 1, [0.1, 0.4, 0.5]),
+    ],
+)
+def test_votes_follow_the_threshold(
+    vote: str, labels: list[int], scores: list[list[float]], label: int, of_frame: list[float]
+) -> None:
+    card = THREE.replace(decision=DecisionSpec(0.65))
+    found, its_scores = decide(card, vote, labels, np.array(scores, np.float32))
     assert found == label
     np.testing.assert_allclose(its_scores, of_frame, rtol=1e-6)
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lrp_edge.card import METADATA_KEY, InputSpec, ModelCard
+from lrp_edge.card import METADATA_KEY, THRESHOLD, InputSpec, ModelCard
 
 GAIN, BIAS = (-0.05, 0.05), (4.0, -4.0)
 LIMIT = 160.0
@@ -70,3 +70,29 @@ def expected(frame: np.ndarray) -> tuple[np.ndarray, int, np.ndarray, np.ndarray
     logits = relevance.mean() * np.array(GAIN) + np.array(BIAS)
     scores = np.exp(logits - logits.max())
     return scores / scores.sum(), int(logits.argmax()), (relevance > LIMIT) * 255, relevance
+
+
+def deciding_graph(card: ModelCard, channels: int = 3) -> onnx.ModelProto:
+    """Build it with the threshold of the card's decision: a bright frame is stained if its score exceeds that."""
+    assert card.decision is not None
+    model = brightness_graph(card, channels, None)
+    node, graph = helper.make_node, model.graph
+    kept = [each for each in graph.node if not {"index", "label", "mask"} & set(each.output)]
+    decided = [
+        node("Gather", ["scores", "stain"], ["probability"], axis=1),
+        node("Greater", ["probability", THRESHOLD], ["exceeds"]),
+        node("Cast", ["exceeds"], ["label"], to=TensorProto.INT32),
+        node("Unsqueeze", ["exceeds", "space"], ["defect"]),
+        node("And", ["above", "defect"], ["inside"]),
+        node("Where", ["inside", "full", "zero"], ["mask"]),
+    ]
+    del graph.node[:]
+    graph.node.extend([*kept, *decided])
+    graph.initializer.append(numpy_helper.from_array(np.array(1, np.int64), "stain"))
+    graph.initializer.append(numpy_helper.from_array(np.array(card.decision.threshold, np.float32), THRESHOLD))
+    return model
+
+
+def probability(frame: np.ndarray) -> float:
+    """Say with NumPy in float64 what the graph must take for P(defect) of a frame."""
+    return float(expected(frame)[0][1])

@@ -221,7 +221,7 @@ class SimulatedTrt:
 
     def Runtime(self, logger: Any) -> Any:  # noqa: N802
         def load(data: bytes) -> Any:
-            logger.log(1, "it is\nno engine")
+            logger.log(1, "it is\nnot an engine")
             return self.engine() if self.loads else None
 
         return SimpleNamespace(deserialize_cuda_engine=load)

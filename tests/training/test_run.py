@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save
 from sklearn.metrics import roc_auc_score
 
-from lrp_edge.card import ModelCard
+from lrp_edge.card import DecisionSpec, ModelCard
 from lrp_edge.checkpoint import load_checkpoint
 from lrp_edge.datasets import open_dataset, read_image, split, write_clicks, write_split
 from lrp_edge.errors import LrpEdgeError
@@ -100,10 +100,12 @@ def test_the_figures_are_those_of_the_checkpoint_on_the_test_images(result: Trai
         labels.append(card.classes.index(name.split("/")[0]))
     answers, truth = np.array(scores), np.array(labels)
     assert result.test is not None
-    assert result.test.accuracy == pytest.approx(np.mean(answers.argmax(1) == truth))
+    assert card.decision is not None
     hole = card.classes.index("hole")
+    decided = np.where(answers[:, hole] > card.decision.threshold, hole, card.classes.index("ok"))
+    assert result.test.accuracy == pytest.approx(np.mean(decided == truth))
     assert result.test.auroc == pytest.approx(roc_auc_score(truth == hole, answers[:, hole]), abs=1e-6)
-    assert result.test.recall["hole"] == pytest.approx(np.mean(answers.argmax(1)[truth == hole] == hole))
+    assert result.test.recall["hole"] == pytest.approx(np.mean(decided[truth == hole] == hole))
 
 
 def test_the_card_says_what_was_trained(result: TrainingResult, data: Path) -> None:
@@ -287,4 +289,8 @@ def test_measure_agrees_with_scikit_learn_and_knows_what_is_absent() -> None:
     assert figures.auroc == pytest.approx(roc_auc_score(truth, scores[:, :2].sum(1).numpy()), abs=1e-6)
     assert figures.recall["b"] is None
     assert figures.accuracy == pytest.approx((scores.argmax(1) == labels).float().mean().item())
+    strict = measure(scores, labels, card.replace(decision=DecisionSpec(0.7)))
+    rejected = scores[:, 2] < 0.3
+    assert strict.recall["ok"] == pytest.approx((~rejected)[labels == 2].float().mean().item())
+    assert strict.auroc == figures.auroc
     assert measure(scores, torch.full((60,), 2), card).auroc is None

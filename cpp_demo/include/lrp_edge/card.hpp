@@ -51,7 +51,20 @@ struct MaskSpec {
   std::string smoothing = "none";
   int close = 0;
   int open = 0;
+  std::vector<std::string> area_classes;  ///< Defect classes whose defects are large areas.
   std::string found = "per frame, in the graph";
+};
+
+/// When a frame is a defect: if the sum of the defects' scores (of sigmoid scores the greatest) exceeds a threshold. It
+/// is done in the graph: `Result::label` and `Result::defect` follow it.
+struct Decision {
+  double threshold = 0.5;          ///< From 0 on, below 1.
+  std::int64_t images = 0;         ///< OK images that it was set on; 0 if it was not calibrated.
+  std::optional<double> promised;  ///< Share of OK frames that are false alarms, at most, on average over calibrations.
+  std::optional<double> bound;     ///< What that share is below in nine of ten calibrations.
+  std::optional<double> seen;      ///< Share of the images themselves that exceed the threshold.
+  std::string date;                ///< When it was set, in UTC.
+  std::string found = "not calibrated: a defect is what is more likely one than not";
 };
 
 /// Shapes that an engine was compiled for, each {frames, height, width} in one call.
@@ -79,8 +92,10 @@ struct Card {
   InputSpec input;
   std::string explained = "predicted";  ///< predicted, contrast, defect, evidence, or a class name.
   std::string activation = "softmax";   ///< softmax or sigmoid.
+  std::optional<Decision> decision;     ///< None in files without a threshold: the class with the greatest score.
   std::string composite = "Segmentation";
   MaskSpec mask;
+  int relevance_stride = 1;         ///< Stride of the network's stage that relevance is read at.
   std::string precision = "fp32";  ///< fp32, fp16, bf16 or int8.
   bool gate = false;               ///< Whether relevance and mask are zero in a call without a defect.
   /// The window that a unit of the last feature map sees, in pixels of the network's input.

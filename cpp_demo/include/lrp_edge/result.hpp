@@ -26,7 +26,7 @@ struct Region {
 /// All views point into buffers of the Segmenter that are reused: they are valid until the next run of that
 /// Segmenter, and no longer than the Segmenter itself. Copy what you need to keep.
 struct Result {
-  std::int32_t label = 0;        ///< Index of the predicted class.
+  std::int32_t label = 0;        ///< Index of the decided class.
   std::string_view name;         ///< Its name in UTF-8; holds as long as the Segmenter.
   bool defect = false;           ///< Whether it counts as a defect.
   Span<const float> scores;      ///< Score of each class.

@@ -171,7 +171,7 @@ class Runtime : public nvinfer1::IRuntime {
   explicit Runtime(nvinfer1::ILogger& logger) : logger_(logger) {}
   void setEngineHostCodeAllowed(bool) noexcept override {}
   nvinfer1::ICudaEngine* deserializeCudaEngine(const void*, std::size_t) noexcept override {
-    logger_.log(nvinfer1::ILogger::Severity::kERROR, "it is\nno engine");
+    logger_.log(nvinfer1::ILogger::Severity::kERROR, "it is\nnot an engine");
     logger_.log(nvinfer1::ILogger::Severity::kINFO, "chatter");
     return gpu().loads ? new Engine : nullptr;
   }

@@ -73,7 +73,7 @@ class References:
         Raises
         ------
         LrpEdgeError
-            If the file to compare with is not in float32, or has other classes.
+            If the file to compare with is not in float32, or has other classes or another threshold.
         """
         cards = [(subject.path, subject.card) for subject in subjects]
         if self._file is None:
@@ -86,6 +86,11 @@ class References:
                 raise LrpEdgeError(
                     f"{path} has the classes {', '.join(other.classes)}, and {self._file} {', '.join(card.classes)}; "
                     "expected files of one model"
+                )
+            if _threshold(other) != _threshold(card):
+                raise LrpEdgeError(
+                    f"{path} decides {_threshold(other)}, and {self._file} {_threshold(card)}; expected files of one "
+                    "decision: lrp-edge calibrate sets it, and engines are then built again"
                 )
         return [*cards, (self._file, card)]
 
@@ -125,6 +130,10 @@ class References:
             )
         name = f"PyTorch float64, {' '.join(str(known[key]) for key in ('model', 'checkpoint') if key in known)}"
         return Reference(name, answers_of(TorchSession(deployable), pictures, name, self._progress))
+
+
+def _threshold(card: ModelCard) -> str:
+    return f"at a threshold of {card.decision.threshold:.6g}" if card.decision else "by the greatest score"
 
 
 def _recorded(subject: Subject) -> Path:

@@ -187,7 +187,7 @@ def _notes(
     subjects: Sequence[Subject], chosen: Sequence[Sequence[str]], origins: Sequence[str], frames: str
 ) -> list[str]:
     notes = []
-    if frames is None:
+    if not frames:
         notes.append(
             "warning: these frames are noise, which proves nothing about real ones; only the limits for a broken file "
             "apply: give --frames SOURCE"

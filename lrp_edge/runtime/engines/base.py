@@ -27,7 +27,7 @@ class Outputs(NamedTuple):
     scores : float32 [N, K]
         Score of each class.
     label : int32 [N]
-        Index of the predicted class.
+        Index of the decided class.
     mask : uint8 [N, H, W]
         255 where the defect is, else 0.
     relevance : float32 [N, H, W]

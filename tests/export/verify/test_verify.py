@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from scipy.stats import spearmanr
 
-from lrp_edge.card import METADATA_KEY, InputSpec, ModelCard
+from lrp_edge.card import METADATA_KEY, DecisionSpec, InputSpec, ModelCard
 from lrp_edge.checkpoint import save_checkpoint
 from lrp_edge.classifiers import FAMILIES
 from lrp_edge.errors import LrpEdgeError
@@ -319,6 +319,11 @@ def test_files_must_take_the_same_frames(line: Line, tmp_path: Path) -> None:
     named = edit(line.file("fp32"), tmp_path / "named.onnx", np.asarray, classes=("ok", "hole"), defects=("hole",))
     with pytest.raises(LrpEdgeError, match="expected files of one model"):
         verify([named], against=line.file("fp32"))
+    moved = edit(line.file("fp32"), tmp_path / "moved.onnx", np.asarray, decision=DecisionSpec(0.25))
+    with pytest.raises(
+        LrpEdgeError, match=r"decides at a threshold of 0\.25, and .*fp32\.onnx at a threshold of 0\.5;"
+    ):
+        verify([moved], against=line.file("fp32"))
     many = edit(line.file("fp32"), tmp_path / "many.onnx", np.asarray, classes=("ok", "dent", "hole"))
     with pytest.raises(LrpEdgeError, match=r"has 2 outputs, and .* the classes ok, dent, hole"):
         verify([many], against=line.checkpoint)
