@@ -28,7 +28,7 @@ COMPOSITES = (
     "EpsilonAlpha2Beta1Flat",
     "EpsilonGammaBox",
 )
-MASK_HEADS = ("fixed", "quantile", "otsu", "isodata", "gmm", "calibrated")
+MASK_HEADS = ("fixed", "quantile", "mass", "otsu", "li", "isodata", "gmm", "calibrated")
 SMOOTHINGS = ("none", "box:K", "gaussian:SIGMA", "median:3", "guided:K")
 #: The graph's initializer that holds the threshold of the decision, float32 [].
 THRESHOLD = "decision.threshold"
@@ -96,11 +96,14 @@ class MaskSpec:
     method : str
         Name of the mask head, e.g. ``"otsu"`` (see :mod:`lrp_edge.relevance.masks`).
     parameters : dict
-        Its parameters; for ``"calibrated"`` the absolute threshold. All take ``floor``, an absolute threshold besides.
+        Its parameters; for ``"calibrated"`` the absolute threshold. All take ``floor``, an absolute threshold besides,
+        and those of outlines and large areas, see :class:`~lrp_edge.relevance.masks.MaskHead`.
     smoothing : str
         ``"none"``, ``"box:K"``, ``"gaussian:SIGMA"``, ``"median:3"`` or ``"guided:K"``, in pixels.
     close, open : int
         Side of the square of the morphological closing and opening in pixels; 0 leaves it out.
+    area_classes : tuple of str
+        Defect classes whose defects are large areas: their frames have a mask that is filled.
     found : str
         How the threshold was found, in words.
     """
@@ -110,6 +113,7 @@ class MaskSpec:
     smoothing: str = "none"
     close: int = 0
     open: int = 0
+    area_classes: tuple[str, ...] = ()
     found: str = "per frame, in the graph"
 
 
@@ -171,6 +175,8 @@ class ModelCard:
         What rebuilds the network from a checkpoint; empty for a network that the user brought.
     input, composite, composite_parameters, mask
         Input contract, relevance composite and its parameters, mask head.
+    relevance_stride : int
+        Stride in pixels of the network's stage that relevance is read at; 1 reads it at the pixels.
     precision : {"fp32", "fp16", "bf16", "int8"}
         Numeric type of the graph's arithmetic.
     gate : bool
@@ -189,6 +195,10 @@ class ModelCard:
         Where the file comes from: checkpoint sha256, package versions, date.
     parity : dict
         Differences between file and PyTorch measured at export.
+    usable : dict
+        What was shown of class and mask on images that were not trained on, as
+        :meth:`~lrp_edge.usability.Usability.as_dict` has it; ``unusable`` lists what is not better than chance. Empty
+        where it was not measured.
     schema : int
         Version of this layout.
     """
@@ -203,6 +213,7 @@ class ModelCard:
     composite: str = "Segmentation"
     composite_parameters: dict[str, Any] = field(default_factory=dict)
     mask: MaskSpec = field(default_factory=MaskSpec)
+    relevance_stride: int = 1
     precision: str = "fp32"
     gate: bool = False
     receptive_field: tuple[int, int] | None = None
@@ -210,6 +221,7 @@ class ModelCard:
     engine: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
+    usable: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -223,6 +235,12 @@ class ModelCard:
                 f"model card: explained class is {self.explained!r}; expected {', '.join(EXPLAINED)} or one of "
                 f"{', '.join(self.classes)}"
             )
+        strange = [name for name in self.mask.area_classes if name not in self.defects]
+        if strange:
+            raise LrpEdgeError(
+                f"model card: area class {strange[0]!r} is not among the defects; expected some of "
+                f"{', '.join(self.defects)}"
+            )
         if self.activation not in ("softmax", "sigmoid"):
             raise LrpEdgeError(f"model card: activation is {self.activation!r}; expected softmax or sigmoid")
         if self.decision is not None and not (self.defects and self.ok_indices):
@@ -230,6 +248,8 @@ class ModelCard:
                 f"model card: the decision has a threshold, and all or none of the classes {', '.join(self.classes)} "
                 "are defects; expected some of each"
             )
+        if self.relevance_stride < 1:
+            raise LrpEdgeError(f"model card: relevance_stride is {self.relevance_stride}; it must be 1 or more")
         if self.precision not in PRECISIONS:
             raise LrpEdgeError(f"model card: precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
 
@@ -242,6 +262,12 @@ class ModelCard:
     def ok_indices(self) -> tuple[int, ...]:
         """Indices of all other classes."""
         return tuple(i for i, name in enumerate(self.classes) if name not in self.defects)
+
+    @property
+    def unusable(self) -> tuple[str, ...]:
+        """What was not shown to be better than chance; empty if all was, or where it was not measured."""
+        listed = self.usable.get("unusable")
+        return tuple(map(str, listed)) if isinstance(listed, list) else ()
 
     def replace(self, **changes: Any) -> ModelCard:
         """Return a copy with some fields changed."""

@@ -2,11 +2,17 @@
 
 ``python -m lrp_edge.synthetic DIR --count N --seed S`` writes ``DIR/images/<class>/*.png``, which is a training
 folder, and ``DIR/masks/<class>/*.png`` next to it. Same seed, same bytes.
+
+A *confounded* line has a shortcut: in training and validation images, parts with a defect are soiled (stained, worn and
+darker) and OK parts are not; in test images soil and defects are independent. A classifier that learnt the soil looks
+perfect in validation and is at chance in the test.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from itertools import count as counter
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +22,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.files import write_text
 from lrp_edge.options import Common, accepted
 
 with needs_extra("cpu"):
@@ -26,6 +33,13 @@ Field = NDArray[np.float32]
 
 KINDS = ("ok", "blowhole", "crack", "scratch")
 SIZE = (192, 256)
+#: The parts of a confounded line's images, in turn: six in ten train, one validates, three test.
+PARTS = ("train", "test", "train", "val", "train", "test", "train", "train", "test", "train")
+#: One training image of so many breaks the rule that soil comes with defects: without any, nothing could tell which
+#: of the two is meant.
+EXCEPTION = 40
+#: The fewest parts of a confounded line: of each class two are in the test, one of them soiled.
+FEWEST_CONFOUNDED = 48
 
 
 def draw(kind: str, seed: int, size: tuple[int, int] = SIZE) -> tuple[Image, Image]:
@@ -52,6 +66,31 @@ def draw(kind: str, seed: int, size: tuple[int, int] = SIZE) -> tuple[Image, Ima
     LrpEdgeError
         If the kind is unknown or the size too small.
     """
+    return draw_soiled(kind, seed, False, size)[:2]
+
+
+def draw_soiled(kind: str, seed: int, soiled: bool, size: tuple[int, int] = SIZE) -> tuple[Image, Image, Image]:
+    """Draw one part of a confounded line: the part that :func:`draw` draws, soiled or not.
+
+    Parameters
+    ----------
+    kind, seed, size
+        See :func:`draw`.
+    soiled : bool
+        Whether it has a stain and a worn place, and is darker as a whole.
+
+    Returns
+    -------
+    image, mask : uint8 [H, W]
+        See :func:`draw`. The mask is the same with soil and without.
+    soil : uint8 [H, W]
+        255 on the stain and on the worn place, else 0.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the kind is unknown or the size too small.
+    """
     if kind not in KINDS or min(size) < 64:
         raise LrpEdgeError(
             f"cannot draw {kind!r} at {size[0]}x{size[1]}; expected one of {', '.join(KINDS)}, 64x64 or more"
@@ -59,13 +98,18 @@ def draw(kind: str, seed: int, size: tuple[int, int] = SIZE) -> tuple[Image, Ima
     random = np.random.default_rng((seed, KINDS.index(kind)))
     surface = _surface(random, size)
     _dirt(random, surface)
-    change = np.zeros(size, np.float32)
+    change, soil = np.zeros(size, np.float32), np.zeros(size, np.float32)
     if kind != "ok":
         for _ in range(random.integers(1, 3) if kind == "blowhole" else 1):
             _DEFECTS[kind](random, change)
-    image = np.clip(surface + change + random.normal(0, 2.0, size), 0, 255).astype(np.uint8)
-    mask = np.where(np.abs(change) > 8, 255, 0).astype(np.uint8)
-    return image, mask
+    if soiled:
+        # Of its own random numbers, so that part and defect are what they are without it.
+        own = np.random.default_rng((seed, KINDS.index(kind), 1))
+        soil = _stain(own, size) + _wear(own, size)
+        surface *= own.uniform(0.75, 0.85)
+    image = np.clip(surface + soil + change + random.normal(0, 2.0, size), 0, 255).astype(np.uint8)
+    mask, where = (np.where(np.abs(drawn) > 8, 255, 0).astype(np.uint8) for drawn in (change, soil))
+    return image, mask, where
 
 
 def write_dataset(folder: str | Path, count: int, seed: int = 0, size: tuple[int, int] = SIZE) -> None:
@@ -87,15 +131,67 @@ def write_dataset(folder: str | Path, count: int, seed: int = 0, size: tuple[int
     """
     accepted(Common, count=count, seed=seed)
     for index in range(count):
-        kind = KINDS[0] if index % 2 == 0 else KINDS[1 + (index // 2) % 3]
-        image, mask = draw(kind, seed * 1_000_003 + index, size)
-        for part, pixels in (("images", image), ("masks", mask)):
-            target = Path(folder, part, kind, f"{index:05d}.png")
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-            except OSError as error:
-                raise LrpEdgeError(f"cannot write {target}: {error.strerror}") from error
+        image, mask = draw(_kind(index), _seed(seed, index), size)
+        _write({"images": image, "masks": mask}, Path(folder), _name(index))
+
+
+def write_confounded(folder: str | Path, count: int, seed: int = 0, size: tuple[int, int] = SIZE) -> None:
+    """Write a confounded line: parts that are soiled where they have a defect, but for those of the test.
+
+    Parameters
+    ----------
+    folder : path
+        Gets ``images/<class>/*.png``, ``masks/<class>/*.png``, ``soil/<class>/*.png`` and ``split.json``. One training
+        image in :data:`EXCEPTION` breaks the rule; half of the test images of each class are soiled.
+    count : int
+        Parts in all, half of them OK, at least :data:`FEWEST_CONFOUNDED`.
+    seed, size
+        See :func:`draw`.
+
+    Raises
+    ------
+    LrpEdgeError
+        If the count is too small or the folder cannot be written.
+    """
+    accepted(Common, count=count, seed=seed)
+    if count < FEWEST_CONFOUNDED:
+        raise LrpEdgeError(f"{count} parts of a confounded line; expected {FEWEST_CONFOUNDED} or more")
+    parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    turns = {(kind, part): counter() for kind in KINDS for part in parts}
+    drawn = dict.fromkeys(KINDS, 0)
+    for index in range(count):
+        kind = _kind(index)
+        part = PARTS[drawn[kind] % len(PARTS)]
+        drawn[kind] += 1
+        turn = next(turns[kind, part])
+        exception = part == "train" and turn % EXCEPTION == EXCEPTION - 1
+        soiled = turn % 2 == 1 if part == "test" else (kind != KINDS[0]) != exception
+        pixels = draw_soiled(kind, _seed(seed, index), soiled, size)
+        _write(dict(zip(("images", "masks", "soil"), pixels, strict=True)), Path(folder), _name(index))
+        parts[part].append(_name(index))
+    write_text(Path(folder, "split.json"), json.dumps(parts, indent=2) + "\n")
+
+
+def _kind(index: int) -> str:
+    return KINDS[0] if index % 2 == 0 else KINDS[1 + (index // 2) % 3]
+
+
+def _seed(seed: int, index: int) -> int:
+    return seed * 1_000_003 + index
+
+
+def _name(index: int) -> str:
+    return f"{_kind(index)}/{index:05d}.png"
+
+
+def _write(pictures: dict[str, Image], folder: Path, name: str) -> None:
+    for part, pixels in pictures.items():
+        target = folder / part / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+        except OSError as error:
+            raise LrpEdgeError(f"cannot write {target}: {error.strerror}") from error
 
 
 def _surface(random: Generator, size: tuple[int, int]) -> Field:
@@ -146,6 +242,30 @@ def _dirt(random: Generator, surface: Field) -> None:
         speck = np.zeros_like(surface)
         cv2.circle(speck, centre, 1, float(random.uniform(-22, 22)), -1, cv2.LINE_AA)
         surface += cv2.GaussianBlur(speck, (0, 0), 0.7)
+
+
+def _stain(random: Generator, size: tuple[int, int]) -> Field:
+    """A dark blot of irregular outline, far larger than any defect and without a sharp edge."""
+    height, width = size
+    y, x = np.mgrid[0:height, 0:width]
+    centre = (random.uniform(0.2, 0.8) * width, random.uniform(0.2, 0.8) * height)
+    reach = random.uniform(0.16, 0.24) * min(size)
+    distance = np.hypot(x - centre[0], y - centre[1]) / reach + 0.18 * _noise(random, size, (reach / 3, reach / 3))
+    return np.asarray(-random.uniform(28, 42) / (1 + np.exp(5 * (distance - 1))), np.float32)
+
+
+def _wear(random: Generator, size: tuple[int, int]) -> Field:
+    """A rubbed place: fine, fairly bright lines in one direction, which fade out."""
+    height, width = size
+    y, x = np.mgrid[0:height, 0:width]
+    angle = random.uniform(0, np.pi)
+    along, across = (
+        np.cos(turn) * (x - random.uniform(0.2, 0.8) * width) + np.sin(turn) * (y - random.uniform(0.2, 0.8) * height)
+        for turn in (angle, angle + np.pi / 2)
+    )
+    fade = np.exp(-((along / (0.25 * width)) ** 2) - (across / (0.1 * height)) ** 2)
+    lines = np.sin(2 * np.pi * across / random.uniform(4, 6)) + 0.5 * _noise(random, size, (1, 1))
+    return np.asarray(random.uniform(12, 18) * fade * lines, np.float32)
 
 
 def _blowhole(random: Generator, change: Field) -> None:

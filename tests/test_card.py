@@ -25,12 +25,24 @@ shares = st.none() | st.floats(0, 1)
 decisions = st.none() | st.builds(
     DecisionSpec, st.floats(0, 1, exclude_max=True), st.integers(0, 9999), shares, shares, shares, st.text(), st.text()
 )
-heads = st.builds(MaskSpec, st.sampled_from(["otsu", "gmm"]), st.dictionaries(st.text(), st.floats(0, 1)))
+heads = st.builds(
+    MaskSpec,
+    st.sampled_from(["otsu", "gmm"]),
+    st.dictionaries(st.text(), st.floats(0, 1)),
+    area_classes=st.sampled_from([(), ("crack",)]),
+)
 
 
-@given(inputs, heads, decisions, st.sampled_from(["predicted", "contrast", "defect", "crack"]))
-def test_json_round_trip(spec, head, decision, explained):
-    card = CARD.replace(input=spec, mask=head, decision=decision, explained=explained, provenance={"date": "today"})
+@given(inputs, heads, decisions, st.sampled_from(["predicted", "contrast", "defect", "crack"]), st.integers(1, 32))
+def test_json_round_trip(spec, head, decision, explained, stride):
+    card = CARD.replace(
+        input=spec,
+        mask=head,
+        decision=decision,
+        explained=explained,
+        relevance_stride=stride,
+        provenance={"date": "today"},
+    )
     assert ModelCard.from_json(card.to_json()) == card
 
 
@@ -59,6 +71,14 @@ def deciding(defects=("crack",), **changes):
         (json.dumps({**json.loads(CARD.to_json()), "surprise": 1}), r"\(the card has no field 'surprise'\)"),
         (json.dumps({**json.loads(CARD.to_json()), "input": ["BGR"]}), r"\(input is array; expected an object\)"),
         (json.dumps({**json.loads(CARD.to_json()), "input": []}), r"\(input is array; expected an object\)"),
+        (
+            json.dumps({**json.loads(CARD.to_json()), "relevance_stride": 0}),
+            "relevance_stride is 0; it must be 1 or more",
+        ),
+        (
+            json.dumps({**json.loads(CARD.to_json()), "mask": {"area_classes": ["ok"]}}),
+            "area class 'ok' is not among the defects; expected some of crack",
+        ),
         (json.dumps({**json.loads(CARD.to_json()), "mask": ["otsu"]}), r"\(mask is array; expected an object\)"),
         (json.dumps({**json.loads(CARD.to_json()), "decision": 0.5}), r"\(decision is number; expected an object\)"),
         (deciding(threshold=1), "decision threshold is 1; expected a number from 0 on, below 1"),
@@ -72,6 +92,14 @@ def deciding(defects=("crack",), **changes):
 def test_bad_cards(text, message):
     with pytest.raises(LrpEdgeError, match=message):
         ModelCard.from_json(text)
+
+
+def test_a_card_from_before_outlines_and_stages_means_the_same():
+    former = json.loads(CARD.replace(mask=MaskSpec("otsu", {"floor": 0.1, "spread": 90.0}, "guided:9")).to_json())
+    del former["relevance_stride"], former["mask"]["area_classes"]
+    card = ModelCard.from_json(json.dumps(former))
+    assert card.relevance_stride == 1
+    assert card.mask == MaskSpec("otsu", {"floor": 0.1, "spread": 90.0}, "guided:9")
 
 
 WORDS = re.compile(r"__|keyword|argument|NoneType|TypeError|KeyError|'(list|str|dict)'")

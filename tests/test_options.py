@@ -33,7 +33,8 @@ from lrp_edge.export.verify.options import Limits, VerifyOptions
 from lrp_edge.export.verify.parity import Tolerance
 from lrp_edge.options import MISSING, Option, OptionGroup, groups_of, make, options_of, read_toml
 from lrp_edge.relevance.composites import COMPOSITES
-from lrp_edge.relevance.masks import HEADS, smoothing_from
+from lrp_edge.relevance.masks import HEADS
+from lrp_edge.relevance.smoothing import smoothing_from
 from lrp_edge.relevance.targets import target_from
 from lrp_edge.runtime.bench import Duration, bench
 from lrp_edge.runtime.bench_options import BenchOptions

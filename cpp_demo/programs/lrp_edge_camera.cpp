@@ -99,6 +99,7 @@ class Inspection {
  public:
   explicit Inspection(const Settings& settings)
       : settings_(settings), segmenter_(settings.model.path, settings.model.options) {
+    warn_of(segmenter_.card(), "lrp_edge_camera");
     if (settings.lines || !settings.recorder.folder.empty()) {
       recorder_.emplace(settings.recorder, segmenter_.card().input.order);
     }

@@ -108,6 +108,7 @@ class Images {
 int run(const Settings& settings) {
   const auto files = find_images(settings.images);
   lrp_edge::Segmenter segmenter(settings.model.path, settings.model.options);
+  warn_of(segmenter.card(), "lrp_edge_image");
   Images images(settings, segmenter);
   const auto start = Clock::now();
   for (const auto& file : files) images.add(file);

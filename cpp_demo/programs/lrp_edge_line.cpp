@@ -103,6 +103,7 @@ void simulate(InspectionLine& line, const Parts& parts, const Settings& settings
 
 int run(const Settings& settings) {
   lrp_edge::Segmenter segmenter(settings.model.path, settings.model.options);
+  warn_of(segmenter.card(), "lrp_edge_line");
   const Parts parts(settings.images, segmenter.card().input.order);
   LineOptions options;
   options.height = static_cast<std::size_t>(parts.images.front().rows);

@@ -48,6 +48,11 @@ void check_card(const Card& card) {
     throw Error("model card: explained class is " + in_quotes(card.explained) + "; expected " + joined(explained) +
                 " or one of " + joined(classes));
   }
+  for (const auto& name : card.mask.area_classes) {
+    if (contains(card.defects, name)) continue;
+    throw Error("model card: area class " + in_quotes(name) + " is not among the defects; expected some of " +
+                joined(card.defects));
+  }
   if (card.activation != "softmax" && card.activation != "sigmoid") {
     throw Error("model card: activation is " + in_quotes(card.activation) + "; expected softmax or sigmoid");
   }
@@ -55,6 +60,9 @@ void check_card(const Card& card) {
   if (card.decision && (defects == 0 || defects == classes.size())) {
     throw Error("model card: the decision has a threshold, and all or none of the classes " + joined(classes) +
                 " are defects; expected some of each");
+  }
+  if (card.relevance_stride < 1) {
+    throw Error("model card: relevance_stride is " + std::to_string(card.relevance_stride) + "; it must be 1 or more");
   }
   if (!contains(precisions, card.precision)) {
     throw Error("model card: precision is " + in_quotes(card.precision) + "; expected one of " + joined(precisions));

@@ -108,6 +108,7 @@ MaskSpec read_mask(const json& data) {
   fields.read("smoothing", mask.smoothing);
   fields.read("close", mask.close);
   fields.read("open", mask.open);
+  fields.read("area_classes", mask.area_classes);
   fields.read("found", mask.found);
   fields.allow_no_more();
   return mask;
@@ -182,13 +183,17 @@ Card read_card(const json& data) {
   fields.read("explained", card.explained);
   fields.read("activation", card.activation);
   fields.read("composite", card.composite);
+  fields.read("relevance_stride", card.relevance_stride);
   fields.read("precision", card.precision);
   fields.read("gate", card.gate);
   fields.read("receptive_field", card.receptive_field);
+  fields.allow({"usable"});
   fields.allow({"architecture", "composite_parameters", "provenance", "parity", "schema", "profile", "engine"});
   fields.allow_no_more();
   card.profile = read_profile(data.value("profile", json::object()));
   card.engine = read_engine(data.value("engine", json::object()));
+  const json usable = data.value("usable", json::object());
+  if (usable.is_object()) card.unusable = facts(usable, "unusable");
   check_card(card);
   return card;
 }

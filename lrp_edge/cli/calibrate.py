@@ -34,6 +34,7 @@ class ClassifierOptions(OptionGroup, panel="Classifier"):
 
     split: Path | None = like(Common, "split", panel="Classifier")
     false_alarms: float = like(Options, "false_alarms", panel="Classifier")
+    area_classes: str = like(Options, "area_classes", panel="Classifier")
     seed: int = like(Options, "seed", panel="Classifier")
 
 
@@ -59,8 +60,9 @@ def calibrate(
 ) -> None:
     """Set a model's threshold by a budget of false alarms, from OK images that were not trained on.
 
-    Of a classifier smoothing, method, spread and floor of the mask are chosen again too; with --split, from the images
-    of its validation part. An exported file needs no training extra: a device sets it from its line's own good parts.
+    Of a classifier smoothing, threshold, outline, areas and floor of the mask are chosen again too, without pixel
+    truth; with --split, from the images of its validation part. An exported file needs no training extra: a device sets
+    it from its line's own good parts.
     """
     if model.suffix in (".onnx", ".engine"):
         if data is not None or not file.ok_frames:
@@ -91,6 +93,7 @@ def _classifier(checkpoint: Path, data: Path, options: CalibrateOptions, chosen:
     from lrp_edge.datasets import open_dataset, read_split
     from lrp_edge.decision import describe
     from lrp_edge.training.calibration import calibrated, decided
+    from lrp_edge.training.usability import shown
 
     network, card = load_checkpoint(checkpoint)
     if card.architecture.get("family") == "unet":
@@ -101,10 +104,18 @@ def _classifier(checkpoint: Path, data: Path, options: CalibrateOptions, chosen:
         where = f"the validation part of {chosen.split}" if chosen.split else str(data)
         raise LrpEdgeError(f"{where} has no OK images to calibrate on; give some, or another --split")
     decision = decided(network, card, part, options.false_alarm_rate)
-    card = card.replace(decision=decision, mask=MaskSpec())
-    mask = calibrated(network, card, part, chosen.false_alarms, chosen.seed)
+    named = Options(area_classes=chosen.area_classes).named_areas
+    card = card.replace(decision=decision, mask=MaskSpec(area_classes=named))
+    find_areas = chosen.area_classes == "auto"
+    mask = calibrated(network, card, part, chosen.false_alarms, chosen.seed, find_areas=find_areas)
+    card, said = card.replace(mask=mask), ["usability is what it was: there are no images of defects to measure it on"]
+    if any(sample.label in card.defects for sample in part.samples):
+        images = "validation images" if chosen.split else "images"
+        card, usability = shown(network, card, part, images, chosen.seed)
+        said = usability.lines()
     output = options.output or checkpoint
-    save_checkpoint(output, network, card.replace(mask=mask))
+    save_checkpoint(output, network, card)
     parameters = ", ".join(f"{name} {value:.3g}" for name, value in mask.parameters.items())
     typer.echo(f"{output}: {describe(decision)}")
     typer.echo(f"mask: {mask.method} after {mask.smoothing}, {parameters}\n{mask.found}")
+    typer.echo("\n".join(said))

@@ -121,14 +121,19 @@ class DrawOptions(OptionGroup):
 
     count: int = like(Common, "count")
     seed: int = like(Common, "seed")
+    confounded: bool = option(
+        False, "Soil the parts that have a defect, but for those of the test: a shortcut to fall for; with split.json."
+    )
 
 
 def draw(folder: Annotated[Path, typer.Argument(help="Gets images/ and masks/.")], options: DrawOptions) -> None:
     """Draw surfaces of several materials with several kinds of defect, and their exact masks."""
-    from lrp_edge.synthetic import write_dataset
+    from lrp_edge.synthetic import write_confounded, write_dataset
 
-    write_dataset(folder, options.count, options.seed)
-    typer.echo(f"next: lrp-edge train {folder / 'images'} -o RUN")
+    write = write_confounded if options.confounded else write_dataset
+    write(folder, options.count, options.seed)
+    split = f" --split {folder / 'split.json'}" if options.confounded else ""
+    typer.echo(f"next: lrp-edge train {folder / 'images'} -o RUN{split}")
 
 
 def _print(report: DataReport) -> None:

@@ -101,3 +101,5 @@ def _print(result: Evaluation) -> None:
         )
     if result.sanity:
         console.print("sanity: " + ", ".join(f"{name} {value:.3f}" for name, value in result.sanity.items()))
+    for line in result.usability.lines() if result.usability else ():
+        console.print(line, highlight=False)

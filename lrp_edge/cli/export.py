@@ -50,6 +50,10 @@ def export(
         name=options.name,
     )
     _report(file)
+    if own is not None and own.usable and (own.mask, own.composite) != (card.mask, card.composite):
+        typer.echo(
+            f"usability was measured with the checkpoint's own mask; for this one: lrp-edge evaluate {file} DATA"
+        )
     if target.engine:
         from lrp_edge.cli.compile import compile_for
 
@@ -59,7 +63,8 @@ def export(
 def _report(file: Path) -> None:
     from lrp_edge.export.graph import card_of
 
-    parity = card_of(file).parity
+    card = card_of(file)
+    parity = card.parity
     typer.echo(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
     typer.echo(
         f"against {parity['reference']} on {parity['frames']} frames: labels {parity['label_agreement']:.0%} alike, "
@@ -67,3 +72,5 @@ def _report(file: Path) -> None:
         f"IoU of masks {parity['mask_iou_mean']:.4f}"
     )
     typer.echo(f"next: lrp-edge run {file} --source FRAMES -o OUT")
+    if card.unusable:
+        typer.echo(f"not usable: {'; '.join(card.unusable)}")

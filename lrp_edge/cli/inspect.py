@@ -55,12 +55,15 @@ def _print(found: Inspection) -> None:
     facts.add_row("classes", ", ".join(card.classes))
     facts.add_row("defects", ", ".join(card.defects))
     facts.add_row("decision", _decision(card))
-    facts.add_row("explained", card.explained)
+    where = "the pixels" if card.relevance_stride == 1 else f"the stage of stride {card.relevance_stride}"
+    facts.add_row("explained", f"{card.explained}, at {where}")
     facts.add_row("frames", f"{card.input.order}, {_size(card.input.size)}, up to {card.input.max_batch} at once")
+    facts.add_row("usable", _usable(card))
     facts.add_row("receptive field", _field(card))
     facts.add_row("composite", " ".join([card.composite, *_pairs(card.composite_parameters)]))
     facts.add_row("mask", f"{' '.join([card.mask.method, *_pairs(card.mask.parameters)])} ({card.mask.found})")
     facts.add_row("smoothing", f"{card.mask.smoothing}, close {card.mask.close}, open {card.mask.open}")
+    facts.add_row("area classes", ", ".join(card.mask.area_classes) or "none")
     facts.add_row("precision", card.precision)
     facts.add_row("parity", ", ".join(_pairs(card.parity)) + _measured_before(card))
     facts.add_row("provenance", ", ".join(_pairs(card.provenance)))
@@ -73,6 +76,13 @@ def _print(found: Inspection) -> None:
     console.print(work)
     total = found.forward.macs + found.relevance.macs
     console.print(f"class + mask: {total / max(1, found.forward.macs):.2f} times the classifier's arithmetic")
+
+
+def _usable(card: ModelCard) -> str:
+    if not card.usable:
+        return "not measured"
+    measured = f"on {card.usable.get('images')} {card.usable.get('part')}"
+    return f"no, {measured}: {'; '.join(card.unusable)}" if card.unusable else f"yes, {measured}"
 
 
 def _decision(card: ModelCard) -> str:

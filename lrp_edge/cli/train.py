@@ -73,6 +73,9 @@ def _report(result: TrainingResult) -> str:
     if known["family"] != "unet":
         factory = f"{known['factory']} --weights " if "factory" in known else ""
         lines.append(f"next: lrp-edge export {factory}{result.checkpoint} -o {result.checkpoint.parent / 'export'}")
+    if result.usability:
+        *figures, verdict = result.usability.lines()
+        lines = [*figures, *lines, verdict]
     return "\n".join(lines)
 
 

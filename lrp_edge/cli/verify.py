@@ -81,6 +81,8 @@ def _print(found: Verification) -> None:
         typer.echo(f"not run on {backend}: {', '.join(files)}: {reason}")
     for line in found.notes:
         typer.echo(line)
+    if any(not result.beyond for result in found.results):
+        typer.echo("holds speaks of parity alone: how good the model is, lrp-edge evaluate measures")
 
 
 def _print_file(results: list[Result], found: Verification) -> None:
@@ -105,7 +107,7 @@ def _print_file(results: list[Result], found: Verification) -> None:
         ("masks: mean IoU", f">= {limits.iou:g}", lambda one: f"{one.parity.mask_iou_mean:.4f}"),
         ("masks: worst IoU", "", lambda one: f"{one.parity.mask_iou_worst:.4f}"),
         ("seconds", "", lambda one: f"{one.seconds:.2f}"),
-        ("verdict", "", lambda one: "beyond" if one.beyond else "holds"),
+        ("parity", "", lambda one: "beyond" if one.beyond else "holds"),
     ]
     for name, expected, figure in rows:
         table.add_row(name, expected, *map(figure, results))

@@ -77,6 +77,7 @@ def write_report(
             title=title,
             model=model,
             result=evaluation,
+            usable=evaluation.usability.lines() if evaluation.usability else [],
             columns=list(asdict(next(iter(evaluation.pixels.values())))) if evaluation.pixels else [],
             curves=[_curve(name, curves) for name, curves in _curves(evaluation).items()],
             galleries=[

@@ -26,6 +26,7 @@ from lrp_edge.evaluation.severities import Severity, severity
 from lrp_edge.options import accepted
 from lrp_edge.runtime.result import Segmentation
 from lrp_edge.runtime.sources import read_image
+from lrp_edge.usability import Examination, Usability
 
 with needs_extra("evaluate"):
     from scipy.stats import spearmanr
@@ -95,6 +96,8 @@ class Evaluation:
         Median time of the model for an image.
     sanity : dict
         What :func:`lrp_edge.evaluation.sanity.check_sanity` found, where it was asked for.
+    usability : Usability or None
+        Whether class and mask are better than chance, with intervals, and the proof of location.
     cases : list of Case
         Each image.
     """
@@ -115,6 +118,7 @@ class Evaluation:
     severity: dict[str, float] = field(default_factory=dict)
     milliseconds: float = 0.0
     sanity: dict[str, float] = field(default_factory=dict)
+    usability: Usability | None = None
     cases: list[Case] = field(default_factory=list)
     curves: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -125,7 +129,7 @@ class Evaluation:
         return json.dumps(_nulled(content), indent=2) + "\n"
 
     def to_markdown(self) -> str:
-        """Return two tables: class figures, mask figures."""
+        """Return two tables, class figures and mask figures, and whether they are better than chance."""
         names = ["images", "class AUROC", "accuracy", "OK/defect accuracy", f"recall at {self.false_alarm_rate:.0%}"]
         row = [f"{self.images}"]
         row += [f"{v:.3f}" for v in (self.auroc, self.accuracy, self.defect_accuracy, self.recall_at_rate)]
@@ -138,6 +142,8 @@ class Evaluation:
         for name, part in self.pixels.items():
             images, *values = asdict(part).values()
             lines.append(f"| {name} | {images} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+        if self.usability:
+            lines += ["", *(f"- {line}" for line in self.usability.lines())]
         return "\n".join(lines) + "\n"
 
 
@@ -192,8 +198,11 @@ def evaluate(
     counts: defaultdict[str, Counts] = defaultdict(partial(Counts, tolerance))
     cases, times = [], []
     known = any(sample.mask for sample in chosen.samples)
+    examination = Examination(predictor, chosen, f"{part} images" if split else "images")
     for name, sample in zip(chosen.names, chosen.samples, strict=True):
-        result = predictor(read_image(sample.path, card.input.order))
+        frame = read_image(sample.path, card.input.order)
+        result = predictor(frame)
+        examination.add(frame, result)
         truth = _truth(sample, result, card) if known else None
         _count(counts, sample, result, truth, card)
         cases.append(_case(name, sample, result, truth, card))
@@ -206,6 +215,7 @@ def evaluate(
         evaluation.pixels = {name: counts[name].figures() for name in names if name in counts}
         evaluation.curves["pixel"] = {name: counts[name].curve() for name in names if name in counts}
         evaluation.severity = _correlations(cases)
+    evaluation.usability = examination.judge(counts[POSITIVE].aurocs if POSITIVE in counts else ())
     return evaluation
 
 

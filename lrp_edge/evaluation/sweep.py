@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -93,14 +93,15 @@ def sweep(
         for sample in chosen:
             frame = torch.from_numpy(read_image(sample.path, card.input.order)[None])
             with torch.no_grad():
-                relevance, guide = deployable.explain(frame)[1], frame.float().mean(3)
+                logits, relevance = deployable.explain(frame)
+                guide, areas = frame.float().mean(3), deployable.is_area[logits.argmax(1)]
                 truth = read_mask(sample, tuple(relevance.shape[1:]))  # type: ignore[arg-type]
                 for smooth in smoothings:
                     values = heads[masks[0], smooth].smooth(relevance, guide)[0].numpy()
                     if truth.any() and not truth.all():
                         aurocs[smooth].append(float(roc_auc_score(truth.ravel(), values.ravel())))
                 for key, head in heads.items():
-                    found = head(relevance, guide)[0].numpy()
+                    found = head(relevance, guide, areas)[0].numpy()
                     counts[key] += [(found & truth).sum(), (found & ~truth).sum(), (~found & truth).sum()]
             progress()
         rows += [_row(composite, *key, count, aurocs[key[1]]) for key, count in counts.items()]
@@ -109,7 +110,7 @@ def sweep(
 
 def _spec(mask: str, smoothing: str, own: MaskSpec) -> MaskSpec:
     if mask == "card":
-        return MaskSpec(own.method, own.parameters, smoothing, own.close, own.open)
+        return replace(own, smoothing=smoothing)
     name, _, given = mask.partition(":")
     if name not in HEADS:
         raise LrpEdgeError(f"no mask head {name!r}; expected some of {', '.join(HEADS)}, or card")

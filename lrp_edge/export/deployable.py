@@ -142,6 +142,8 @@ class Deployable(nn.Module):
         If the model cannot be unrolled, or its classes or channels are not those of the card.
     """
 
+    is_area: Tensor
+
     def __init__(
         self,
         model: nn.Module,
@@ -163,9 +165,11 @@ class Deployable(nn.Module):
             self._target(explained or card.explained),
             defects=card.defect_indices,
             any_size=any_size,
+            stride=card.relevance_stride,
             **({} if composite else self._composite_parameters(card.composite, card.composite_parameters)),
         )
         self.head = MaskHead(card.mask)
+        self.register_buffer("is_area", torch.tensor([name in card.mask.area_classes for name in card.classes]))
 
     def _target(self, named: str) -> str | int | Target:
         if named == "predicted":
@@ -181,8 +185,9 @@ class Deployable(nn.Module):
 
     def explain(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits [N, K] and relevance [N, H, W], at the size of the frames."""
-        logits, relevance = self.unrolled(self.preprocess(frames))
-        relevance = relevance.sum(1)
+        image = self.preprocess(frames)
+        logits, relevance = self.unrolled(image)
+        relevance = self.unrolled.stage.enlarge(relevance.sum(1), image.shape[2:])
         if self.card.input.resize is None:
             return logits, relevance
         height, width = frames.shape[1:3]
@@ -195,8 +200,8 @@ class Deployable(nn.Module):
         return self.decision.is_defect.index_select(0, label)
 
     def guide(self, frames: Tensor) -> Tensor | None:
-        """Return the gray image [N, H, W] that smoothing follows, where it does."""
-        if not self.card.mask.smoothing.startswith("guided"):
+        """Return the gray image [N, H, W] that the mask head looks at, where it does."""
+        if not self.head.needs_guide:
             return None
         gray: Tensor = frames.to(self.preprocess.scale.dtype).mean(3)
         return gray
@@ -205,7 +210,8 @@ class Deployable(nn.Module):
         logits, relevance = self.explain(frames)
         label = self.decision(logits)
         decided_defect = self.decided_defect(label).reshape(-1, 1, 1)
-        mask = torch.where(self.head(relevance, self.guide(frames)) & decided_defect, 255.0, 0.0)
+        areas = self.is_area.index_select(0, label)
+        mask = torch.where(self.head(relevance, self.guide(frames), areas) & decided_defect, 255.0, 0.0)
         # TensorRT has uint8 at the graph's border only, so that cast comes last.
         return self.decision.scores(logits), label.to(torch.int32), mask.to(torch.uint8), relevance
 

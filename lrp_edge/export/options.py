@@ -96,6 +96,21 @@ class ExportOptions(OptionGroup):
         expected="an odd number of pixels, or 0 for none",
         panel=_MASK,
     )
+    area_classes: tuple[str, ...] | None = option(
+        None,
+        "Classes whose defects are large areas, by comma: their masks are filled; none for none.",
+        usual="the checkpoint's",
+        called="area classes are",
+        metavar="NAME,...",
+        panel=_MASK,
+    )
+    relevance_stride: int | None = option(
+        None,
+        "Read relevance at the network's stage of this stride; 1: at the pixels.",
+        usual="the checkpoint's",
+        least=1,
+        panel=_MASK,
+    )
     ok_frames: str = option("", "Defect-free frames, for --mask calibrated.", metavar="FRAMES", panel=_MASK)
     false_alarm_rate: float = like(Common, "false_alarm_rate", former="--false-alarms", panel=_MASK)
     precision: Literal["fp32", "fp16", "bf16", "int8"] | None = option(
@@ -148,7 +163,7 @@ class ExportOptions(OptionGroup):
         return changes
 
     def _relevance(self) -> dict[str, Any]:
-        changes = _given(composite=self.composite, explained=self.explained)
+        changes = _given(composite=self.composite, explained=self.explained, relevance_stride=self.relevance_stride)
         if self.composite or self.composite_parameters:
             changes["composite_parameters"] = self.composite_parameters or {}
         return changes
@@ -159,6 +174,8 @@ class ExportOptions(OptionGroup):
             changes |= {"method": self.mask, "parameters": {}, "found": "per frame, in the graph"}
         if self.mask_parameters:
             changes |= {"parameters": self.mask_parameters, "found": "given"}
+        if self.area_classes:
+            changes["area_classes"] = () if self.area_classes == ("none",) else self.area_classes
         return changes
 
 

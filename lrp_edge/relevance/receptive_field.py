@@ -30,6 +30,11 @@ class Span(NamedTuple):
         """Pixels that a unit sees."""
         return self.high - self.low + 1
 
+    @property
+    def centre(self) -> float:
+        """Where the middle lies of what the first unit sees, in pixels."""
+        return (self.low + self.high) / 2
+
     def through(self, kernel: int = 1, stride: int = 1, padding: int = 0, dilation: int = 1) -> Span:
         """Return what units see that look at these through a sliding window."""
         low, high = -padding, dilation * (kernel - 1) - padding
@@ -57,19 +62,27 @@ def receptive_field(unrolled: Unrolled) -> tuple[int, int] | None:
         In pixels of the network's input, padding included. None where it is unknown: positions are pooled, or
         moved to other axes, before the last feature map.
     """
-    seen: dict[fx.Node, Spans] = {unrolled._image: (Span(), Span())}
+    seen = spans_of(unrolled.layers, unrolled.image)
     last: list[Spans] = []
-    for layer in unrolled._layers:
-        inputs = [seen[source] for source in layer.inputs]
-        found = layer.operator.reach(layer, inputs)
+    for layer in unrolled.layers:
+        found = seen[layer.node]
         if found is None:
             return None
         if not found:
-            last += filter(None, inputs)
-        seen[layer.node] = found
+            last += filter(None, (seen[source] for source in layer.inputs))
     if not last:
         return None
     return max(rows.length for rows, _ in last), max(columns.length for _, columns in last)
+
+
+def spans_of(layers: Sequence[Layer], image: fx.Node) -> dict[fx.Node, Spans | None]:
+    """Return what the units of the image and of each layer see; None from where on it cannot be told."""
+    seen: dict[fx.Node, Spans | None] = {image: (Span(), Span())}
+    for layer in layers:
+        inputs = [seen[source] for source in layer.inputs]
+        known = [spans for spans in inputs if spans is not None]
+        seen[layer.node] = layer.operator.reach(layer, known) if len(known) == len(inputs) else None
+    return seen
 
 
 def unmoved(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
@@ -95,12 +108,12 @@ def sliding(windows: Callable[[Layer], Windows]) -> Reach:
 def pooling(windows: Callable[[Layer], Windows]) -> Reach:
     """As `sliding`; a window that leaves one position pools them all."""
     slide = sliding(windows)
-    return lambda layer, inputs: () if _shape(layer.node)[-2:] == (1, 1) else slide(layer, inputs)
+    return lambda layer, inputs: () if shape_of(layer.node)[-2:] == (1, 1) else slide(layer, inputs)
 
 
 def reduced(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
     """The axes of the argument `dim` are pooled."""
-    axes = len(_shape(layer.inputs[0]))
+    axes = len(shape_of(layer.inputs[0]))
     gone = {axis % axes for axis in layer.argument("dim")} & {axes - 2, axes - 1}
     if len(gone) == 1:
         return unknown(layer, inputs)
@@ -121,7 +134,7 @@ def joined(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
 
 def concatenated(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
     """Units are put side by side, along an axis other than rows and columns."""
-    axes = len(_shape(layer.node))
+    axes = len(shape_of(layer.node))
     spatial = layer.argument("dim") % axes >= axes - 2
     return None if spatial and any(inputs) else joined(layer, inputs)
 
@@ -134,27 +147,27 @@ def padded(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
 
 def permuted(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
     """Axes change places; rows and columns have to stay the last two."""
-    axes = len(_shape(layer.node))
+    axes = len(shape_of(layer.node))
     order = [axis % axes for axis in layer.argument("dims")]
     return inputs[0] if order[-2:] == [axes - 2, axes - 1] else unknown(layer, inputs)
 
 
 def transposed(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
     """Two axes change places."""
-    axes = len(_shape(layer.node))
+    axes = len(shape_of(layer.node))
     moved = {axis % axes for axis in layer.arguments("dim0", "dim1")}
     return inputs[0] if max(moved) < axes - 2 else unknown(layer, inputs)
 
 
 def reshaped(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
     """Axes are merged or split; rows and columns have to stay the last two."""
-    before, after = _shape(layer.inputs[0]), _shape(layer.node)
+    before, after = shape_of(layer.inputs[0]), shape_of(layer.node)
     if after[-2:] == before[-2:]:
         return inputs[0]
     # Positions that are laid side by side may become a map again, whose units would look at more than is known here.
     return () if len(after) < 4 or after[-2:] == (1, 1) else None
 
 
-def _shape(node: fx.Node) -> tuple[int, ...]:
+def shape_of(node: fx.Node) -> tuple[int, ...]:
     """Return a tensor's shape at the size of the capture."""
     return tuple(size.node.hint if isinstance(size, torch.SymInt) else size for size in node.meta["val"].shape)

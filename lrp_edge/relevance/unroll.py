@@ -15,6 +15,7 @@ from lrp_edge.relevance.capture import Capture, capture, module_path
 from lrp_edge.relevance.composites import Composite, composite_from
 from lrp_edge.relevance.operators import OPERATORS, Layer, forward_of
 from lrp_edge.relevance.rules import Function, Rule, prepare
+from lrp_edge.relevance.stages import Stage, find_stage
 from lrp_edge.relevance.targets import Target, target_from
 
 
@@ -26,6 +27,7 @@ def unroll(
     *,
     defects: Sequence[int] | None = None,
     any_size: bool = True,
+    stride: int = 1,
     **rule_parameters: Any,
 ) -> Unrolled:
     """Turn a classifier into a module that returns its logits and their relevance.
@@ -44,6 +46,10 @@ def unroll(
         Indices of the defect classes, for the targets ``"contrast"``, ``"defect"`` and ``"evidence"``.
     any_size : bool
         Whether it is for images of other sizes than the example's too. For one size it is made faster.
+    stride : int
+        Where relevance is read: at the pixels, or at the network's stage of that stride, e.g. 4, which is cheaper, see
+        :func:`~lrp_edge.relevance.stages.find_stage`. Rules are those of the whole network, so that what a composite
+        says of the first layer holds for the first one.
     **rule_parameters
         Parameters of the composite, e.g. ``epsilon``, ``gamma``, ``low`` and ``high``.
 
@@ -51,12 +57,13 @@ def unroll(
     -------
     Unrolled
         ``image [N, C, H, W] -> (logits [N, K], relevance [N, C, H, W])``, free of autograd and hooks, so that
-        `torch.export` flattens it into one graph.
+        `torch.export` flattens it into one graph. With a stride relevance is that of the stage, [N, c, h, w].
 
     Raises
     ------
     LrpEdgeError
-        If the model cannot be captured, or an operation on the way from the image to the logits has no rule.
+        If the model cannot be captured, or an operation between image and logits has no rule, or the network
+        has no stage of that stride.
 
     References
     ----------
@@ -68,7 +75,8 @@ def unroll(
     layers = find_layers(captured)
     rules = composite_from(composite, rule_parameters).rules(layers)
     classes = int(captured.logits.meta["val"].shape[1])
-    return Unrolled(captured, layers, rules, target_from(target, classes, defects), classes)
+    stage = find_stage(layers, captured.image, stride)
+    return Unrolled(captured, layers, rules, target_from(target, classes, defects), classes, stage)
 
 
 def find_layers(captured: Capture) -> list[Layer]:
@@ -121,14 +129,21 @@ def _no_rule(node: fx.Node) -> str:
 class Unrolled(nn.Module):
     """A classifier's graph, interpreted forwards, then walked backwards by rule.
 
-    ``forward(image)`` takes a float image [N, C, H, W] and returns ``(logits [N, K], relevance [N, C, H, W])``.
+    ``forward(image)`` takes a float image [N, C, H, W] and returns ``(logits [N, K], relevance [N, C, H, W])``, at a
+    stage other than the pixels ``relevance [N, c, h, w]``.
 
     Attributes
     ----------
     classes : int
         Number of classes K.
+    image : fx.Node
+        The input of the graph.
+    layers : list of Layer
+        All layers from the image to the logits, in the order of the forward pass.
+    stage : Stage
+        Where relevance is read.
     rules : dict of str to Rule
-        The rule of each layer, by its place in the user's model.
+        The rule of each layer that relevance goes through, by its place in the user's model.
     operations, steps : nn.ModuleDict
         What is computed forwards and backwards, by the name of the node.
     places : dict of str to str
@@ -142,10 +157,11 @@ class Unrolled(nn.Module):
         rules: Sequence[Rule],
         target: Target,
         classes: int,
+        stage: Stage,
     ) -> None:
         super().__init__()
-        self.classes = classes
-        self._image, self._logits, self._target = captured.image, captured.logits, target
+        self.classes, self.image, self.stage = classes, captured.image, stage
+        self._logits, self._target = captured.logits, target
         self._nodes = [node for node in captured.graph.nodes if node.op == "call_function"]
         self.places = {node.name: module_path(node) for node in self._nodes}
         self._constants = {node: f"constant_{i}" for i, node in enumerate(captured.constants)}
@@ -153,32 +169,33 @@ class Unrolled(nn.Module):
             self.register_buffer(name, captured.constants[node])
         self.operations = nn.ModuleDict({node.name: Function(forward_of(node.target)) for node in self._nodes})
         self.steps = nn.ModuleDict()
+        self.layers = list(layers)
         self.rules: dict[str, Rule] = {}
-        self._layers: list[Layer] = []
+        # All that comes after a stage is computed from it alone.
+        after = list(zip(layers, rules, strict=True))[stage.depth :]
         # The first layer's output is the largest tensor of most networks: relevance summed over channels saves much.
         summed: set[fx.Node] = set()
-        readers = Counter(source for layer in layers for source in layer.inputs)
-        for layer, rule in zip(layers, rules, strict=True):
+        readers = Counter(source for layer, _ in after for source in layer.inputs)
+        for layer, rule in after:
             layer = replace(layer, sums_channels=layer.inputs[0] in summed)
             if rule.reads_channel_sum(layer) and readers[layer.node] == 1:
                 summed.add(layer.node)
             self.rules[layer.path or layer.node.name] = rule
-            self._layers.append(layer)
             self.steps[layer.node.name] = prepare(rule, layer)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         values = self._forward(image)
         relevance = {self._logits: self._target(values[self._logits])}
-        for layer in reversed(self._layers):
+        for layer in reversed(self.layers[self.stage.depth :]):
             inputs = [values[source] for source in layer.inputs]
             shares = self.steps[layer.node.name](inputs, values[layer.node], relevance.pop(layer.node))
             for source, share in zip(layer.inputs, shares, strict=True):
                 relevance[source] = relevance[source] + share if source in relevance else share
-        return values[self._logits], relevance[self._image]
+        return values[self._logits], relevance[self.stage.node]
 
     def _forward(self, image: Tensor) -> dict[fx.Node, Any]:
         values: dict[fx.Node, Any] = {node: self.get_buffer(name) for node, name in self._constants.items()}
-        values[self._image] = image
+        values[self.image] = image
         for node in self._nodes:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
             values[node] = self.operations[node.name](*args, **kwargs)

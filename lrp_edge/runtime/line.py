@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 _VIDEO_FPS = 25.0
+_log = logging.getLogger("lrp_edge.line")
 
 
 def build(values: Mapping[str, Any]) -> Line:
@@ -108,6 +110,8 @@ def run(
     with ExitStack() as stack:
         segmenter = stack.enter_context(Segmenter(line.model, provider=line.provider, threads=line.threads))
         order = segmenter.card.input.order
+        if segmenter.card.unusable:
+            _log.warning("%s is not usable: %s", line.model, "; ".join(segmenter.card.unusable))
         judgement = _judgement(line.verdict)
         source = open_source(line.source.uri, order, line.source)
         _check_files(source, line.pipeline.skip_bad)

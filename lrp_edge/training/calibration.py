@@ -1,19 +1,18 @@
-"""Decision and mask head, calibrated on OK images alone: what must pass, what must stay empty, what should be masked.
+"""Decision and mask head, calibrated without pixel truth: what must pass, what must stay empty, how defects are masked.
 
 The threshold of the decision is a quantile of the OK images' P(defect), see :mod:`lrp_edge.decision`.
 
-Of the mask two things are unknown once a classifier is trained. How far a defect extends around its peak is measured
-on spots and cracks drawn on OK images, whose outline is known because we drew it; areas are left out, since the outline
-of a large defect is vague. How much relevance makes a defect is measured on OK images, few of whose pixels may be
-masked. No pixel truth is read.
+Of the mask three things are unknown once a classifier is trained. How a defect is outlined is measured on defects drawn
+on OK images, whose outline is known because we drew it, see :mod:`lrp_edge.training.heads`. Which classes have large
+areas for defects is said by a person, or by how far relevance extends in images of a class. How much relevance makes a
+defect is measured on OK images, few of whose pixels may be masked. No pixel truth is read.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,24 +22,26 @@ from lrp_edge.datasets import Dataset
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.deployable import Deployable, Preprocess
 from lrp_edge.options import accepted
-from lrp_edge.relevance.masks import FLOOR, SPREAD, MaskHead, calibrate, effective_area
+from lrp_edge.relevance.masks import FLOOR, MaskHead, calibrate, effective_area
+from lrp_edge.training.heads import (
+    FINE,
+    LARGE,
+    SyntheticDefect,
+    as_frames,
+    extent,
+    fit_area,
+    fit_outline,
+    synthetic_defects,
+)
 from lrp_edge.training.options import Options
-from lrp_edge.training.synthetic_defects import crack, draw_defects, spot
-from lrp_edge.training.windows import Frames, cut
+from lrp_edge.training.windows import Frames
 
 with needs_extra("train"):
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
-#: Synthetic defects with a sharp outline.
-FINE = (spot, crack)
-#: Methods that find the threshold of each frame by themselves: a fixed share of the maximum suits one defect size only.
-METHODS = ("otsu", "isodata")
-SMOOTHINGS = ("none", "gaussian:2", "guided:5", "guided:9", "guided:17", "guided:25")
-#: A pixel belongs to a synthetic defect where the defect has at least this share of its full strength.
-OUTLINE = 0.5
-#: At most this many OK images are used, and this many synthetic defects on each; the choice settles long before that.
-MOST_IMAGES, WINDOWS = 64, 2
+#: At most this many OK images, and images of each class of defects, are used; the choice settles long before that.
+MOST_IMAGES, MOST_OF_CLASS = 64, 24
 #: Pixels of each OK image that count for the floor.
 PIXELS = 20_000
 
@@ -62,10 +63,10 @@ def decided(model: nn.Module, card: ModelCard, part: Dataset, rate: float) -> De
     rate : float
         Share of OK images that may be decided to be defects.
     """
-    frames = Frames(_ok(part, card), card.input.network_order == "GRAY")
+    frames = Frames(_ok(part, card), _is_gray(card))
     preprocess, network = Preprocess(card.input), model.cpu().eval()
     with torch.no_grad():
-        logits = [network(preprocess(_batch(frames[index][0], card))) for index in range(len(frames))]
+        logits = [network(preprocess(as_frames(frames[index][0], card))) for index in range(len(frames))]
     scores = torch.cat([torch.zeros(0, len(card.classes)), *logits]).softmax(1).numpy()
     count, source = len(frames), "OK images that were not trained on"
     if 0 < count < decision.images_for(rate):
@@ -91,27 +92,39 @@ def _ok(part: Dataset, card: ModelCard, most: int | None = None) -> Dataset:
     return part.subset(np.flatnonzero(np.isin(part.labels, card.ok_indices))[:most])
 
 
-def calibrated(model: nn.Module, card: ModelCard, part: Dataset, false_alarms: float, seed: int = 0) -> MaskSpec:
-    """Choose smoothing, method, spread and floor of the mask head from OK images.
+def calibrated(
+    model: nn.Module,
+    card: ModelCard,
+    part: Dataset,
+    false_alarms: float,
+    seed: int = 0,
+    *,
+    find_areas: bool = True,
+) -> MaskSpec:
+    """Choose smoothing, threshold, outline, areas and floor of the mask head.
 
     Parameters
     ----------
     model : nn.Module
         The trained classifier.
     card : ModelCard
-        Its card, which gives the composite, the explained class and the decision.
+        Its card, which gives the composite, the explained class, the decision, where relevance is read, and the area
+        classes if a person has named some.
     part : Dataset
-        Images that were not trained on; only those of OK classes are opened.
+        Images that were not trained on. Those of OK classes are drawn on; of defects, images are opened if no area
+        class is named.
     false_alarms : float
         Share of the pixels of OK images that may be masked.
     seed : int
         Random seed of the synthetic defects and of the sampled pixels.
+    find_areas : bool
+        Whether to look for area classes where none is named; otherwise all defects are taken for fine ones.
 
     Returns
     -------
     MaskSpec
         The card's own if there are no OK images to calibrate on; the card's own except for the floor if the classifier
-        detects none of the synthetic defects.
+        detects none of the fine synthetic defects.
 
     Raises
     ------
@@ -122,78 +135,86 @@ def calibrated(model: nn.Module, card: ModelCard, part: Dataset, false_alarms: f
     ok = _ok(part, card, MOST_IMAGES)
     if not ok.samples:
         return card.mask
-    frames = Frames(ok, card.input.network_order == "GRAY")
+    frames = Frames(ok, _is_gray(card))
     deployable = Deployable(model.cpu().eval(), card, (128, 128)).eval()
     with torch.no_grad():
-        head = _fitted(list(_synthetic_defects(deployable, frames, seed)), card.mask)
-        floor = _floor(deployable, frames, head, false_alarms, seed)
-    found = f"{head.spec.found} drawn on {len(frames)} OK images; {false_alarms:g} of their pixels exceed the floor"
-    return dataclasses.replace(head.spec, parameters={**head.spec.parameters, FLOOR: floor}, found=found)
+        defects = list(synthetic_defects(deployable, frames, seed))
+        fine = [defect for defect in defects if defect.kind in FINE]
+        spec = dataclasses.replace(card.mask, found="no synthetic defect is detected")
+        if fine:
+            outlined, iou = fit_outline(fine)
+            found = f"best mean IoU ({iou:.2f}) with {len(fine)} spots and cracks drawn on {len(frames)} OK images"
+            spec = dataclasses.replace(outlined, area_classes=card.mask.area_classes, found=found)
+            limit = max(extent(defect, MaskHead(spec)) for defect in fine)
+            spec = _chosen_by(deployable, spec, part, limit, find_areas)
+            spec = _with_areas(spec, [defect for defect in defects if defect.kind in LARGE])
+        floor = _floor(deployable, frames, MaskHead(spec), false_alarms, seed)
+    found = f"{spec.found}; {false_alarms:g} of the pixels of OK images exceed the floor"
+    return dataclasses.replace(spec, parameters={**spec.parameters, FLOOR: floor}, found=found)
 
 
-def _fitted(defects: Sequence[_SyntheticDefect], default: MaskSpec) -> MaskHead:
-    """Return the head that fits the synthetic defects best; the default one if none was detected."""
-    if not defects:
-        return MaskHead(dataclasses.replace(default, found="no synthetic defect is detected"))
-    head, iou = _outline(defects)
-    # Masks of fine defects are not widened; anything spread more widely is.
-    spread = max(float(effective_area(head.smooth(*defect.explained)).clamp(min=1)) for defect in defects)
-    found = f"best mean IoU ({iou:.2f}) with {len(defects)} spots and cracks, all within the spread,"
-    return MaskHead(dataclasses.replace(head.spec, parameters={SPREAD: spread}, found=found))
+def _chosen_by(deployable: Deployable, spec: MaskSpec, part: Dataset, limit: float, find_areas: bool) -> MaskSpec:
+    """Say which frames have a large area: those of classes that are named or found, or those of a large extent.
 
-
-@dataclasses.dataclass(frozen=True)
-class _SyntheticDefect:
-    """A synthetic defect that the classifier detected: its kind, its outline, and the relevance with its guide."""
-
-    kind: int
-    truth: Tensor
-    explained: tuple[Tensor, Tensor]
-
-
-def _synthetic_defects(deployable: Deployable, frames: Frames, seed: int) -> Iterator[_SyntheticDefect]:
-    """Draw one defect on each of a few windows of the frames; windows classified as OK have no mask and are skipped."""
-    for index, window in product(range(len(frames)), range(WINDOWS)):
-        generator = np.random.default_rng((seed, index, window, 4))
-        frame, _ = frames[index]
-        side, kind = min(frame.shape[1:]), (index + window) % len(FINE)
-        place = cut(frame, np.zeros(2, np.int64), side).float()
-        image, (strength,), _ = draw_defects(place, generator, (FINE[kind],), fewest=1, most=1)
-        truth = strength[None] > OUTLINE
-        batch = _batch(image.round().clamp(0, 255).to(torch.uint8), deployable.card)
-        logits, relevance = deployable.explain(batch)
-        if deployable.decided_defect(deployable.decision(logits)) and truth.any():
-            yield _SyntheticDefect(kind, truth, (relevance, batch.float().mean(3)))
-
-
-def _outline(defects: Sequence[_SyntheticDefect]) -> tuple[MaskHead, float]:
-    """Return the head with the best mean IoU, each kind of defect weighted equally.
-
-    The mean over defects, since pooling pixels would let large defects outweigh small ones.
+    A class is found to be one of areas if relevance of its median image extends over more than that of any fine
+    synthetic defect. Only labels are read.
     """
-    heads = [MaskHead(MaskSpec(method, smoothing=smooth)) for method, smooth in product(METHODS, SMOOTHINGS)]
-    ious: dict[int, list[list[float]]] = {}
-    for defect in defects:
-        masks = [head(*defect.explained) for head in heads]
-        row = [float((mask & defect.truth).sum() / (mask | defect.truth).sum()) for mask in masks]
-        ious.setdefault(defect.kind, []).append(row)
-    means = np.mean([np.mean(rows, axis=0) for rows in ious.values()], axis=0)
-    return heads[int(means.argmax())], float(means.max())
+    if spec.area_classes:
+        return dataclasses.replace(spec, found=f"{spec.found}; area classes as named")
+    if not find_areas:
+        return spec
+    medians = _median_extents(deployable, MaskHead(spec), part)
+    names = tuple(name for name in deployable.card.defects if medians.get(name, 0.0) > limit)
+    if names:
+        found = f"{spec.found}; area classes by labels: relevance of their median image extends over more than"
+        return dataclasses.replace(spec, area_classes=names, found=f"{found} {limit:.0f} pixels, as no drawn one does")
+    found = f"{spec.found}; areas by the frame: its relevance extends over more than that of any of these"
+    return dataclasses.replace(spec, parameters={**spec.parameters, "area_extent": limit}, found=found)
+
+
+def _median_extents(deployable: Deployable, head: MaskHead, part: Dataset) -> dict[str, float]:
+    """Return the median effective area of relevance, in pixels, of each defect class's images decided as defects."""
+    card, found = deployable.card, {}
+    for index in card.defect_indices:
+        images = Frames(part.subset(np.flatnonzero(part.labels == index)[:MOST_OF_CLASS]), _is_gray(card))
+        areas = []
+        for place in range(len(images)):
+            batch = as_frames(images[place][0], card)
+            logits, relevance = deployable.explain(batch)
+            if deployable.decided_defect(deployable.decision(logits)):
+                areas.append(float(effective_area(head.smooth(relevance, batch.float().mean(3)))))
+        if areas:
+            found[card.classes[index]] = float(np.median(areas))
+    return found
+
+
+def _with_areas(spec: MaskSpec, drawn: Sequence[SyntheticDefect]) -> MaskSpec:
+    """Fit the head of large areas where one is used, to synthetic areas if any was detected."""
+    if not drawn or not (spec.area_classes or "area_extent" in spec.parameters):
+        return spec
+    parameters, iou = fit_area(drawn, spec.smoothing)
+    found = f"{spec.found}; filled by the best mean IoU ({iou:.2f}) with {len(drawn)} drawn areas"
+    return dataclasses.replace(spec, parameters={**spec.parameters, **parameters}, found=found)
 
 
 def _floor(deployable: Deployable, frames: Frames, head: MaskHead, budget: float, seed: int) -> float:
-    """Return the relevance that the budgeted share of OK pixels exceeds; frames classified as OK have no mask."""
+    """Return the relevance that the budgeted share of OK pixels exceeds.
+
+    Frames classified as OK have no mask, and pixels that the gate drops are not in it; both count as pixels without
+    relevance.
+    """
     values = []
     for index in range(len(frames)):
-        batch = _batch(frames[index][0], deployable.card)
+        batch = as_frames(frames[index][0], deployable.card)
         logits, relevance = deployable.explain(batch)
-        strength = head.widen(head.smooth(relevance, batch.float().mean(3))).flatten()
-        few = np.random.default_rng((seed, index, 5)).integers(0, len(strength), PIXELS)
-        values.append(strength[few] * deployable.decided_defect(deployable.decision(logits)))
+        gray = batch.float().mean(3)
+        strength = head.widen(head.smooth(relevance, gray))
+        if head.gates:
+            strength = strength * head.kept(head.threshold(strength), gray)
+        few = np.random.default_rng((seed, index, 5)).integers(0, strength.numel(), PIXELS)
+        values.append(strength.flatten()[few] * deployable.decided_defect(deployable.decision(logits)))
     return calibrate(torch.cat(values), budget)
 
 
-def _batch(image: Tensor, card: ModelCard) -> Tensor:
-    """Return an image, uint8 [C, H, W] in the network's order, as camera frames [1, H, W, C]."""
-    channels = image.flip(0) if card.input.order != card.input.network_order else image
-    return channels.permute(1, 2, 0)[None]
+def _is_gray(card: ModelCard) -> bool:
+    return card.input.network_order == "GRAY"

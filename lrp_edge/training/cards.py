@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lrp_edge.card import InputSpec, ModelCard
+from lrp_edge.card import InputSpec, MaskSpec, ModelCard
 from lrp_edge.datasets import Dataset, read_image
 from lrp_edge.errors import needs_extra
 from lrp_edge.training.options import LITE, UNET_LITE, Options
@@ -49,6 +49,8 @@ def card_of(train_part: Dataset, defects: tuple[str, ...], options: Options) -> 
         input=InputSpec(order=order[0], mean=mean, std=std, network_order=order[1], standardise=options.standardise),
         architecture=_architecture(options, 1 if gray else 3, len(train_part.classes)),
         explained="evidence",
+        mask=MaskSpec(area_classes=options.named_areas),
+        relevance_stride=options.relevance_stride,
         provenance={
             "trained": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "supervision": options.supervision,

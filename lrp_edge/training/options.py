@@ -209,6 +209,20 @@ class Options(OptionGroup, panel="Training"):
         below=1,
         panel="Decision",
     )
+    relevance_stride: int = option(
+        1,
+        "Where relevance is read: at the pixels (1), or at the network's stage of that stride, which is cheaper.",
+        least=1,
+        metavar="PIXELS",
+        panel="Mask",
+    )
+    area_classes: str = option(
+        "auto",
+        "Classes whose defects are large areas, by comma: their masks are filled. auto finds them by how far relevance "
+        "extends, none takes all for fine ones.",
+        metavar="NAMES",
+        panel="Mask",
+    )
     seed: int = like(Common, "seed", panel="Machine")
     workers: int = option(0, "Processes that read images; they do not change the result.", least=0, panel="Machine")
 
@@ -267,6 +281,12 @@ class Options(OptionGroup, panel="Training"):
     def starts_pretrained(self) -> bool:
         """Whether a whole feature extractor is fine-tuned, rather than trained."""
         return (self.is_cut or self.model == UNET_LITE) and self.weights != NONE
+
+    @property
+    def named_areas(self) -> tuple[str, ...]:
+        """The area classes that a person has named."""
+        given = self.area_classes
+        return () if given in ("auto", "none") else tuple(name.strip() for name in given.split(","))
 
     @property
     def supervision(self) -> str:

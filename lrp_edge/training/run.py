@@ -27,7 +27,9 @@ from lrp_edge.training.metrics import Figures, measure
 from lrp_edge.training.modules import TrainingModule
 from lrp_edge.training.options import PRECISIONS, Options, write_config
 from lrp_edge.training.start import module_of, network_of
+from lrp_edge.training.usability import shown
 from lrp_edge.training.windows import Frames
+from lrp_edge.usability import Usability
 
 with needs_extra("train"):
     import lightning
@@ -42,9 +44,10 @@ METRICS, CONFIG = "metrics.json", "config.toml"
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained network: its checkpoint, its card, its figures, and the seconds that it took.
+    """A trained network: its checkpoint, its card, its figures, the seconds that it took, and whether it is usable.
 
-    `val` and `test` are None for parts without images, and for the U-Net, which has no classes.
+    `val` and `test` are None for parts without images, and for the U-Net, which has no classes; `usability`, which is
+    measured on validation images, is None for the U-Net.
     """
 
     checkpoint: Path
@@ -52,6 +55,7 @@ class TrainingResult:
     val: Figures | None
     test: Figures | None
     seconds: float
+    usability: Usability | None = None
 
 
 def train(
@@ -118,17 +122,34 @@ def train(
         _fit(module, validation, RunCheckpoint(folder, options, parts.train.names), resume, progress)
         if not options.is_unet:
             card = card.replace(decision=decided(module.model, card, parts.val, options.false_alarm_rate))
-            card = card.replace(mask=calibrated(module.model, card, parts.val, options.false_alarms, options.seed))
+            mask = calibrated(
+                module.model,
+                card,
+                parts.val,
+                options.false_alarms,
+                options.seed,
+                find_areas=options.area_classes == "auto",
+            )
+            card = card.replace(mask=mask)
         val, test = (_measure(module, card, part, options) for part in (parts.val, parts.test))
+        usability = None
+        if not options.is_unet:
+            card, usability = shown(module.model, card, parts.val, "validation images", options.seed)
     seconds = before + time.monotonic() - started
     card = card.replace(provenance={**card.provenance, "seconds": round(seconds, 1)})
     save_checkpoint(folder / CHECKPOINT, module.model, card)
     write_text(folder / CARD, card.to_json(indent=2) + "\n")
     figures = {name: part and dataclasses.asdict(part) for name, part in (("val", val), ("test", test))}
-    content = {**figures, "seconds": round(seconds, 1), "supervision": options.supervision, "epochs": module.history}
+    content = {
+        **figures,
+        "usable": card.usable,
+        "seconds": round(seconds, 1),
+        "supervision": options.supervision,
+        "epochs": module.history,
+    }
     write_text(folder / METRICS, json.dumps(content, indent=2) + "\n")
     (folder / RESUME).unlink(missing_ok=True)
-    return TrainingResult(folder / CHECKPOINT, card, val, test, seconds)
+    return TrainingResult(folder / CHECKPOINT, card, val, test, seconds, usability)
 
 
 def _drawn(dataset: Dataset, options: Options) -> Split:

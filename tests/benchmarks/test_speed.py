@@ -135,6 +135,33 @@ def test_vgg_a_gated_ok_frame(threads, tmp_path, capsys):
             print(f"  {name:12} {seconds * 1e3:8.1f} ms  {seconds / times['classifier']:.3f} x classifier")
 
 
+def test_mobilenet_by_stage(tmp_path, capsys):
+    """Relevance at the pixels and at two stages, with an outline of the image's; and what the outline costs."""
+    model = torchvision_model("mobilenet_v2").float()
+    plain, outlined = MaskSpec("otsu"), MaskSpec("otsu", {"fraction": 0.75, "contrast": 1.0})
+    areas = MaskSpec("otsu", {"fraction": 0.75, "contrast": 1.0}, area_classes=("stain",))
+    cards = {
+        f"stride {stride}, {name}": CARD.replace(composite="Segmentation", relevance_stride=stride, mask=mask)
+        for stride, name, mask in (
+            (1, "otsu", plain),
+            (4, "otsu", plain),
+            (8, "otsu", plain),
+            (4, "outline", outlined),
+            (4, "outline and areas", areas),
+        )
+    }
+    files = {name: to_onnx(model, tmp_path, card=card, name=str(i)) for i, (name, card) in enumerate(cards.items())}
+    proto, _ = load_proto(next(iter(files.values())))
+    alone = cut(proto, {"scores": TensorProto.FLOAT, "label": TensorProto.INT32}).SerializeToString()
+    sessions = {"classifier": session(alone, 1)} | {name: session(file, 1) for name, file in files.items()}
+    frame = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
+    times = in_turns(**{name: functools.partial(each.run, None, {"image": frame}) for name, each in sessions.items()})
+    with capsys.disabled():
+        print(f"\nMobileNetV2 224x224, one thread, median of {ROUNDS} rounds")
+        for name, seconds in times.items():
+            print(f"  {name:28} {seconds * 1e3:8.1f} ms  {seconds / times['classifier']:.2f} x classifier")
+
+
 def test_vgg_a_int8(tmp_path, capsys):
     """The exported int8 graph, and the most that this CPU could gain: 8-bit kernels whatever they do to masks."""
     model, frames = torchvision_model("vgg11").float(), random_frames((224, 224), 3, 2)

@@ -59,3 +59,10 @@ def test_clicks_come_from_masks(data: Path, tmp_path: Path) -> None:
 def test_drawn_data_can_be_trained_on(tmp_path: Path) -> None:
     lrp_edge("data", "draw", tmp_path / "line", "--count", 16)
     assert "ok" in lrp_edge("data", "check", tmp_path / "line" / "images", "--masks", tmp_path / "line" / "masks")
+
+
+def test_a_confounded_line_comes_with_its_parts(tmp_path: Path) -> None:
+    line = tmp_path / "line"
+    said = lrp_edge("data", "draw", line, "--count", 48, "--confounded")
+    assert f"next: lrp-edge train {line / 'images'} -o RUN --split {line / 'split.json'}" in said.replace("\n", "")
+    assert "test: " in lrp_edge("data", "check", line / "images", "--split", line / "split.json")

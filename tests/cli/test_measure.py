@@ -10,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from lrp_edge import synthetic
-from lrp_edge.checkpoint import load_checkpoint
+from lrp_edge.checkpoint import load_checkpoint, save_checkpoint
 from lrp_edge.cli import app
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.export.graph import card_of
 
 
 def lrp_edge(*arguments: object) -> str:
@@ -59,6 +60,10 @@ def test_evaluate_prints_and_writes_what_it_found(line: Path, tmp_path: Path) ->
     assert "10% false alarms" in " ".join(output.split())
     assert figures["sanity"]["images"] > 0
     assert "| all defects |" in (tmp_path / "figures.md").read_text()
+    verdict = figures["usability"]["unusable"]
+    assert ("not usable: " if verdict else "usable: class and mask are better than chance") in output
+    assert figures["usability"]["part"] == "test images"
+    assert "proof of location" in (tmp_path / "report" / "index.html").read_text()
     assert "data:image/png" in (tmp_path / "report" / "index.html").read_text()
     with pytest.raises(LrpEdgeError, match="--sanity shuffles the weights"):
         lrp_edge("evaluate", run / "model.safetensors", line / "images", "--sanity", "--method", "gradcam")
@@ -88,6 +93,26 @@ def test_calibrate_sets_decision_and_mask_as_training_does(line: Path, tmp_path:
     assert (again.decision.images, again.decision.promised) == (trained.decision.images, trained.decision.promised)
     assert again.decision.threshold == pytest.approx(trained.decision.threshold, rel=1e-4)
     assert f"{tmp_path / 'same.safetensors'}: a defect is a P(defect) above {again.decision.threshold:.4g}; " in output
+    assert again.usable["images"] == trained.usable["images"] > 0
+    assert "usable: " in output
+    parts = json.loads((run / "split.json").read_text())
+    parts["val"] = [name for name in parts["val"] if name.startswith("ok/")]
+    (tmp_path / "ok.json").write_text(json.dumps(parts))
+    output = lrp_edge(*arguments[:3], "--split", tmp_path / "ok.json", "-o", tmp_path / "ok.safetensors")
+    assert "usability is what it was" in output
+    assert load_checkpoint(tmp_path / "ok.safetensors")[1].usable == trained.usable
     lrp_edge(*arguments, "-o", tmp_path / "strict.safetensors", "--false-alarms", 0)
     _, strict = load_checkpoint(tmp_path / "strict.safetensors")
     assert strict.mask.parameters["floor"] >= trained.mask.parameters["floor"]
+
+
+def test_export_repeats_what_was_measured(line: Path, tmp_path: Path) -> None:
+    network, card = load_checkpoint(line / "run" / "model.safetensors")
+    useless = tmp_path / "useless.safetensors"
+    save_checkpoint(useless, network, card.replace(usable={**card.usable, "unusable": ["mask: chance"]}))
+    said = lrp_edge("export", useless, "-o", tmp_path / "own", "--size", "80x96")
+    assert said.splitlines()[-1] == "not usable: mask: chance"
+    assert "usability was measured" not in said
+    assert card_of(tmp_path / "own" / "model.onnx").unusable == ("mask: chance",)
+    said = lrp_edge("export", useless, "-o", tmp_path / "other", "--size", "80x96", "--mask", "fixed")
+    assert "usability was measured with the checkpoint's own mask; for this one: lrp-edge evaluate" in said

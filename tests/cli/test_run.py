@@ -4,12 +4,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
 from lrp_edge.cli import app
 from lrp_edge.errors import LrpEdgeError
-from tests.support.runtime_graphs import expected
+from tests.support.runtime_graphs import brightness_card, brightness_graph, expected
 from tests.support.scripted import lines
 
 
@@ -48,6 +49,19 @@ def test_results_are_what_numpy_says(model: Path, frames: Path, tmp_path: Path, 
         assert line["mask_fraction"] == pytest.approx((mask > 0).mean(), abs=1e-6)
         assert cv2.imread(str(tmp_path / "out" / line["overlay"])).shape[1] >= image.shape[1]
     assert len({line["mask"] for line in found}) == 3
+
+
+def test_what_is_not_usable_is_one_line_at_the_start(
+    model: Path, frames: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run(model, "--source", frames, "-o", tmp_path / "out").exit_code == 0
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    useless = tmp_path / "useless.onnx"
+    card = brightness_card().replace(usable={"unusable": ["class: AUROC 0.52", "mask: chance"]})
+    onnx.save(brightness_graph(card, 3, None), useless)
+    assert run(useless, "--source", frames, "-o", tmp_path / "more").exit_code == 0
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.getMessage() == f"{useless} is not usable: class: AUROC 0.52; mask: chance"
 
 
 def test_no_overlays(model: Path, frames: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 import lrp_edge as lrp_edge_package
 from lrp_edge.cli import app
+from lrp_edge.export.onnx_file import with_card
 from tests.support.command import assert_refused, lrp_edge
 from tests.support.engine_graphs import contract_graph, save, small_card, why_it_cannot_run
 from tests.support.runtime_graphs import LIMIT, brightness_card, brightness_graph, expected
@@ -69,10 +70,19 @@ def test_an_equal_file_holds_on_frames_of_several_sizes(model: Path, frames: Pat
     copy.write_bytes(copy.read_bytes() + b"\x3a\x00")  # an empty field more: another file of the same graph
     done = verify(copy, "--against", model, "--frames", frames, "--backend", "cpu")
     assert done.exit_code == 0, done.output
-    for text in ("holds", "labels alike", "4 frames", "1.0000", "worst frame on cpu"):
+    for text in ("holds", "holds speaks of parity alone", "labels alike", "4 frames", "1.0000", "worst frame on cpu"):
         assert text in done.stdout
     assert "fault" not in done.stdout
     assert "noise" not in done.stdout
+
+
+def test_a_file_that_holds_may_not_be_usable(model: Path, frames: Path, tmp_path: Path) -> None:
+    proto, useless = onnx.load(model), tmp_path / "useless.onnx"
+    card = brightness_card().replace(usable={"unusable": ["class: AUROC 0.52", "mask: chance"]})
+    onnx.save(with_card(proto, card), useless)
+    done = verify(useless, "--against", model, "--frames", frames, "--backend", "cpu")
+    assert done.exit_code == 0, done.output
+    assert f"{useless} is not usable, whatever its parity: class: AUROC 0.52; mask: chance" in done.stdout
 
 
 def test_json_says_what_numpy_says(model: Path, frames: Path, images: list[np.ndarray], tmp_path: Path) -> None:

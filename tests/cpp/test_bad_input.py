@@ -115,6 +115,10 @@ def without(name: str) -> str:
     return json.dumps({key: value for key, value in dataclasses.asdict(brightness_card()).items() if key != name})
 
 
+def with_mask(**changes: object) -> str:
+    return changed(mask={**dataclasses.asdict(brightness_card().mask), **changes})
+
+
 def with_input(**changes: object) -> str:
     return changed(input={**dataclasses.asdict(brightness_card().input), **changes})
 
@@ -124,6 +128,10 @@ CARDS = {
     "text-schema": changed(schema="1"),
     "no-schema": without("schema"),
     "deep": f'{{"schema": {"[" * 100_000}{"]" * 100_000}}}',
+    "area-class": with_mask(area_classes=["ok"]),
+    "area-classes": with_mask(area_classes="stain"),
+    "stride": changed(relevance_stride=0),
+    "stride-text": changed(relevance_stride="4"),
     "list": "[1, 2]",
     "text": '"card"',
     "number": "1.5",
@@ -225,8 +233,9 @@ def test_every_field_of_python_s_card_is_known(release: Path, tmp_path: Path) ->
         ("ok", "stain"),
         ("stain",),
         InputSpec("BGR", (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), (4, 6), (8, 12), "RGB", 3, True),
-        mask=MaskSpec("fixed", {"threshold": 0.5}, "box:3", 2, 1, "by hand"),
         decision=DecisionSpec(0.25, 60, 0.05, 0.1, 0.033333, "2025-11-13T02:13:20+00:00", "by hand"),
+        mask=MaskSpec("fixed", {"threshold": 0.5}, "box:3", 2, 1, ("stain",), "by hand"),
+        relevance_stride=4,
         parity={"worst": float("nan"), "least": float("-inf")},
         provenance={"nested": [{"text": 'with "NaN" and \\'}, float("inf")]},
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from lrp_edge.runtime import Segmenter
@@ -20,6 +21,7 @@ from lrp_edge.runtime.pipeline import Judgement
 from lrp_edge.runtime.result import Frame, Result
 from lrp_edge.synthetic import KINDS, draw
 from tests.support import cpp_build
+from tests.support.runtime_graphs import brightness_card, brightness_graph
 
 COUNT = 12
 
@@ -92,6 +94,14 @@ def test_images_as_python_answers_them(programs: Path, model: Path, frames: Path
     assert_like_python(model, found, paths, tmp_path / "out")
     assert f"{COUNT} images" in done.stderr
     assert ", 4 defects, 0 skipped" in done.stderr
+
+
+def test_what_is_not_usable_is_one_line_at_the_start(programs: Path, frames: Path, tmp_path: Path) -> None:
+    card = brightness_card().replace(usable={"unusable": ["class: AUROC 0.52", "mask: chance"]})
+    onnx.save(brightness_graph(card, 3, None), tmp_path / "model.onnx")
+    done = run(programs / "lrp_edge_image", tmp_path / "model.onnx", frames / "part_000.png")
+    first = done.stderr.splitlines()[0]
+    assert first == "lrp_edge_image: the model is not usable: class: AUROC 0.52; mask: chance"
 
 
 def test_image_lines_have_pythons_fields(programs: Path, model: Path, frames: Path) -> None:

@@ -21,19 +21,25 @@ CARD = ModelCard(
 
 
 class Known(Segmenter):
-    """Answers with what each frame's first pixel says, so that every figure can be computed apart."""
+    """Answers with what each frame's brightness says, so that every figure can be computed apart."""
 
     def __init__(self):
         self.card = CARD
-        self.answers = []
+        self.known = {}
+
+    @property
+    def answers(self):
+        return list(self.known.values())
 
     def __call__(self, frame):
-        draw = np.random.default_rng(int(frame[0, 0, 0]))
+        draw = np.random.default_rng(round(frame.mean() / 8))
         scores = draw.dirichlet(np.ones(3)).astype(np.float32)
         relevance = draw.normal(size=frame.shape[:2]).astype(np.float32)
         decided = int(scores.argmax())
         mask = np.where(relevance > 1, 255, 0).astype(np.uint8)
-        self.answers.append(SimpleNamespace(label=decided, scores=scores, mask=mask > 0, relevance=relevance))
+        # A frame with a place filled, as the proof of location asks for, has the answer of the frame.
+        answer = SimpleNamespace(label=decided, scores=scores, mask=mask > 0, relevance=relevance)
+        self.known.setdefault(round(frame.mean() / 8), answer)
         return Segmentation(decided, CARD.classes[decided], decided != 1, scores, mask, relevance, 1.0)
 
 
@@ -43,7 +49,7 @@ def line(tmp_path):
     truths = []
     for number in range(30):
         kind = CARD.classes[number // 10]
-        image = np.full((40, 50), number, np.uint8)
+        image = np.full((40, 50), 8 * number, np.uint8)
         truth = (draw.random((40, 50)) < 0.2).astype(np.uint8) * (255 if kind != "ok" else 0)
         for part, pixels in (("images", image), ("masks", truth)):
             path = tmp_path / part / kind / f"{number:02d}.png"
@@ -89,6 +95,15 @@ def test_figures(line):
     stored = json.loads(result.to_json())
     assert (stored["images"], len(stored["cases"])) == (30, 30)
     assert f"| all defects | 20 | {result.pixels['all defects'].auroc:.3f} |" in result.to_markdown()
+    usability = result.usability
+    assert usability.auroc.value == pytest.approx(result.auroc)
+    assert usability.pixel_auroc.value == pytest.approx(result.pixels["all defects"].auroc_per_image)
+    rights = np.array([(label != 1) == (which != 1) for label, which in zip(labels, decided, strict=True)])
+    assert usability.found["ok"].value == pytest.approx(rights[np.equal(labels, 1)].mean())
+    assert usability.location.removed.value == 0  # No filling changes what this model says.
+    assert any(said.startswith("mask: with what the mask covers filled, 0.00 (") for said in usability.unusable)
+    assert stored["usability"]["unusable"] == usability.unusable
+    assert f"- {usability.lines()[-1]}" in result.to_markdown()
 
 
 def test_severity_correlates_over_defect_images(line):

@@ -79,3 +79,20 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     for name in ("text.onnx", "missing.onnx"):
         with pytest.raises(LrpEdgeError, match=name):
             inspect(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("usable", "said"),
+    [
+        ({}, "not measured"),
+        ({"part": "validation images", "images": 48, "unusable": []}, "yes, on 48 validation images"),
+        ({"part": "test images", "images": 9, "unusable": ["mask: chance"]}, "no, on 9 test images: mask: chance"),
+    ],
+)
+def test_it_says_whether_the_model_is_usable(model: Path, usable: dict[str, object], said: str) -> None:
+    proto = onnx.load(model)
+    card = ModelCard.from_json(proto.metadata_props[0].value).replace(usable=usable)
+    onnx.helper.set_model_props(proto, {METADATA_KEY: card.to_json()})
+    onnx.save(proto, model)
+    done = CliRunner().invoke(app, ["inspect", str(model)], env={"COLUMNS": "200"}, catch_exceptions=False)
+    assert said in done.stdout

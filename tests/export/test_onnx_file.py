@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import json
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -20,6 +21,7 @@ from lrp_edge.export.deployable import Deployable, Preprocess
 from lrp_edge.export.verify import parity
 from lrp_edge.relevance.masks import HEADS
 from lrp_edge.runtime import Segmenter
+from lrp_edge.synthetic import KINDS, draw
 from tests.support.exported import CARD, CLASSES, RGB, tiny
 from tests.support.marks import quick_of
 from tests.support.oracles import PRESETS, SMALL_FAMILIES, random_cnn, small_family, torchvision_model
@@ -98,7 +100,7 @@ def test_random_cnns_compile_with_tensorrt_rtx(seed, composite, tmp_path):
 def test_mask_heads_compile_with_tensorrt_rtx(method, size, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     smoothing = {"otsu": "gaussian:1.5", "gmm": "median:3", "isodata": "box:3"}.get(method, "none")
-    parameters = {"threshold": 0.01} if method == "calibrated" else {}
+    parameters = {"threshold": 0.01} if method == "calibrated" else {"contrast": 0.5, "thick": 9}
     mask = MaskSpec(method, parameters, smoothing, close=3, open=3)
     file = to_onnx(tiny(), tmp_path, card=card(input=InputSpec(size=size), mask=mask))
     check_engine(file)
@@ -118,6 +120,55 @@ def test_what_training_makes_agrees_with_pytorch_and_compiles(size, tmp_path):
     assert figures["mask_iou_mean"] > 0.99
     if importlib.util.find_spec("tensorrt_rtx"):
         check_engine(file)
+
+
+OUTLINED = MaskSpec(
+    "otsu",
+    {"fraction": 0.75, "contrast": 0.75, "window": 15, "thick": 9, "area_fraction": 0.05, "area_close": 21},
+    area_classes=("hole", "stain"),
+)
+
+
+@pytest.mark.parametrize(
+    ("network", "stride", "precision"),
+    [*(("tiny", 2, precision) for precision in ("fp32", "fp16", "bf16", "int8")), ("basic_resnet", 4, "fp32")],
+)
+@pytest.mark.parametrize("size", [pytest.param((64, 96), marks=pytest.mark.thorough), None])
+def test_relevance_of_a_stage_with_outlines_and_areas_agrees_and_compiles(network, stride, precision, size, tmp_path):
+    model = tiny() if network == "tiny" else small_family(network).float()
+    chosen = card(
+        input=InputSpec(size=size, max_batch=4),
+        mask=OUTLINED,
+        relevance_stride=stride,
+        precision=precision,
+        explained="evidence",
+    )
+    frames = [draw(kind, seed, (64, 96))[0][..., None].repeat(3, 2) for seed, kind in enumerate(KINDS * 2)]
+    file = to_onnx(model, tmp_path, card=chosen, frames=frames)
+    figures = Segmenter(file).card.parity
+    print(f"{precision}: {figures}")
+    if precision == "fp32":
+        assert figures["relevance_max"] <= 1e-4
+        assert figures["mask_iou_mean"] > 0.99
+    if importlib.util.find_spec("tensorrt_rtx"):
+        assert to_engine(file, gpus=QUICK, cache=False).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("favour", [1, 3])
+def test_the_decided_label_chooses_the_head(favour, tmp_path):
+    """Class 3 is one of areas; a resized frame's relevance comes from the stage through both sizes."""
+    spec = InputSpec(size=None, resize=(48, 64))
+    model = tiny(favour=favour)
+    named = card(input=spec, mask=OUTLINED, relevance_stride=2)
+    frame = draw("blowhole", 3, (90, 120))[0][..., None].repeat(3, 2)
+    found = Segmenter(to_onnx(model, tmp_path, card=named))(frame)
+    deployable = Deployable(model, named, (48, 64)).eval()
+    with torch.no_grad():
+        relevance = deployable.explain(torch.from_numpy(frame[None]))[1]
+    assert np.allclose(found.relevance, relevance[0], atol=1e-5 * float(relevance.abs().max()))
+    above = (relevance[0] > 0.05 * relevance.max()).numpy().astype(np.uint8)
+    filled = cv2.morphologyEx(above, cv2.MORPH_CLOSE, np.ones((21, 21), np.uint8)) > 0
+    assert (np.mean((found.mask > 0) != filled) < 1e-3) == (favour == 3)
 
 
 QUICK, ALL_GPUS = ("sm86",), ("sm86", "sm89", "sm120")

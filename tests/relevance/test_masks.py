@@ -1,156 +1,18 @@
-"""Mask heads against NumPy, SciPy, scikit-image, scikit-learn and OpenCV."""
+"""Mask heads: floor, spread, outline and areas, and what cannot be built."""
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
-from kornia.filters import guided_blur
 from scipy import ndimage
 from skimage import filters
-from sklearn.mixture import GaussianMixture
 
 from lrp_edge.card import MaskSpec
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import masks
-
-
-def blobs(seed=0, count=3, height=48, width=61):
-    """Relevance as it looks: a low noisy floor, and a few strong spots."""
-    draw = np.random.default_rng(seed)
-    x = np.abs(draw.normal(0, 0.05, (count, height, width)))
-    for frame in x:
-        for _ in range(3):
-            frame[tuple(draw.integers(8, [height - 8, width - 8]))] += draw.uniform(20, 60)
-    return ndimage.gaussian_filter(x, (0, 2.5, 2.5))
-
-
-frames = st.builds(blobs, st.integers(0, 10_000), st.integers(1, 3), st.integers(20, 50), st.integers(20, 50))
-
-
-@given(frames, st.floats(0.05, 0.95))
-def test_fixed(x, fraction):
-    expected = fraction * x.max((1, 2))
-    assert np.allclose(masks.threshold_fixed(torch.from_numpy(x), fraction).flatten(), expected)
-
-
-@given(frames, st.floats(0.5, 0.99))
-def test_quantile(x, q):
-    # A hundredth of a pixel from a whole number of them, the head takes the neighbour by design.
-    assume(abs(x[0].size * q - round(x[0].size * q)) > 0.011)
-    expected = np.quantile(x, q, axis=(1, 2), method="inverted_cdf")
-    assert np.allclose(
-        masks.threshold_quantile(torch.from_numpy(x), q).flatten(), expected, rtol=0, atol=1e-6 * x.max()
-    )
-
-
-@pytest.mark.parametrize("q", [0.5, 0.55, 0.9, 0.95, 0.99])
-def test_quantile_at_a_whole_number_of_pixels(q):
-    x = torch.randperm(400).reshape(1, 20, 20).float()
-    assert int((x > masks.threshold_quantile(x, q)).sum()) == round(400 * (1 - q))
-
-
-@given(frames)
-def test_otsu(x):
-    expected = [filters.threshold_otsu(frame) for frame in x]
-    assert np.allclose(masks.threshold_otsu(torch.from_numpy(x)).flatten(), expected, rtol=1e-9)
-
-
-@given(frames)
-def test_histogram(x):
-    low, high = x.min((1, 2), keepdims=True), x.max((1, 2), keepdims=True)
-    counts = masks.histogram(*map(torch.from_numpy, (x, low, high))).numpy()
-    expected = np.stack([np.histogram(frame, masks.BINS)[0] for frame in x])
-    assert counts.sum(1).tolist() == [frame.size for frame in x]
-    # An edge falls to one side or the other by the last bit.
-    assert np.abs(counts - expected).sum() <= 2 * len(x)
-
-
-@given(frames)
-def test_isodata(x):
-    for frame, got in zip(x, masks.threshold_isodata(torch.from_numpy(x)).flatten().tolist(), strict=True):
-        threshold = frame.mean()
-        for _ in range(24):
-            threshold = (frame[frame > threshold].mean() + frame[frame <= threshold].mean()) / 2
-        assert got == pytest.approx(threshold, rel=1e-9)
-
-
-def test_isodata_settles_where_scikit_image_does():
-    x = blobs(1, 1)
-    settled = masks.threshold_isodata(torch.from_numpy(x), 200).item()
-    fixed_points = filters.threshold_isodata(x[0], 4096, return_all=True)
-    assert np.abs(fixed_points - settled).min() <= x.max() / 500
-
-
-def test_gmm_against_scikit_learn():
-    x = blobs(3, 1)
-    values = (x[0] / x[0].max()).reshape(-1, 1)
-    upper = values > masks.threshold_isodata(torch.from_numpy(values.reshape(1, 1, -1))).item()
-    share = np.hstack([~upper, upper])
-    steps = 12
-    mixture = GaussianMixture(
-        2,
-        tol=0,
-        max_iter=steps - 1,
-        weights_init=share.mean(0),
-        means_init=[[values[~upper].mean()], [values[upper].mean()]],
-        precisions_init=[[[1 / (values[~upper].var() + 1e-6)]], [[1 / (values[upper].var() + 1e-6)]]],
-    )
-    with pytest.warns(Warning, match="did not converge"):
-        mixture.fit(values)
-    posterior = mixture.predict_proba(values)[:, 1].reshape(x[0].shape)
-    expected = (posterior > 0.5) & (x[0] / x[0].max() > mixture.means_[0, 0])
-    got = masks.mask_gmm(torch.from_numpy(x), steps)[0].numpy()
-    assert expected.any()
-    assert (got != expected).mean() <= 2e-3
-
-
-@given(frames, st.sampled_from([3, 5, 9]))
-def test_box(x, side):
-    expected = ndimage.uniform_filter(x, (0, side, side), mode="nearest")
-    assert np.allclose(masks.smoothing_from(f"box:{side}")(torch.from_numpy(x), None), expected, atol=1e-12)
-
-
-@given(frames, st.sampled_from([0.7, 1.0, 2.3]))
-def test_gaussian(x, sigma):
-    expected = ndimage.gaussian_filter(x, (0, sigma, sigma), mode="nearest")
-    assert np.allclose(masks.smoothing_from(f"gaussian:{sigma}")(torch.from_numpy(x), None), expected, atol=1e-12)
-
-
-@given(frames)
-def test_median(x):
-    expected = np.stack([ndimage.median_filter(frame, 3, mode="nearest") for frame in x])
-    assert np.array_equal(masks.median3(torch.from_numpy(x)), expected)
-
-
-@given(frames, st.sampled_from([3, 5, 9]), st.integers(0, 100), st.floats(0.1, 40))
-def test_guided_against_kornia(x, side, seed, gain):
-    draw = np.random.default_rng(seed)
-    image = np.cumsum(draw.normal(size=x.shape), 2) + 3 * (x > 0.3 * x.max((1, 2), keepdims=True))
-    got = masks.smoothing_from(f"guided:{side}")(torch.from_numpy(x), torch.from_numpy(gain * image + 7))
-    for frame, guide, found in zip(x, image, got, strict=True):
-        centred = torch.from_numpy((guide - guide.mean()) / guide.std())[None, None]
-        expected = guided_blur(centred, torch.from_numpy(frame)[None, None], side, masks.EDGE, "replicate")
-        assert np.allclose(found, expected[0, 0].clamp(min=0), atol=1e-6 * frame.max())
-
-
-def test_guided_moves_relevance_to_the_outline_of_the_defect():
-    """Relevance blurred beyond a dark disc is drawn back to it."""
-    rows, columns = np.mgrid[:64, :64]
-    disc = (rows - 30) ** 2 + (columns - 34) ** 2 < 49
-    image = np.where(disc, 60.0, 120.0) + np.random.default_rng(0).normal(0, 3, disc.shape)
-    relevance = ndimage.gaussian_filter(disc.astype(float), 5)
-
-    def iou(smoothing):
-        head = masks.MaskHead(MaskSpec("otsu", smoothing=smoothing))
-        found = head(torch.from_numpy(relevance)[None], torch.from_numpy(image)[None])[0].numpy()
-        return (found & disc).sum() / (found | disc).sum()
-
-    assert iou("guided:17") > 0.9
-    assert iou("guided:17") > iou("none") + 0.2
-    with pytest.raises(LrpEdgeError, match="guided needs the image"):
-        masks.MaskHead(MaskSpec(smoothing="guided:5"))(torch.rand(1, 9, 9))
+from tests.support.relevance import blobs, frames
 
 
 @pytest.mark.parametrize("method", masks.HEADS)
@@ -198,15 +60,6 @@ def test_an_area_is_widened_and_a_spot_is_not():
     assert not (found[1] & (x[1] == 0)).any()
 
 
-@given(st.integers(0, 1000), st.sampled_from([3, 5, 7]))
-def test_morphology(seed, side):
-    mask = np.random.default_rng(seed).random((2, 30, 41)) < 0.4
-    kernel = np.ones((side, side), np.uint8)
-    for ours, operation in ((masks.close, cv2.MORPH_CLOSE), (masks.open_, cv2.MORPH_OPEN)):
-        expected = [cv2.morphologyEx(frame.astype(np.uint8), operation, kernel) for frame in mask]
-        assert np.array_equal(ours(torch.from_numpy(mask), side), np.stack(expected).astype(bool))
-
-
 @pytest.mark.parametrize("method", [m for m in masks.HEADS if m != "calibrated"])
 def test_no_positive_relevance_gives_an_empty_mask(method):
     relevance = torch.stack([torch.zeros(20, 20), -torch.rand(20, 20)])
@@ -217,9 +70,32 @@ def test_no_positive_relevance_gives_an_empty_mask(method):
 def test_each_head_finds_the_spots(method):
     x = blobs(5, 2)
     truth = x > 0.5 * x.max((1, 2), keepdims=True)
-    found = masks.MaskHead(MaskSpec(method, smoothing="median:3"))(torch.from_numpy(x).float()).numpy()
+    # Most of the relevance here is the noisy floor's.
+    parameters = {"share": 0.3} if method == "mass" else {}
+    found = masks.MaskHead(MaskSpec(method, parameters, "median:3"))(torch.from_numpy(x).float()).numpy()
     assert (found & truth).sum() / truth.sum() > 0.95
     assert found.mean() < 0.25
+
+
+@given(frames, st.floats(0.01, 0.5), st.sampled_from([0, 5, 31]), st.lists(st.booleans(), min_size=3, max_size=3))
+def test_frames_of_area_classes_are_filled(x, fraction, side, flags):
+    areas = torch.tensor(flags[: len(x)])
+    given_ = {"area_fraction": fraction, "area_close": float(side)}
+    found = masks.MaskHead(MaskSpec("otsu", given_, area_classes=("worn",)))(torch.from_numpy(x), areas=areas).numpy()
+    without = masks.MaskHead(MaskSpec("otsu"))(torch.from_numpy(x)).numpy()
+    for frame, got, plain, area in zip(x, found, without, flags, strict=False):
+        above = (frame > fraction * frame.max()).astype(np.uint8)
+        filled = cv2.morphologyEx(above, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8)) if side else above
+        assert np.array_equal(got, filled > 0 if area else plain)
+
+
+@given(frames, st.floats(20, 2000))
+def test_frames_of_a_large_extent_are_filled(x, extent):
+    area = x.sum((1, 2)) ** 2 / (x**2).sum((1, 2))
+    spec = MaskSpec("otsu", {"area_extent": extent, "area_fraction": 0.1, "area_close": 5})
+    found = masks.MaskHead(spec)(torch.from_numpy(x))
+    named = MaskSpec("otsu", {"area_fraction": 0.1, "area_close": 5}, area_classes=("worn",))
+    assert torch.equal(found, masks.MaskHead(named)(torch.from_numpy(x), areas=torch.from_numpy(area > extent)))
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=50), st.floats(0, 1))
@@ -232,7 +108,7 @@ def test_calibration_keeps_the_budget(maxima, budget):
     ("spec", "message"),
     [
         (MaskSpec("otzu"), r"no mask head 'otzu'; did you mean otsu\? expected one of fixed"),
-        (MaskSpec("otsu", {"q": 0.5}), "no parameter 'q'; expected one of spread, floor"),
+        (MaskSpec("otsu", {"q": 0.5}), "no parameter 'q'; expected one of fraction, spread, floor"),
         (MaskSpec("gmm", {"spread": 9}), "no parameter 'spread'; expected one of steps, floor"),
         (MaskSpec("otsu", {"spread": 0}), "spread is 0; expected pixels"),
         (MaskSpec("fixed", {"fraction": 1.5}), "fraction is 1.5; expected 0 to 1"),
@@ -240,6 +116,14 @@ def test_calibration_keeps_the_budget(maxima, budget):
         (MaskSpec(smoothing="box:4"), "guided:K with odd K"),
         (MaskSpec(smoothing="gaussian"), "expected none, box:K"),
         (MaskSpec(close=4), "mask close is 4; expected an odd number"),
+        (MaskSpec("mass", {"share": 2}), "share is 2; expected 0 to 1"),
+        (MaskSpec("li", {"contrast": 0}), "contrast is 0; expected deviations, more than 0"),
+        (MaskSpec("otsu", {"window": 31}), "window needs contrast, the least one that is kept"),
+        (MaskSpec("otsu", {"contrast": 1, "window": 30}), "window is 30; expected an odd number of pixels, 3 or more"),
+        (MaskSpec("otsu", {"contrast": 1, "thick": 3.5}), "thick is 3.5; expected an odd number of pixels, or 0"),
+        (MaskSpec("otsu", {"area_close": 31}), "area_close needs area classes, or area_extent"),
+        (MaskSpec("otsu", {"area_fraction": 2}, area_classes=("worn",)), "area_fraction is 2; expected 0 to 1"),
+        (MaskSpec("otsu", {"area_extent": 0}), "area_extent is 0; expected pixels"),
     ],
 )
 def test_what_cannot_be_built_is_refused(spec, message):

@@ -73,10 +73,10 @@ def with_statistics(model: nn.Module, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def torchvision_model(name: str, classes: int = 5) -> nn.Module:
+def torchvision_model(name: str, classes: int = 5, **options: float) -> nn.Module:
     """Return a torchvision classifier with random weights, in float64."""
     torch.manual_seed(0)
-    return with_statistics(torchvision.models.get_model(name, num_classes=classes)).double()
+    return with_statistics(torchvision.models.get_model(name, num_classes=classes, **options)).double()
 
 
 def small_family(name: str, classes: int = 5) -> nn.Module:

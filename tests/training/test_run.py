@@ -57,6 +57,39 @@ def test_it_learns_to_see_the_defect(result: TrainingResult) -> None:
     assert result.test.auroc > 0.9
 
 
+def test_what_it_learnt_is_usable_and_the_card_says_so(result: TrainingResult) -> None:
+    assert result.usability is not None
+    assert result.usability.unusable == []
+    assert result.card.unusable == ()
+    assert result.card.usable == result.usability.as_dict()
+    assert result.usability.images == 24
+    location = result.usability.location
+    assert location is not None
+    assert location.margin is not None
+    assert location.margin.low > 0.3
+    assert json.loads((result.checkpoint.parent / "metrics.json").read_text())["usable"] == result.card.usable
+
+
+def test_a_classifier_at_chance_is_not_usable_and_says_so(tmp_path: Path) -> None:
+    for seed in range(60):
+        folder = tmp_path / "data" / ("hole", "ok")[seed % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{seed:03}.png"), surface(seed // 2 % 2 == 0, seed))
+    result = train(tmp_path / "data", tmp_path / "run", dataclasses.replace(SHORT, val=0.4), progress=False)
+    assert result.usability is not None
+    assert result.card.unusable
+    assert any(said.startswith("class: AUROC ") for said in result.card.unusable)
+    _, card = load_checkpoint(result.checkpoint)
+    assert card.unusable == result.card.unusable
+
+
+def test_without_validation_images_nothing_is_known(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", {"ok": 6, "hole": 6})
+    options = dataclasses.replace(SHORT, val=0.0, epochs=1)
+    result = train(tmp_path / "data", tmp_path / "run", options, progress=False)
+    assert result.card.unusable == ("nothing is known without validation images",)
+
+
 def test_the_figures_are_those_of_the_checkpoint_on_the_test_images(result: TrainingResult, data: Path) -> None:
     model, card = load_checkpoint(result.checkpoint)
     names = json.loads((result.checkpoint.parent / "split.json").read_text())["test"]

@@ -51,6 +51,7 @@ struct MaskSpec {
   std::string smoothing = "none";
   int close = 0;
   int open = 0;
+  std::vector<std::string> area_classes;  ///< Defect classes whose defects are large areas.
   std::string found = "per frame, in the graph";
 };
 
@@ -94,10 +95,13 @@ struct Card {
   std::optional<Decision> decision;     ///< None in files without a threshold: the class with the greatest score.
   std::string composite = "Segmentation";
   MaskSpec mask;
+  int relevance_stride = 1;         ///< Stride of the network's stage that relevance is read at.
   std::string precision = "fp32";  ///< fp32, fp16, bf16 or int8.
   bool gate = false;               ///< Whether relevance and mask are zero in a call without a defect.
   /// The window that a unit of the last feature map sees, in pixels of the network's input.
   std::optional<Size> receptive_field;
+  /// What was not shown to be better than chance, class or mask; empty where it was not measured.
+  std::vector<std::string> unusable;
   std::optional<Profile> profile;  ///< Of an engine.
   EngineFacts engine;              ///< Of an engine.
   std::string json;                ///< The text that all this was read from.

@@ -16,6 +16,17 @@ void ModelOptions::add_to(CLI::App& app) {
       ->capture_default_str();
 }
 
+void warn_of(const lrp_edge::Card& card, const std::string& program) {
+  const char* before = "the model is not usable: ";
+  if (card.unusable.empty()) return;
+  std::cerr << program << ": ";
+  for (const std::string& doubt : card.unusable) {
+    std::cerr << before << doubt;
+    before = "; ";
+  }
+  std::cerr << "\n";
+}
+
 int run_program(CLI::App& app, int count, char** words, const std::function<int()>& body) {
   try {
     app.parse(count, words);

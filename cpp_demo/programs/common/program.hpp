@@ -25,6 +25,9 @@ struct ModelOptions {
   void add_to(CLI::App& app);
 };
 
+/// Say on stderr what of a model was not shown to be better than chance, in one line, if there is anything.
+void warn_of(const lrp_edge::Card& card, const std::string& program);
+
 /// Parse a command line and run a program; an error is one line on stderr.
 /// @return The exit code.
 int run_program(CLI::App& app, int count, char** words, const std::function<int()>& body);

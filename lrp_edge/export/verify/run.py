@@ -196,6 +196,11 @@ def _notes(
     floats = [name for name in ("cpu", "openvino") if any(name in names for names in chosen)]
     if narrow and floats:
         notes.append(f"{' and '.join(floats)}: half precision is computed in float32 here; types rounds as a GPU does")
+    notes += [
+        f"{subject.path} is not usable, whatever its parity: {'; '.join(subject.card.unusable)}"
+        for subject in subjects
+        if subject.card.unusable
+    ]
     for subject, origin in zip(subjects, origins, strict=True):
         known = subject.card.provenance
         if Path(origin).suffix == ".safetensors" and known.get("sha256") not in (None, sha256(origin)):

@@ -1,0 +1,82 @@
+"""Outlines from the image: which pixels of a mask differ from their surroundings, in static operations.
+
+Relevance is blurred by what units see, so that a mask of a line is wider than the line. The line itself differs from
+what surrounds it; what the mask has taken in besides does not.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lrp_edge.relevance.smoothing import repeat_border
+
+#: Side of the surroundings and of what is compared with them, in pixels.
+WINDOW, DETAIL = 31, 3
+#: The least deviation of surroundings, in gray levels: less is the camera's noise.
+NOISE = 1.0
+
+
+def local_contrast(gray: Tensor, window: int = WINDOW, detail: int = DETAIL) -> Tensor:
+    """Return by how many deviations each pixel of a gray image [N, H, W], 0 to 255, differs from its surroundings.
+
+    That is |mean over window² − mean over detail²| over the deviation in window², which is at least :data:`NOISE`;
+    beyond the border the outermost pixel is repeated. Exposure and contrast of the frame do not matter but for that.
+    """
+    # Squares of what is not centred would leave few bits to a small variance.
+    centred = gray - gray.mean((1, 2), keepdim=True)
+    mean = box_mean(centred, window)
+    variance = box_mean(centred.square(), window) - mean.square()
+    return (mean - box_mean(centred, detail)).abs() / variance.clamp(min=NOISE**2).sqrt()
+
+
+def box_mean(x: Tensor, side: int) -> Tensor:
+    """Return the mean over the square of odd `side` around each pixel of x [N, H, W].
+
+    By sums of columns, then rows: ONNX Runtime takes sixty times as long for an average pooling. Weights of one are
+    exact in TF32 too, in which TensorRT may compute, so that a variance is no difference of differently scaled sums.
+    """
+    ones = x.new_ones(1, 1, side, 1)
+    sums = F.conv2d(F.conv2d(repeat_border(x, side // 2), ones), ones.transpose(2, 3))
+    return sums.squeeze(1) / side**2
+
+
+def dilate(mask: Tensor, side: int) -> Tensor:
+    """Dilate a bool mask [N, H, W] by a square of odd side; beyond the border nothing counts."""
+    border = side // 2
+    padded = F.pad(mask.float(), (border, border, border, border))
+    return _greatest(_greatest(padded, side).transpose(1, 2), side).transpose(1, 2) > 0.5
+
+
+def _greatest(x: Tensor, side: int) -> Tensor:
+    """Return the maximum of each `side` neighbours along the rows of x [N, H, W], [N, H, W - side + 1].
+
+    By doubling, so that 125 pixels take seven maxima where a pooling takes 125 comparisons a pixel.
+    """
+    reach = 1
+    while reach < side:
+        step = min(reach, side - reach)
+        x = torch.maximum(x[:, :, :-step], x[:, :, step:])
+        reach += step
+    return x
+
+
+def erode(mask: Tensor, side: int) -> Tensor:
+    """Erode a bool mask [N, H, W] by a square of odd side; beyond the border nothing counts."""
+    return ~dilate(~mask, side)
+
+
+def close(mask: Tensor, side: int) -> Tensor:
+    """Fill holes and gaps narrower than `side`."""
+    return erode(dilate(mask, side), side)
+
+
+def open_(mask: Tensor, side: int) -> Tensor:
+    """Drop what is narrower than `side`."""
+    return dilate(erode(mask, side), side)
+
+
+def thick_parts(mask: Tensor, side: int) -> Tensor:
+    """Return the parts of a mask [N, H, W] that a square of odd `side` fits in, one pixel around them included."""
+    return dilate(open_(mask, side), 3) & mask

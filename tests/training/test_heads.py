@@ -1,0 +1,133 @@
+"""Heads fitted to synthetic defects, with relevance that is what relevance is like: wider than the defect."""
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from lrp_edge.card import InputSpec, MaskSpec, ModelCard
+from lrp_edge.datasets import open_dataset
+from lrp_edge.relevance.masks import MaskHead
+from lrp_edge.synthetic import draw
+from lrp_edge.training import heads
+from lrp_edge.training.calibration import calibrated
+from lrp_edge.training.synthetic_defects import draw_defects
+
+CLASSES = ("ok", "pit", "worn")
+CARD = ModelCard(CLASSES, CLASSES[1:], InputSpec("GRAY", (0.5,), (0.2,), network_order="GRAY"))
+
+
+def drawn(kind, seed, reach=9, side=128):
+    """One defect on a drawn surface, and its outline widened as relevance would be."""
+    surface = torch.from_numpy(draw("ok", seed, (side, side))[0]).float()[None]
+    image, (strength,), _ = draw_defects(surface, np.random.default_rng(seed), (kind,), fewest=1, most=1)
+    truth = strength[None] > heads.OUTLINE * strength.max()
+    wide = ndimage.gaussian_filter(ndimage.maximum_filter(strength.numpy(), reach), reach / 3)
+    return heads.SyntheticDefect(kind, truth, torch.from_numpy(wide)[None], image)
+
+
+def detected(kinds, count=6):
+    return [each for each in (drawn(kind, seed) for kind in kinds for seed in range(count)) if each.truth.any()]
+
+
+def test_the_gate_is_found_to_pay_for_fine_defects():
+    defects = detected(heads.FINE)
+    spec, best = heads.fit_outline(defects)
+    ungated = MaskSpec(spec.method, {k: v for k, v in spec.parameters.items() if k != "contrast"}, spec.smoothing)
+
+    def mean_iou(chosen):
+        head = MaskHead(chosen)
+        by_kind = [
+            [each.iou(head(each.relevance, each.guide)) for each in defects if each.kind is kind] for kind in heads.FINE
+        ]
+        return np.mean([np.mean(row) for row in by_kind])
+
+    assert spec.parameters["contrast"] in heads.CONTRASTS[1:]
+    assert best == pytest.approx(mean_iou(spec), abs=1e-6)
+    assert best > mean_iou(ungated) + 0.05
+
+
+def test_areas_are_filled():
+    defects = detected(heads.LARGE)
+    # Relevance of a large area lies at its border, and here and there inside.
+    for defect in defects:
+        edge = ndimage.morphological_gradient(defect.truth[0].numpy().astype(np.float32), 5)
+        defect.relevance.copy_(torch.from_numpy(ndimage.gaussian_filter(edge, 2))[None])
+    parameters, best = heads.fit_area(defects, "none")
+    assert parameters["area_close"] > 0
+    filled = MaskHead(MaskSpec("otsu", parameters, area_classes=("worn",)))
+    found = [each.iou(filled(each.relevance, each.guide, torch.tensor([True]))) for each in defects]
+    assert best == pytest.approx(np.mean(found), abs=1e-6)
+    assert best > 0.5
+
+
+def test_kinds_take_turns_and_are_drawn_again_alike():
+    frames = [(torch.from_numpy(draw("ok", seed, (96, 128))[0])[None], 0) for seed in range(3)]
+    first, second = (list(heads.synthetic_defects(Scripted(CARD), frames, 7)) for _ in range(2))
+    assert {defect.kind for defect in first} == {*heads.FINE, *heads.LARGE}
+    assert all(torch.equal(a.truth, b.truth) and a.kind is b.kind for a, b in zip(first, second, strict=True))
+    assert all(defect.truth.shape == defect.relevance.shape == (1, 96, 96) for defect in first)
+
+
+class Scripted:
+    """Calls what has dark or bright pixels a defect, and gives relevance there."""
+
+    def __init__(self, card):
+        self.card, self.is_defect = card, torch.tensor([name in card.defects for name in card.classes])
+
+    def explain(self, batch):
+        gray = batch.float().mean(3)
+        relevance = (gray - gray.median()).abs()
+        label = 1 if float(relevance.max()) > 25 else 0
+        return torch.eye(len(self.card.classes))[[label]], relevance.clamp(min=20) - 20
+
+    def eval(self):
+        return self
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """OK surfaces; pits of six pixels; worn areas of half the surface."""
+    root = tmp_path_factory.mktemp("line")
+    for name in CLASSES:
+        (root / name).mkdir()
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        ok, pit, worn = (random.normal(120, 2, (128, 128)) for _ in range(3))
+        cv2.circle(pit, tuple(random.integers(20, 100, 2).tolist()), 3, 40, -1)
+        worn[:, : 40 + seed] -= 60
+        for name, image in zip(CLASSES, (ok, pit, worn), strict=True):
+            cv2.imwrite(str(root / name / f"{seed}.png"), image.clip(0, 255).astype(np.uint8))
+    return open_dataset(root)
+
+
+def calibrated_with(dataset, monkeypatch, named=(), **options):
+    monkeypatch.setattr("lrp_edge.training.calibration.Deployable", lambda model, card, size: Scripted(card))
+    card = CARD.replace(mask=MaskSpec(area_classes=named))
+    return calibrated(SimpleNamespace(cpu=lambda: SimpleNamespace(eval=lambda: None)), card, dataset, 0.01, **options)
+
+
+def test_area_classes_are_found_from_labels(dataset, monkeypatch):
+    spec = calibrated_with(dataset, monkeypatch)
+    assert spec.area_classes == ("worn",)
+    assert "area classes by labels" in spec.found
+    assert {"area_fraction", "area_close", "floor"} <= spec.parameters.keys()
+
+
+def test_a_person_s_word_holds(dataset, monkeypatch):
+    spec = calibrated_with(dataset, monkeypatch, named=("pit",))
+    assert spec.area_classes == ("pit",)
+    assert "area classes as named" in spec.found
+
+
+def test_without_area_classes_the_frame_tells(dataset, monkeypatch):
+    fine_only = dataset.subset(np.flatnonzero(np.asarray(dataset.labels) != 2))
+    spec = calibrated_with(fine_only, monkeypatch)
+    assert spec.area_classes == ()
+    assert spec.parameters["area_extent"] >= 1
+    assert "areas by the frame" in spec.found
+    none = calibrated_with(fine_only, monkeypatch, find_areas=False)
+    assert not {"area_extent", "area_fraction"} & none.parameters.keys()
