@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lrp_edge.card import MaskSpec
 from lrp_edge.errors import LrpEdgeError, check_names, look_up
-from lrp_edge.relevance.outlines import DETAIL, WINDOW, close, local_contrast, open_, thick_parts
+from lrp_edge.relevance.outlines import DETAIL, WINDOW, close, close_gray, local_contrast, open_, thick_parts
 from lrp_edge.relevance.smoothing import smoothing_from
 from lrp_edge.relevance.thresholds import (
     mask_gmm,
@@ -149,6 +149,23 @@ class MaskHead(nn.Module):
         large = self._large(smooth, areas)
         return mask if large is None else (large & self._filled(smooth, strong)) | (mask & ~large)
 
+    def strength(self, relevance: Tensor, guide: Tensor | None = None, areas: Tensor | None = None) -> Tensor:
+        """Return below which floor each pixel is in the mask [N, H, W]; 0 where it is in none.
+
+        Arguments are those of a call. Closing and opening after the outline are left out; the closing of large areas is
+        that of gray values, which commutes with thresholds (Serra 1982).
+        """
+        smooth = self.smooth(relevance, guide)
+        widened, mask = self.widen(smooth), self.threshold(smooth)
+        if self.gates:
+            mask = mask & self.kept(mask, guide)
+        large = self._large(smooth, areas)
+        if large is None or not large.any():
+            return widened * mask
+        above, side = self._above_fraction(smooth)
+        filled = close_gray(widened * above, side) if side else widened * above
+        return torch.where(large, filled, widened * mask)
+
     def threshold(self, smooth: Tensor) -> Tensor:
         """Return where smoothed relevance [N, H, W] exceeds the threshold of the method."""
         head, names = HEADS[self.spec.method]
@@ -184,10 +201,14 @@ class MaskHead(nn.Module):
         return named if wide is None else named | wide
 
     def _filled(self, smooth: Tensor, strong: Tensor) -> Tensor:
+        above, side = self._above_fraction(smooth)
+        return close(above & strong, side) if side else above & strong
+
+    def _above_fraction(self, smooth: Tensor) -> tuple[Tensor, int]:
+        """Return what a large area is made of, bool [N, H, W], and the side of the square that closes it."""
         fraction, side, _ = map(self.spec.parameters.get, AREA)
         above = smooth > threshold_fixed(smooth, AREA_FRACTION if fraction is None else fraction)
-        side = AREA_CLOSE if side is None else int(side)
-        return close(above & strong, side) if side else above & strong
+        return above, AREA_CLOSE if side is None else int(side)
 
 
 #: Least and greatest value of parameters, the unit of those that are more than 0, and those that are sides of squares.

@@ -72,6 +72,16 @@ def close(mask: Tensor, side: int) -> Tensor:
     return erode(dilate(mask, side), side)
 
 
+def close_gray(x: Tensor, side: int) -> Tensor:
+    """Return the closing of gray values x [N, H, W]: :func:`close` of what exceeds any threshold, for all of them."""
+
+    def greatest(values: Tensor) -> Tensor:
+        columns = F.max_pool2d(values, (side, 1), 1, (side // 2, 0))
+        return F.max_pool2d(columns, (1, side), 1, (0, side // 2))
+
+    return -greatest(-greatest(x))
+
+
 def open_(mask: Tensor, side: int) -> Tensor:
     """Drop what is narrower than `side`."""
     return dilate(erode(mask, side), side)

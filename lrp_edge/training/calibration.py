@@ -198,21 +198,16 @@ def _with_areas(spec: MaskSpec, drawn: Sequence[SyntheticDefect]) -> MaskSpec:
 
 
 def _floor(deployable: Deployable, frames: Frames, head: MaskHead, budget: float, seed: int) -> float:
-    """Return the relevance that the budgeted share of OK pixels exceeds.
-
-    Frames classified as OK have no mask, and pixels that the gate drops are not in it; both count as pixels without
-    relevance.
-    """
+    """Return the floor that leaves the budgeted share of OK pixels in masks; frames decided OK have none."""
     values = []
     for index in range(len(frames)):
         batch = as_frames(frames[index][0], deployable.card)
         logits, relevance = deployable.explain(batch)
-        gray = batch.float().mean(3)
-        strength = head.widen(head.smooth(relevance, gray))
-        if head.gates:
-            strength = strength * head.kept(head.threshold(strength), gray)
+        label = deployable.decision(logits)
+        areas = torch.tensor([deployable.card.classes[int(label)] in head.spec.area_classes])
+        strength = head.strength(relevance, batch.float().mean(3), areas)
         few = np.random.default_rng((seed, index, 5)).integers(0, strength.numel(), PIXELS)
-        values.append(strength.flatten()[few] * deployable.decided_defect(deployable.decision(logits)))
+        values.append(strength.flatten()[few] * deployable.decided_defect(label))
     return calibrate(torch.cat(values), budget)
 
 

@@ -185,7 +185,7 @@ def test_a_sweep_measures_what_evaluate_measures(run, dataset, tmp_path):
     mask = replace(card.mask, method="fixed", parameters={"fraction": 0.2}, smoothing="guided:5")
     own = save_checkpoint(tmp_path / "own.safetensors", network, card.replace(composite="EpsilonPlus", mask=mask))
     predictor = open_predictor(own)
-    predictor.deployable.is_defect[:] = True
+    predictor.deployable.decision.is_defect[:] = True
     whole = evaluate(predictor, part).pixels["all defects"]
     assert (row.iou, row.precision, row.recall) == pytest.approx((whole.iou, whole.precision, whole.recall))
     table = list(csv.DictReader(as_csv(rows).splitlines()))

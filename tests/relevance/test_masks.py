@@ -1,5 +1,7 @@
 """Mask heads: floor, spread, outline and areas, and what cannot be built."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -24,6 +26,16 @@ def test_nothing_below_the_floor_is_masked(method):
     without = masks.MaskHead(MaskSpec(method, own))(x)
     assert torch.equal(found, without & (x > floor))
     assert found.any()
+
+
+@given(frames, st.floats(0, 1), st.booleans())
+def test_strength_is_the_floor_below_which_a_pixel_is_masked(x, share, area):
+    x, areas = torch.from_numpy(x), torch.full((len(x),), area)
+    floor = share * float(x.amax())
+    spec = MaskSpec("otsu", {"area_fraction": 0.1, "area_close": 7.0}, area_classes=("stain",))
+    strength = masks.MaskHead(spec).strength(x, None, areas)
+    with_floor = dataclasses.replace(spec, parameters={**spec.parameters, "floor": floor})
+    assert torch.equal(masks.MaskHead(with_floor)(x, None, areas), strength > floor)
 
 
 @given(st.integers(1, 300), st.floats(1e-15, 1e6))

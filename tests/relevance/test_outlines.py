@@ -34,6 +34,12 @@ def contrast_of_opencv(gray, window, detail):
     return np.abs(box(gray, window) - box(gray, detail)) / np.sqrt(np.maximum(variance, outlines.NOISE**2))
 
 
+@given(images, st.sampled_from([1, 3, 9, 31]))
+def test_closing_of_gray_values(image, side):
+    found = outlines.close_gray(torch.from_numpy(image).float()[None], side)[0].numpy()
+    assert np.array_equal(found, cv2.morphologyEx(image, cv2.MORPH_CLOSE, np.ones((side, side))))
+
+
 @given(images, st.sampled_from([7, 15, 31, 51]), st.sampled_from([1, 3, 5]))
 def test_local_contrast(image, window, detail):
     found = outlines.local_contrast(torch.from_numpy(image).float()[None], window, detail)[0].numpy()
