@@ -54,8 +54,8 @@ def test_what_it_says_of_a_file_and_of_engines_beside_it(model: Path, good: Path
         "most on average, 9.38% in nine of ten calibrations, 2.50% seen on these"
     )
     assert second == (
-        "an engine next to it still has the former threshold; build it again: lrp-edge compile model.onnx --for rtx:sm86 "
-        "--batch 1,2,4"
+        "an engine next to it still has the former threshold; build it again: "
+        "lrp-edge compile model.onnx --for rtx:sm86 --batch 1,2,4"
     )
 
 
