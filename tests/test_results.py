@@ -92,6 +92,9 @@ def test_the_page_states_what_was_measured(said: list[tuple[str, ...]], tmp_path
     data, store = write_tiles(tmp_path / "tiles", 12), plan.DOCS / "results"
     for only in ("random-image-0", "random-pixel*"):
         runs.run_all(data, 1, ["random"], only)
+    assert [pictures.can_draw(split) for split in plan.SPLITS] == [True, False]
+    with pytest.raises(SystemExit, match="no classifier of the grouped split was measured yet"):
+        pictures.draw_masks(data, "grouped", store / "none.png")
     pictures.draw_masks(data, "random", store / "masks-random.png")
     text = page_program.page()
     figures = {path.stem: json.loads(path.read_text()) for path in store.glob("*.json")}
