@@ -49,7 +49,6 @@ results: $(VENV)/dev.installed
 
 runs: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.results runs $(DATA) --only '$(ONLY)'
-	$(BIN)/python -m tools.results masks $(DATA)
 
 # The C++ library and its programs, with the ONNX Runtime that Python has or that ONNXRUNTIME_ROOT names.
 cpp: $(VENV)/dev.installed

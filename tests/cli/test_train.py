@@ -43,7 +43,7 @@ def test_train_writes_the_run_and_says_what_came_out(app: Typer, tmp_path: Path)
     )
     assert "; false alarms on OK frames like the 1 it is from: 50.00% at most on average" in result.output
     assert f"next: lrp-edge export {run / 'model.safetensors'}" in result.output
-    assert result.output.splitlines()[-1].startswith("not usable: class: AUROC ")
+    assert result.stdout.splitlines()[-1].startswith("not usable: class: AUROC ")
     assert {path.name for path in run.iterdir()} == {
         "model.safetensors",
         "model.json",

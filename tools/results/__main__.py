@@ -9,7 +9,7 @@ from lrp_edge.files import write_text
 from tools import results
 from tools.results import plan
 from tools.results.page import page, stored, write_readme
-from tools.results.pictures import draw_masks
+from tools.results.pictures import can_draw, draw_masks
 from tools.results.runs import run_all, state
 
 
@@ -38,6 +38,8 @@ def main() -> None:
             print(f"{run.name}: {state(run)}")
     else:
         run_all(arguments.data, arguments.jobs, arguments.splits, arguments.only)
+        for split in filter(can_draw, arguments.splits):
+            draw_masks(arguments.data, split, plan.DOCS / "results" / f"masks-{split}.png")
 
 
 if __name__ == "__main__":

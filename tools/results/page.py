@@ -62,7 +62,9 @@ def page() -> str:
         "sanity": "\n".join(sanity_table(runs)),
         "made": made(runs),
     }
-    return (folder / "page.md").read_text().format(**parts)
+    text = (folder / "page.md").read_text().format(**parts)
+    # What there is nothing of yet leaves no gap.
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 def picture_section(split: str) -> Iterator[str]:

@@ -70,10 +70,10 @@ def draw_masks(data: Path, split: str, path: Path) -> None:
     SystemExit
         If no classifier was measured on the split with the first seed.
     """
-    runs = [run for name in NETWORKS if ((run := Run(split, name, 0)).folder / "lrp-test.json").exists()]
-    chosen = next((run for run in runs if LRP in NETWORKS[run.network].masks.values()), None)
-    if chosen is None:
+    if not can_draw(split):
         raise SystemExit(f"no classifier of the {split} split was measured yet: python -m tools.results runs DATA")
+    runs = _measured(split)
+    chosen = next(run for run in runs if LRP in NETWORKS[run.network].masks.values())
     cases = json.loads((chosen.folder / "lrp-test.json").read_text())["cases"]
     rows = list(ranked(cases))
     dataset = open_dataset(data)
@@ -90,6 +90,15 @@ def draw_masks(data: Path, split: str, path: Path) -> None:
         network = NETWORKS[run.network]
         line[0].set_ylabel(f"{network.masks['lrp']}, {network.supervision}\n{network.title}", fontsize=7)
     figure.savefig(path, **_PLAIN)
+
+
+def can_draw(split: str) -> bool:
+    """Whether a classifier was measured on a split, with the first seed."""
+    return any(LRP in NETWORKS[run.network].masks.values() for run in _measured(split))
+
+
+def _measured(split: str) -> list[Run]:
+    return [run for name in NETWORKS if ((run := Run(split, name, 0)).folder / "lrp-test.json").exists()]
 
 
 def ranked(cases: Sequence[Any]) -> list[tuple[str, Any]]:

@@ -14,8 +14,9 @@ SEEDS = (0, 1, 2)
 SPLITS = ("random", "grouped")
 #: False-alarm budgets that a threshold is set for on OK images of the validation part.
 BUDGETS = (0.05, 0.02)
-#: Figures that a stored file must have to count as measured.
-NEEDED = {"budgets", "tolerance"}
+#: Figures that what ``lrp-edge evaluate`` wrote must have to count as measured, and what is stored of it.
+EVALUATED = {"tolerance"}
+NEEDED = {"budgets", *EVALUATED}
 PACKAGES = ("lrp-edge", "torch", "lightning", "monai", "segmentation-models-pytorch", "kornia", "scikit-learn",
             "scikit-image")  # fmt: skip
 
@@ -32,21 +33,24 @@ class Network:
         What a person gave for each image.
     masks : dict of str to str
         By method of ``lrp-edge evaluate``: what masks of that method are called. The first are those that are deployed.
+    minutes : int
+        What a training on the magnetic tiles takes on one core, about.
     """
 
     title: str
     supervision: str
     masks: dict[str, str]
+    minutes: int
 
 
 LRP, GRADCAM, GRAY, UNET = "LRP", "Grad-CAM", "inverted gray", "U-Net"
 #: By the name of its configuration, ``docs/results/NAME.toml``; the best of each supervision first.
 NETWORKS = {
-    "image-pretrained": Network("EfficientNet-Lite0, pretrained", "image", {"lrp": LRP, "gradcam": GRADCAM}),
-    "image": Network("VGG-A, from scratch", "image", {"lrp": LRP, "gradcam": GRADCAM, "inverted-gray": GRAY}),
-    "patch": Network("VGG-A, from scratch", "patch", {"lrp": LRP, "gradcam": GRADCAM}),
-    "pixel-pretrained": Network("U-Net, pretrained encoder", "pixel", {"lrp": UNET}),
-    "pixel": Network("U-Net, from scratch", "pixel", {"lrp": UNET}),
+    "image-pretrained": Network("EfficientNet-Lite0, pretrained", "image", {"lrp": LRP, "gradcam": GRADCAM}, 25),
+    "image": Network("VGG-A, from scratch", "image", {"lrp": LRP, "gradcam": GRADCAM, "inverted-gray": GRAY}, 20),
+    "patch": Network("VGG-A, from scratch", "patch", {"lrp": LRP, "gradcam": GRADCAM}, 16),
+    "pixel-pretrained": Network("U-Net, pretrained encoder", "pixel", {"lrp": UNET}, 32),
+    "pixel": Network("U-Net, from scratch", "pixel", {"lrp": UNET}, 26),
 }
 #: The U-Nets that masks are compared with.
 BASELINES = tuple(name for name, network in NETWORKS.items() if network.supervision == "pixel")

@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from lrp_edge.files import write_text
 from tools.results import plan
-from tools.results.plan import BUDGETS, NEEDED, NETWORKS, PACKAGES, Run, planned
+from tools.results.plan import BUDGETS, EVALUATED, NEEDED, NETWORKS, PACKAGES, Run, planned
 
 #: What validation says of a classifier and of a U-Net.
 VALIDATED = {"val_auroc", "val_iou"}
@@ -45,12 +45,17 @@ def state(run: Run) -> str:
         return "done"
     if run.checkpoint.exists():
         return "to be measured"
-    return "begun" if (run.folder / "resume.ckpt").exists() else "to be trained"
+    begun = "begun, " if (run.folder / "resume.ckpt").exists() else ""
+    return f"{begun}to be trained, about {NETWORKS[run.network].minutes} min on one core"
 
 
 def is_measured(stored: Path) -> bool:
     """Whether figures are stored, all that the page states of them."""
-    return stored.exists() and json.loads(stored.read_text()).keys() >= NEEDED
+    return _has(stored, NEEDED)
+
+
+def _has(figures: Path, needed: set[str]) -> bool:
+    return figures.exists() and json.loads(figures.read_text()).keys() >= needed
 
 
 def run_one(data: Path, run: Run) -> None:
@@ -72,7 +77,7 @@ def run_one(data: Path, run: Run) -> None:
 def measured(data: Path, run: Run, method: str, part: str) -> Any:
     """Evaluate a checkpoint on a part of the split, unless that was done; return all figures."""
     figures = run.folder / f"{method}-{part}.json"
-    if not figures.exists():
+    if not _has(figures, EVALUATED):
         is_last = part == "test"
         sanity = ["--sanity"] if is_last and method == "lrp" and NETWORKS[run.network].supervision != "pixel" else []
         report = ["--report", run.folder / method] if is_last else []
