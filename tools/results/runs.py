@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import platform
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from lrp_edge.decision import calibrate
+from lrp_edge.errors import LrpEdgeError
 from lrp_edge.files import write_text
 from tools.results import plan
 from tools.results.plan import BUDGETS, EVALUATED, NEEDED, NETWORKS, PACKAGES, Run, planned
@@ -117,16 +118,17 @@ def budgets(
 ) -> dict[str, dict[str, float | None]]:
     """Set a threshold on the OK images of the validation part for each budget; say what it gives on the test.
 
-    It is the split-conformal quantile: of n scores the floor((n + 1) · rate)-th greatest. A budget that so few images
-    cannot promise has no figures.
+    A budget that so few images cannot promise has no figures, see :func:`lrp_edge.decision.calibrate`.
     """
-    calm = np.sort([case["score"] for case in validation if case["label"] not in defects])[::-1]
-    scores = np.array([case["score"] for case in test])
+    calm = [case["score"] for case in validation if case["label"] not in defects]
+    scores = np.array([case["score"] for case in test], np.float32)
     is_defect = np.array([case["label"] in defects for case in test])
     found: dict[str, dict[str, float | None]] = {}
     for rate in BUDGETS:
-        place = math.floor((len(calm) + 1) * rate + 1e-9)
-        above = scores > calm[place - 1] if place else None
+        try:
+            above = scores > np.float32(calibrate(calm, rate).threshold)
+        except LrpEdgeError:
+            above = None
         found[f"{rate:g}"] = {
             "recall": None if above is None else float(above[is_defect].mean()),
             "false_alarms": None if above is None else float(above[~is_defect].mean()),
