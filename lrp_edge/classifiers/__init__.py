@@ -20,7 +20,7 @@ from lrp_edge.classifiers.families import (
     unet,
     vgg,
 )
-from lrp_edge.classifiers.heads import Classifier, GlobalPool, LogSumExp, evidence, on_features, standardise
+from lrp_edge.classifiers.heads import POOLINGS, Classifier, GlobalPool, LogSumExp, evidence, on_features, standardise
 from lrp_edge.errors import LrpEdgeError, check_arguments, needs_extra
 
 with needs_extra("export"):
@@ -29,6 +29,7 @@ with needs_extra("export"):
 __all__ = [
     "CHANNELS",
     "FAMILIES",
+    "POOLINGS",
     "SMALLEST_SIDE",
     "Classifier",
     "GlobalPool",

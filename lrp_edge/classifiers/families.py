@@ -12,7 +12,7 @@ from lrp_edge.backbones.cut import in_gray
 from lrp_edge.backbones.library import LIBRARIES, library_network
 from lrp_edge.backbones.unet import EncodedUNet
 from lrp_edge.classifiers.heads import Classifier, GlobalPool, LogSumExp, on_features, started
-from lrp_edge.errors import LrpEdgeError, check_arguments, needs_extra
+from lrp_edge.errors import LrpEdgeError, needs_extra
 
 with needs_extra("export"):
     from torch import nn
@@ -135,7 +135,17 @@ def efficientnet_lite0(
     return on_features(features, outputs, reached, classes=classes, pooling=pooling, dropout=dropout)
 
 
-def of_library(library: str, *, name: str, **arguments: Any) -> Classifier:
+def of_library(
+    library: str,
+    *,
+    name: str,
+    channels: int,
+    classes: int,
+    cut: str = "",
+    stride: int = 8,
+    pooling: str = "lse",
+    dropout: float = 0.1,
+) -> Classifier:
     """Build the first part of a network of timm or torchvision, with random weights; see :func:`of_colour_network`.
 
     Raises
@@ -143,9 +153,10 @@ def of_library(library: str, *, name: str, **arguments: Any) -> Classifier:
     LrpEdgeError
         If there is no such network, or it cannot be cut so.
     """
-    on_network = functools.partial(of_colour_network, library_network(library, name))
-    check_arguments(f"classifier {library}", on_network, arguments)
-    return on_network(**arguments)
+    network = library_network(library, name)
+    return of_colour_network(
+        network, channels=channels, classes=classes, cut=cut, stride=stride, pooling=pooling, dropout=dropout
+    )
 
 
 def of_colour_network(

@@ -31,7 +31,7 @@ class Common(OptionGroup):
     ok_class: str | None = option(
         None, "The class without defect.", usual="known by its name", metavar="NAME", panel="Data"
     )
-    false_alarm_rate: float = option(0.05, "Share of OK images that may be taken for defects.", least=0, most=1)
+    false_alarm_rate: float = option(0.05, "Share of OK images that may be decided to be defects.", least=0, most=1)
     explained: str | None = option(
         None,
         "What is explained: predicted, contrast, defect, evidence or a class name.",

@@ -202,7 +202,6 @@ class Options(OptionGroup, panel="Training"):
         Common,
         "false_alarm_rate",
         0.02,
-        help="Share of OK images that may be decided to be defects: the budget of the decision's threshold.",
         least=None,
         most=None,
         above=0,

@@ -114,5 +114,5 @@ def test_export_repeats_what_was_measured(line: Path, tmp_path: Path) -> None:
     assert said.splitlines()[-1] == "not usable: mask: chance"
     assert "usability was measured" not in said
     assert card_of(tmp_path / "own" / "model.onnx").unusable == ("mask: chance",)
-    said = lrp_edge("export", useless, "-o", tmp_path / "other", "--size", "80x96", "--mask", "fixed")
+    said = lrp_edge("export", useless, "-o", tmp_path / "other", "--size", "80x96", "--mask", "gmm")
     assert "usability was measured with the checkpoint's own mask; for this one: lrp-edge evaluate" in said
