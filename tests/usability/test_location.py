@@ -149,7 +149,7 @@ def detector(shrink: int, inner: int, outer: int, threshold: float, gain: float)
         head.weight.copy_(torch.tensor([0, gain]).reshape(2, 1, 1, 1))
         head.bias.copy_(torch.tensor([0.0, -9.0]))  # type: ignore[union-attr]
     shrunk = [nn.AvgPool2d(shrink)] if shrink > 1 else []
-    return Classifier(nn.Sequential(*shrunk, contrast, nn.ReLU()), LogSumExp(), head, 0.0)
+    return Classifier(nn.Sequential(*shrunk, contrast, nn.ReLU()), LogSumExp(), head, nn.Identity(), shrink)
 
 
 def proofs(network: Classifier, frames: list[tuple[UInt8, bool]]) -> tuple[float, float]:
