@@ -17,6 +17,7 @@ Dynamics, and Image and Video Inpainting", CVPR, as OpenCV has it.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -112,6 +113,7 @@ def try_frame(
     defect: bool,
     random: Generator,
     draws: int = DRAWS,
+    decided: Callable[[Segmentation], bool] = operator.attrgetter("defect"),
 ) -> Trial:
     """Fill what a mask covers, and as much elsewhere.
 
@@ -129,14 +131,16 @@ def try_frame(
         Draws the places elsewhere.
     draws : int
         Fillings elsewhere, 1 or more.
+    decided : callable
+        Whether an answer counts as a defect; by default whether it is decided to be one.
     """
-    if not result.defect:
+    if not decided(result):
         return Trial(defect)
     where = grown(result.mask > 0)
     if not where.any() or where.all():
         return Trial(defect, decided=True)
-    turned = not predictor(fill(frame, where)).defect
-    stayed = [predictor(fill(frame, place)).defect for place in elsewhere(where, draws, random)]
+    turned = not decided(predictor(fill(frame, where)))
+    stayed = [decided(predictor(fill(frame, place))) for place in elsewhere(where, draws, random)]
     return Trial(defect, True, turned, float(np.mean(stayed)) if stayed else None)
 
 

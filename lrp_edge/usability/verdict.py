@@ -124,7 +124,15 @@ class Examination:
         self._decided.append(result.defect)
         if index in self._filled:
             random = np.random.default_rng((self.seed, index, 6))
-            self._trials.append(try_frame(self.predictor, frame, result, bool(self.defect[index]), random))
+            defect = bool(self.defect[index])
+            self._trials.append(try_frame(self.predictor, frame, result, defect, random, decided=self._is_likely))
+
+    def _is_likely(self, result: Segmentation) -> bool:
+        """Return whether a frame is decided a defect and is more likely one than not.
+
+        A threshold near zero, as few OK images set it, would have a filling leave nothing that is suspicious at all.
+        """
+        return result.defect and float(defect_probability(self.card, result.scores)) > 0.5
 
     def judge(self, pixel_aurocs: Sequence[float] = ()) -> Usability:
         """Return what was shown, on the images that were added.

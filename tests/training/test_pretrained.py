@@ -55,7 +55,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(data: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    options = Options(epochs=4, val=0.2, test=0.3)
+    options = Options(epochs=12, val=0.2, test=0.3)
     return train(data, tmp_path_factory.mktemp("run"), options, progress=False)
 
 
