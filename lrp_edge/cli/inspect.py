@@ -96,7 +96,7 @@ def _measured_before(card: ModelCard) -> str:
     measured = card.parity.get("threshold")
     if card.decision is None or measured is None or measured == card.decision.threshold:
         return ""
-    return f" (labels and masks at the threshold before this one, {measured:.4g}; lrp-edge verify compares them anew)"
+    return f" (labels and masks at the threshold before this one, {measured:.4g}; lrp-edge verify compares them again)"
 
 
 def _size(size: tuple[int, int] | None) -> str:

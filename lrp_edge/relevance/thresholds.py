@@ -95,7 +95,7 @@ def threshold_li(relevance: Tensor, steps: int = 24) -> Tensor:
     """Return the threshold of least cross entropy, [N, 1, 1] (Li and Tam 1998), by a fixed number of their steps.
 
     It is the logarithmic mean of the means of what it separates, so that a few strong pixels pull it up less than
-    Otsu's: relevance of lines is faint beside its peaks.
+    Otsu's: relevance of lines is faint next to its peaks.
     """
     low = relevance.amin((1, 2), keepdim=True)
     span = (relevance.amax((1, 2), keepdim=True) - low).clamp(min=torch.finfo(relevance.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Set the decision's threshold anew in an exported file, from a line's own OK frames; needs neither torch nor onnx."""
+"""Set the decision's threshold again in an exported file, from a line's own OK frames; needs neither torch nor onnx."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def calibrate_file(
     rate : float
         Share of OK frames that may be false alarms, above 0 and below 1.
     output : path, optional
-        The new file; by default `model` itself. Its card is beside it, as ``.json``. Its folder is created if needed.
+        The new file; by default `model` itself. Its card is next to it, as ``.json``. Its folder is created if needed.
     tiles : TilesTable
         How the line cuts its frames into tiles, if it does: the rate is one of frames.
     provider : str, optional
@@ -85,14 +85,14 @@ def calibrate_file(
 
 
 def engines_of(model: str | Path) -> list[str]:
-    """Return the commands that build again the engines beside an ONNX file that were compiled from it."""
+    """Return the commands that build again the engines next to an ONNX file that were compiled from it."""
     path = Path(model)
-    beside = filter(None, map(_described, sorted(path.parent.glob("*.engine"))))
-    return [file.rebuild() for file in beside if file.card.engine.get("model") == path.name]
+    found = filter(None, map(_described, sorted(path.parent.glob("*.engine"))))
+    return [file.rebuild() for file in found if file.card.engine.get("model") == path.name]
 
 
 def _described(engine: Path) -> EngineFile | None:
-    """Return what the card beside an engine says of it, without the engine's bytes."""
+    """Return what the card next to an engine says of it, without the engine's bytes."""
     side = engine.with_suffix(".json")
     if not side.is_file():
         return None
