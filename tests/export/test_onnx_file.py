@@ -208,7 +208,7 @@ def test_dynamic_sizes_and_batches(tmp_path):
     model = tiny()
     file = to_onnx(model, tmp_path, card=card(input=InputSpec(size=None, max_batch=4)))
     session = onnxruntime.InferenceSession(file)
-    reference = Deployable(model, card(input=InputSpec(size=None, max_batch=4)), (64, 64)).double()
+    reference = Deployable(model, Segmenter(file).card, (64, 64)).double()
     for shape in ((1, 40, 56, 3), (4, 61, 33, 3)):
         frames = np.stack(parity.random_frames(shape[1:3], 3, shape[0]))
         got = session.run(None, {"image": frames})
