@@ -223,7 +223,7 @@ class Option:
 
     def _refusal(self, value: Any) -> Refused:
         typed = self._typed(value)
-        plain = isinstance(value, Real) or (isinstance(value, (tuple, list)) and typed is not MISSING)
+        plain = isinstance(value, Real) or (isinstance(value, (tuple, list, Mapping)) and typed is not MISSING)
         finite = isinstance(typed, int) or (isinstance(typed, float) and math.isfinite(typed))
         expected = self.range if finite and self.range and not self.settings.expected else self.expected
         strange = [entry for entry in value if entry not in self.choices] if isinstance(typed, tuple) else []
