@@ -19,7 +19,7 @@ test: $(VENV)/dev.installed lint
 
 # All tests, also those that repeat a quicker one on whole networks, for more GPUs or for longer.
 test-thorough: $(VENV)/dev.installed lint cpp-thorough
-	$(PYTEST) tests -m 'not benchmark and not cpp'
+	$(PYTEST) tests -m 'not benchmark and not cpp' --timeout 3600
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
@@ -28,7 +28,7 @@ lint: $(VENV)/dev.installed
 	$(BIN)/lint-imports
 
 bench: $(VENV)/dev.installed
-	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s
+	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s --timeout 0
 
 # A line with a camera, a broker and a viewer's client, for MINUTES; what grows, and whether results get older.
 soak: $(VENV)/dev.installed
@@ -55,11 +55,11 @@ cpp: $(VENV)/dev.installed
 	$(WORK) --dist loadfile tests/cpp -m 'cpp and not thorough'
 
 cpp-thorough: $(VENV)/dev.installed
-	$(WORK) --dist loadfile tests/cpp -m cpp
+	$(WORK) --dist loadfile tests/cpp -m cpp --timeout 3600
 
 # The card and the frames that the C++ library takes, fuzzed for MINUTES each.
 fuzz: $(VENV)/dev.installed
-	LRP_EDGE_FUZZ_SECONDS=$$(($(MINUTES) * 60)) $(BIN)/pytest tests/cpp/test_fuzz.py -m cpp -s
+	LRP_EDGE_FUZZ_SECONDS=$$(($(MINUTES) * 60)) $(BIN)/pytest tests/cpp/test_fuzz.py -m cpp -s --timeout 0
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,23 @@ with needs_extra("train"):
 with needs_extra("train"):
     from lightning.pytorch.callbacks import Checkpoint
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 HISTORY, CURVE, RESUME = "metrics.csv", "curve.png", "resume.ckpt"
+
+
+def running_average(decay: float) -> Callable[[Tensor, Tensor, Any], Tensor]:
+    """Return how the running average of the weights takes in those of one more step.
+
+    A constant decay would leave a training of few steps near its start; so the decay of step n is (1 + n) / (10 + n)
+    until that reaches the given one, as in TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``.
+    """
+
+    def average(averaged: Tensor, current: Tensor, steps: Any) -> Tensor:
+        reached = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        return averaged + (1 - reached) * (current - averaged)
+
+    return average
 
 
 class RunCheckpoint(Checkpoint):

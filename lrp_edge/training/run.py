@@ -21,7 +21,7 @@ from lrp_edge.datasets import Dataset, Split, open_dataset, read_split, split, w
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import claim_folder, write_text
 from lrp_edge.training.calibration import calibrated, decided
-from lrp_edge.training.callbacks import RESUME, RunCheckpoint
+from lrp_edge.training.callbacks import RESUME, RunCheckpoint, running_average
 from lrp_edge.training.cards import card_of
 from lrp_edge.training.metrics import Figures, measure
 from lrp_edge.training.modules import TrainingModule
@@ -34,7 +34,7 @@ from lrp_edge.usability import Usability
 with needs_extra("train"):
     import lightning
     import torch
-    from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+    from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
     from lightning.pytorch.loggers import TensorBoardLogger
     from torch.utils.data import DataLoader
 
@@ -192,7 +192,7 @@ def _fit(
     options, folder = module.options, begun.folder
     callbacks: list[Callback] = [begun]
     if options.ema:
-        callbacks.append(EMAWeightAveraging(decay=options.ema))
+        callbacks.append(WeightAveraging(avg_fn=running_average(options.ema)))
     if options.patience and validation:
         monitor = "val_iou" if options.is_unet else "val_auroc"
         callbacks.append(EarlyStopping(monitor, mode="max", patience=options.patience, check_on_train_epoch_end=False))

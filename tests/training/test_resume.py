@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.training import Options, train
 from tests.support.images import write_folder
+from tests.support.scripted import until
 
 EPOCHS = 10
 ARGUMENTS = [
@@ -49,6 +50,12 @@ def command(data: Path, run: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "lrp_edge", "train", str(data), "-o", str(run), *ARGUMENTS, *more]
 
 
+def wait_for_an_epoch(running: subprocess.Popen[bytes], run: Path) -> None:
+    """Wait until a training has written what it can be resumed from; fail if it ends before that."""
+    until(lambda: (run / "resume.ckpt").exists() or running.poll() is not None, 120)
+    assert running.poll() is None
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -66,9 +73,7 @@ def test_a_killed_training_ends_as_one_that_was_not(data: Path, tmp_path: Path, 
     # Half of what all of it took: at whatever speed, the training is still running then.
     after = random.Random(os.urandom(8)).uniform(0, json.loads((whole / "metrics.json").read_text())["seconds"] / 2)
     running = subprocess.Popen(command(data, cut, *model), env=environment(), stdout=subprocess.DEVNULL)
-    while not (cut / "resume.ckpt").exists():
-        assert running.poll() is None
-        time.sleep(0.01)
+    wait_for_an_epoch(running, cut)
     time.sleep(after)
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL, f"it had ended after {after:.2f} s"
@@ -118,8 +123,7 @@ def _no_file_above(size: int) -> None:
 def test_a_full_disk_leaves_the_last_good_checkpoint(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     running = subprocess.Popen(command(data, run), env=environment(), stdout=subprocess.DEVNULL)
-    while not (run / "resume.ckpt").exists():
-        time.sleep(0.01)
+    wait_for_an_epoch(running, run)
     running.kill()
     running.wait()
     before = (run / "resume.ckpt").read_bytes()
@@ -147,8 +151,7 @@ def test_what_is_resumed_is_the_same_training(data: Path, tmp_path: Path) -> Non
         train(data, tmp_path / "none", options, resume=True, progress=False)
     run = tmp_path / "run"
     running = subprocess.Popen(command(data, run), env=environment(), stdout=subprocess.DEVNULL)
-    while not (run / "resume.ckpt").exists():
-        time.sleep(0.01)
+    wait_for_an_epoch(running, run)
     running.kill()
     running.wait()
     with pytest.raises(LrpEdgeError, match=r"option \w+ changed since the training was interrupted"):

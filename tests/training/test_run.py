@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 from sklearn.metrics import roc_auc_score
+from torch.optim.swa_utils import get_ema_avg_fn
 
 from lrp_edge.card import DecisionSpec, ModelCard
 from lrp_edge.checkpoint import load_checkpoint
@@ -19,6 +20,7 @@ from lrp_edge.datasets import open_dataset, read_image, split, write_clicks, wri
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export.deployable import load_model, standardise
 from lrp_edge.training import Options, TrainingResult, measure, train
+from lrp_edge.training.callbacks import running_average
 from tests.support.images import surface, write_folder
 
 TINY = Options(
@@ -55,6 +57,16 @@ def test_it_learns_to_see_the_defect(result: TrainingResult) -> None:
     assert result.test.images == 24
     assert result.test.auroc is not None
     assert result.test.auroc > 0.9
+
+
+def test_the_running_average_leaves_its_start_behind_and_ends_as_torch_s() -> None:
+    average, constant = running_average(0.98), get_ema_avg_fn(0.98)
+    start, current = torch.zeros(3), torch.ones(3)
+    for steps in range(1, 11):
+        start = average(start, current, steps)
+    assert float(start.min()) > 0.99
+    for steps in (441, 10_000):
+        assert torch.allclose(average(start, current * 2, steps), constant(start, current * 2, steps))
 
 
 def test_what_it_learnt_is_usable_and_the_card_says_so(result: TrainingResult) -> None:
