@@ -43,23 +43,21 @@ def box_mean(x: Tensor, side: int) -> Tensor:
 
 
 def dilate(mask: Tensor, side: int) -> Tensor:
-    """Dilate a bool mask [N, H, W] by a square of odd side; beyond the border nothing counts."""
-    border = side // 2
-    padded = F.pad(mask.float(), (border, border, border, border))
-    return _greatest(_greatest(padded, side).transpose(1, 2), side).transpose(1, 2) > 0.5
+    """Dilate a bool mask [N, H, W] by a square of odd side; beyond the border nothing counts.
 
-
-def _greatest(x: Tensor, side: int) -> Tensor:
-    """Return the maximum of each `side` neighbours along the rows of x [N, H, W], [N, H, W - side + 1].
-
-    By doubling, so that 125 pixels take seven maxima where a pooling takes 125 comparisons a pixel.
+    By differences of running sums, which take as long for any side and are exact in integers. Maxima of shifted copies,
+    doubled, are as fast in ONNX Runtime; but TensorRT's builder puts each into the next, and so doubles its kernel as
+    often: a closing by 9 pixels gave an engine of 206 MB, one by 21 was not built within an hour.
     """
-    reach = 1
-    while reach < side:
-        step = min(reach, side - reach)
-        x = torch.maximum(x[:, :, :-step], x[:, :, step:])
-        reach += step
-    return x
+    border = side // 2
+    counts = F.pad(mask.int(), (border + 1, border, border + 1, border))
+    return _sums(_sums(counts, side).transpose(1, 2), side).transpose(1, 2) > 0
+
+
+def _sums(x: Tensor, side: int) -> Tensor:
+    """Return the sums of each `side` neighbours but the first along the rows of x, int32 [N, H, W], [N, H, W - side]."""
+    running = x.cumsum(2, dtype=torch.int32)
+    return running[:, :, side:] - running[:, :, :-side]
 
 
 def erode(mask: Tensor, side: int) -> Tensor:

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import itertools
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -145,7 +146,8 @@ def test_relevance_of_a_stage_with_outlines_and_areas_agrees_and_compiles(networ
     )
     frames = [draw(kind, seed, (64, 96))[0][..., None].repeat(3, 2) for seed, kind in enumerate(KINDS * 2)]
     file = to_onnx(model, tmp_path, card=chosen, frames=frames)
-    figures = Segmenter(file).card.parity
+    # ONNX Runtime computes no convolution in bf16 on a CPU.
+    figures = ModelCard.from_json(file.with_suffix(".json").read_text()).parity
     print(f"{precision}: {figures}")
     if precision == "fp32":
         assert figures["relevance_max"] <= 1e-4
@@ -159,15 +161,19 @@ def test_the_decided_label_chooses_the_head(favour, tmp_path):
     """Class 3 is one of areas; a resized frame's relevance comes from the stage through both sizes."""
     spec = InputSpec(size=None, resize=(48, 64))
     model = tiny(favour=favour)
-    named = card(input=spec, mask=OUTLINED, relevance_stride=2)
+    # All classes have positive relevance, and so a mask.
+    model[-1].weight.data.abs_()
+    mask = replace(OUTLINED, parameters={**OUTLINED.parameters, "area_fraction": 0.8})
+    named = card(input=spec, mask=mask, relevance_stride=2)
     frame = draw("blowhole", 3, (90, 120))[0][..., None].repeat(3, 2)
     found = Segmenter(to_onnx(model, tmp_path, card=named))(frame)
     deployable = Deployable(model, named, (48, 64)).eval()
     with torch.no_grad():
         relevance = deployable.explain(torch.from_numpy(frame[None]))[1]
     assert np.allclose(found.relevance, relevance[0], atol=1e-5 * float(relevance.abs().max()))
-    above = (relevance[0] > 0.05 * relevance.max()).numpy().astype(np.uint8)
+    above = (relevance[0] > 0.8 * relevance.max()).numpy().astype(np.uint8)
     filled = cv2.morphologyEx(above, cv2.MORPH_CLOSE, np.ones((21, 21), np.uint8)) > 0
+    assert 0.01 < filled.mean() < 0.99
     assert (np.mean((found.mask > 0) != filled) < 1e-3) == (favour == 3)
 
 
