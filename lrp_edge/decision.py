@@ -6,7 +6,8 @@ predictors in PyTorch, figures.
 
 The threshold is a split-conformal quantile: of n OK images that nothing was learnt from, the floor((n + 1) · rate)-th
 greatest P(defect). If a new OK frame is exchangeable with them, it exceeds that with a probability of at most `rate`,
-whatever the classifier and however P(defect) is distributed.
+whatever the classifier and however P(defect) is distributed. It is raised a hair, so that the image that it is from is
+decided alike whichever backend computes it; what it promises holds for any greater threshold too.
 
 References
 ----------
@@ -31,6 +32,8 @@ from lrp_edge.errors import LrpEdgeError
 
 #: What :attr:`~lrp_edge.card.DecisionSpec.bound` holds in: this share of calibrations.
 CONFIDENCE = 0.9
+#: How far the threshold is above its OK image, in log-odds: more than what logits of different backends differ by.
+MARGIN = 1e-3
 
 
 def defect_probability(card: ModelCard, scores: NDArray[Any]) -> NDArray[Any]:
@@ -104,7 +107,7 @@ def calibrate(probabilities: NDArray[Any] | Sequence[float], rate: float, source
             f"a false-alarm rate of {rate:g} needs {images_for(rate)} OK images, and {count} allow "
             f"{decimals(least_rate(count))} at least: give more, or --false-alarm-rate {decimals(least_rate(count))}"
         )
-    threshold = float(values[place - 1])
+    threshold = _raised(float(values[place - 1]))
     if threshold >= 1:
         raise LrpEdgeError(
             f"{int((values >= 1).sum())} of {count} OK images have a P(defect) of 1, so that no threshold keeps a "
@@ -119,6 +122,12 @@ def calibrate(probabilities: NDArray[Any] | Sequence[float], rate: float, source
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         found=f"split-conformal, from {count} {source}",
     )
+
+
+def _raised(probability: float) -> float:
+    """Return a probability raised by :data:`MARGIN`, as a number of float32."""
+    odds = probability * math.exp(MARGIN)
+    return float(np.float32(odds / (odds + 1 - probability)))
 
 
 def describe(decision: DecisionSpec) -> str:

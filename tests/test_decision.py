@@ -1,5 +1,6 @@
 """The decision: its threshold against the p-value that defines it, and what it promises, exactly."""
 
+import math
 import subprocess
 import sys
 from fractions import Fraction
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
 from lrp_edge.card import DecisionSpec, ModelCard
 from lrp_edge.decision import (
+    MARGIN,
     bound,
     calibrate,
     decide,
@@ -45,7 +47,24 @@ def test_a_frame_is_an_alarm_if_its_p_value_is_within_the_rate(scores, rate):
         return
     threshold = calibrate(scores, rate).threshold
     for score in (*scores, *np.nextafter(np.float32(scores), np.float32(1)).tolist(), 0.0, 1.0):
-        assert (score > threshold) == (p_value(scores, score) <= exact)
+        if score > threshold:
+            assert p_value(scores, score) <= exact
+        elif p_value(scores, score) <= exact:
+            assert any(raised(score, -2 * MARGIN) <= other < score for other in scores)
+
+
+@given(st.lists(coarse | fine, min_size=1, max_size=60), rates, st.floats(-MARGIN / 2, MARGIN / 2))
+def test_the_image_that_a_threshold_is_from_is_ok_for_every_backend(scores, rate, shift):
+    if len(scores) >= images_for(rate):
+        found = calibrate(scores, rate)
+        at = sorted(scores)[-math.floor((len(scores) + 1) * Fraction(str(rate)))]
+        assert raised(at, shift) <= found.threshold
+        assert found.seen <= np.mean([score > at for score in scores]) + 1e-6
+
+
+def raised(score: float, by: float) -> float:
+    """Return a probability whose log-odds are so much greater."""
+    return float(np.float32(special.expit(special.logit(score) + by)))
 
 
 @given(st.lists(coarse | fine, min_size=2, max_size=80), rates)
@@ -70,7 +89,7 @@ def test_the_promise_is_not_given_away():
 @pytest.mark.parametrize(("images", "rate"), [(49, 0.02), (19, 0.05), (99, 0.01), (1, 0.5), (12, 0.077)])
 def test_one_image_less_is_too_few(images, rate):
     spec = calibrate(np.linspace(0.9, 0, images), rate)
-    assert (spec.threshold, spec.images, spec.promised, spec.seen) == (np.float32(0.9), images, rate, 0)
+    assert (spec.threshold, spec.images, spec.promised, spec.seen) == (raised(np.float32(0.9), MARGIN), images, rate, 0)
     if images > 1:
         with pytest.raises(LrpEdgeError, match=f"{rate:g} needs {images} OK images, and {images - 1} allow "):
             calibrate(np.linspace(0, 0.9, images - 1), rate)
