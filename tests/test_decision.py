@@ -89,7 +89,12 @@ def test_the_promise_is_not_given_away():
 @pytest.mark.parametrize(("images", "rate"), [(49, 0.02), (19, 0.05), (99, 0.01), (1, 0.5), (12, 0.077)])
 def test_one_image_less_is_too_few(images, rate):
     spec = calibrate(np.linspace(0.9, 0, images), rate)
-    assert (spec.threshold, spec.images, spec.promised, spec.seen) == (raised(np.float32(0.9), MARGIN), images, rate, 0)
+    assert (spec.threshold, spec.images, spec.promised, spec.seen) == (
+        raised(float(np.float32(0.9)), MARGIN),
+        images,
+        rate,
+        0,
+    )
     if images > 1:
         with pytest.raises(LrpEdgeError, match=f"{rate:g} needs {images} OK images, and {images - 1} allow "):
             calibrate(np.linspace(0, 0.9, images - 1), rate)

@@ -65,8 +65,12 @@ def assert_agreement(model, composite, folder, tolerance=1e-4):
     assert figures["label_agreement"] == 1
 
 
-@pytest.mark.parametrize("size", [(64, 64), None])
-@pytest.mark.parametrize("name", ["vgg_bn", "basic_resnet"])
+QUICK_SIZES = [("vgg_bn", None), ("basic_resnet", (64, 64))]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), quick_of(itertools.product(["vgg_bn", "basic_resnet"], [(64, 64), None]), QUICK_SIZES)
+)
 def test_families_compile_with_tensorrt_rtx(name, size, tmp_path):
     compile_family(small_family(name), name, size, tmp_path, QUICK)
 
@@ -96,8 +100,10 @@ def test_random_cnns_compile_with_tensorrt_rtx(seed, composite, tmp_path):
     check_engine(file)
 
 
-@pytest.mark.parametrize("size", [pytest.param((48, 64), marks=pytest.mark.thorough), None])
-@pytest.mark.parametrize("method", HEADS)
+QUICK_HEADS = [*((method, (48, 64)) for method in HEADS), ("otsu", None), ("mass", None)]
+
+
+@pytest.mark.parametrize(("method", "size"), quick_of(itertools.product(HEADS, [(48, 64), None]), QUICK_HEADS))
 def test_mask_heads_compile_with_tensorrt_rtx(method, size, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     smoothing = {"otsu": "gaussian:1.5", "gmm": "median:3", "isodata": "box:3"}.get(method, "none")
@@ -107,7 +113,7 @@ def test_mask_heads_compile_with_tensorrt_rtx(method, size, tmp_path):
     check_engine(file)
 
 
-@pytest.mark.parametrize("size", [(64, 96), None])
+@pytest.mark.parametrize("size", [pytest.param((64, 96), marks=pytest.mark.thorough), None])
 def test_what_training_makes_agrees_with_pytorch_and_compiles(size, tmp_path):
     """Soft maximum, standardised frames, evidence of all defects, guided smoothing, spread and floor."""
     torch.manual_seed(0)
@@ -134,7 +140,7 @@ OUTLINED = MaskSpec(
     ("network", "stride", "precision"),
     [*(("tiny", 2, precision) for precision in ("fp32", "fp16", "bf16", "int8")), ("basic_resnet", 4, "fp32")],
 )
-@pytest.mark.parametrize("size", [pytest.param((64, 96), marks=pytest.mark.thorough), None])
+@pytest.mark.parametrize("size", [(64, 96), pytest.param(None, marks=pytest.mark.thorough)])
 def test_relevance_of_a_stage_with_outlines_and_areas_agrees_and_compiles(network, stride, precision, size, tmp_path):
     model = tiny() if network == "tiny" else small_family(network).float()
     chosen = card(
@@ -185,7 +191,8 @@ def check_engine(file, gpus=QUICK):
     side = json.loads(engine.with_suffix(".json").read_text())
     assert engine.name.startswith("model.rtx-")
     assert engine.name.endswith(f".{'-'.join(gpus)}.fp32.engine")
-    assert engine.stat().st_size > 10_000
+    # Much more is a sign of an expression that the builder writes out again at each of its uses.
+    assert 10_000 < engine.stat().st_size < 2**25
     assert side["engine"]["engine_sha256"] == hashlib.sha256(engine.read_bytes()).hexdigest()
 
 

@@ -14,6 +14,7 @@ from lrp_edge.relevance import composite_from, unroll
 from lrp_edge.relevance.receptive_field import Span, receptive_field
 from lrp_edge.relevance.rules import Flat
 from lrp_edge.relevance.stages import Stage
+from tests.support.marks import quick_of
 from tests.support.oracles import small_family, torchvision_model
 
 
@@ -56,8 +57,11 @@ NETWORKS = {
 }
 
 
+CASES = [*((name, "Segmentation") for name in NETWORKS), ("vgg, 2", "EpsilonAlpha2Beta1Flat")]
+
+
 @pytest.mark.parametrize(
-    ("name", "composite"), [*((name, "Segmentation") for name in NETWORKS), ("vgg, 2", "EpsilonAlpha2Beta1Flat")]
+    ("name", "composite"), quick_of(CASES, [case for case in CASES if case[0] not in ("mobilenet, 8", "resnet, 8")])
 )
 def test_relevance_of_a_stage_is_that_of_the_rest_of_the_network(name, composite):
     stride, divide = NETWORKS[name]

@@ -1,6 +1,7 @@
 """The gate: the same answers where they are wanted, none where not, and no work behind a closed one."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from lrp_edge.export.inspect import inspect
 from lrp_edge.export.passes.gate import casts_before_branch, gate, ungate
 from lrp_edge.export.verify import parity
 from tests.support.exported import CARD, CLASSES, RGB, export_once, tiny
+from tests.support.marks import quick_of
 from tests.support.oracles import small_family
 
 OUTPUTS = ("scores", "label", "mask", "relevance")
@@ -29,8 +31,10 @@ def both(model, folder, **changes):
     return [onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]) for file in files]
 
 
-@pytest.mark.parametrize("size", [(64, 64), None])
-@pytest.mark.parametrize("smoothing", ["none", "guided:5"])
+FORMS = itertools.product(["none", "guided:5"], [(64, 64), None])
+
+
+@pytest.mark.parametrize(("smoothing", "size"), quick_of(FORMS, [("none", (64, 64)), ("guided:5", None)]))
 def test_answers_are_those_of_the_flat_graph(size, smoothing, tmp_path):
     spec = dataclasses.replace(RGB, size=size, max_batch=4)
     mask = MaskSpec("otsu", smoothing=smoothing)
