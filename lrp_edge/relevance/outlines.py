@@ -55,7 +55,10 @@ def dilate(mask: Tensor, side: int) -> Tensor:
 
 
 def _sums(x: Tensor, side: int) -> Tensor:
-    """Return the sums of each `side` neighbours but the first along the rows of x, int32 [N, H, W], [N, H, W - side]."""
+    """Return the sums of each `side` neighbours along the rows of x, int32 [N, H, W], as [N, H, W - side].
+
+    The first of a row have none: their running sum starts after the first value, which is a border's zero.
+    """
     running = x.cumsum(2, dtype=torch.int32)
     return running[:, :, side:] - running[:, :, :-side]
 
