@@ -1,0 +1,177 @@
+"""Learning that resists shortcuts: defects are told from what comes with them, such as stains, wear and exposure.
+
+The label of an image does not say what in it is the defect. Where soiled parts are the defective ones, soil explains
+labels as well as defects do, and a network learns whichever is easier. Three pieces work against that, each an option:
+
+- the surroundings of OK and of defect images are exchanged, so that they tell nothing (:func:`exchange`);
+- marks are drawn on OK images, and each position learns whether it has one: a mark on clean ground is a defect, before
+  labels say anything (:class:`Surroundings`, :func:`mark_loss`);
+- in a defect image only the strongest positions may be a defect, the others learn that they are OK (:func:`beyond`).
+
+References
+----------
+Exchange: as MixStyle (Zhou et al. 2021, "Domain Generalization with MixStyle", ICLR, equations 3 and 4) does with
+features, of image pixels and locally. Marks: Li et al. 2021, "CutPaste: Self-Supervised Learning for Anomaly Detection
+and Localization", CVPR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lrp_edge.errors import needs_extra
+from lrp_edge.training.synthetic_defects import FIRST_SHARE, KINDS, VISIBLE, draw_defects
+from lrp_edge.training.windows import WholeImages
+
+with needs_extra("train"):
+    import torch
+    from kornia.filters import gaussian_blur2d
+    from torch import Tensor
+    from torch.nn import functional
+    from torch.utils.data import Dataset
+
+#: What varies over more than so many pixels, the standard deviation of a Gaussian, is surroundings.
+REACH = 12.0
+#: Most by which an exchange scales the contrast of a place, up or down.
+MOST_GAIN = 2.5
+#: Gray levels that are added to a deviation: what varies by less is flat.
+FLAT = 1.0
+#: Share of the epochs after which the area prior sets in: by then the strongest positions mean something.
+PRIOR_FROM = 0.25
+#: Label of an image with marks, which is some defect.
+MARKED = -1
+
+
+def exchange(frame: Tensor, other: Tensor, reach: float = REACH) -> Tensor:
+    """Give a frame the surroundings of another: its local mean, and its local contrast.
+
+    Parameters
+    ----------
+    frame, other : Tensor, float [C, H, W] and [C, h, w]
+        From 0 to 255. The other one is enlarged or reduced to the size of the first.
+    reach : float
+        Standard deviation, in pixels, of the Gaussian that local means and deviations are taken with.
+
+    Returns
+    -------
+    Tensor, float [C, H, W]
+        From 0 to 255: what varies within the reach is of the frame, what varies over more is of the other.
+    """
+    size = list(frame.shape[1:])
+    if other.shape[1:] != frame.shape[1:]:
+        other = functional.interpolate(other[None], size=size, mode="bilinear")[0]
+    (mean, deviation), (other_mean, other_deviation) = (_local(image, reach) for image in (frame, other))
+    gain = ((other_deviation + FLAT) / (deviation + FLAT)).clamp(1 / MOST_GAIN, MOST_GAIN)
+    return ((frame - mean) * gain + other_mean).clamp(0, 255)
+
+
+def _local(image: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    """Return the local means and deviations of an image [C, H, W]."""
+    side = min(2 * int(2.5 * reach) + 1, 2 * min(image.shape[1:]) - 1)
+    mean, square = gaussian_blur2d(torch.stack([image, image.square()]), (side, side), (reach, reach), "reflect")
+    return mean, (square - mean.square()).clamp(min=0).sqrt()
+
+
+def beyond(strength: Tensor, share: float) -> Tensor:
+    """Tell which positions are not of the strongest share of their image.
+
+    Parameters
+    ----------
+    strength : Tensor, float [N, h, w]
+        How much each position looks like a defect.
+    share : float
+        Share of the positions that may be a defect, above 0; one of them may in any case.
+
+    Returns
+    -------
+    Tensor, bool [N, h, w]
+    """
+    flat = strength.flatten(1)
+    count = min(max(1, round(share * flat.shape[1])), flat.shape[1])
+    least = flat.topk(count, 1).values[:, -1:]
+    return (flat < least).view_as(strength)
+
+
+def mark_loss(log_odds: Tensor, marks: Tensor) -> Tensor:
+    """Return the loss by which positions on drawn marks are some defect and those off them are OK.
+
+    Parameters
+    ----------
+    log_odds : Tensor, float [N, h, w]
+        Of a defect at each position.
+    marks : Tensor, float [N, H, W]
+        Strength of the marks, from 0 to 1. Positions where it is between 0 and what is visible are left out.
+
+    Returns
+    -------
+    Tensor, float
+        The means on and off the marks, added: however few positions a mark has, they count as much as the others.
+    """
+    strength = functional.adaptive_max_pool2d(marks, log_odds.shape[1:])
+    on, off = strength > VISIBLE, strength <= VISIBLE / 10
+    losses = (functional.softplus(sign * log_odds[where]) for sign, where in ((-1, on), (1, off)) if where.any())
+    return torch.stack([loss.mean() for loss in losses]).sum()
+
+
+class Surroundings(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Whole images, some of them with surroundings of others, mixed with OK images that have drawn marks.
+
+    Items are an image, uint8 [C, H, W]; its label, int64, :data:`MARKED` for one with marks; and the strength of its
+    marks, float [H, W], zero without any.
+
+    Parameters
+    ----------
+    images : WholeImages
+        The images of an epoch.
+    ok : sequence of int
+        Indices of the OK classes.
+    share : float
+        Share of the images that get the surroundings of one of the other side, OK or defect.
+    mark_epochs : int
+        Epochs in which a share of :data:`~lrp_edge.training.synthetic_defects.FIRST_SHARE` has marks.
+    mark_share : float
+        Share that has marks after that.
+    """
+
+    def __init__(
+        self, images: WholeImages, ok: Sequence[int], share: float, mark_epochs: int, mark_share: float
+    ) -> None:
+        self.images, self.share, self.mark_epochs, self.mark_share = images, share, mark_epochs, mark_share
+        self._is_ok = np.isin(images.frames.labels, ok)
+
+    def draw(self, epoch: int) -> None:
+        """Choose the images of an epoch."""
+        self.images.draw(epoch)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        epoch = self.images.epoch
+        generator = np.random.default_rng((self.images.seed, epoch, index, 7))
+        share = FIRST_SHARE if epoch < self.mark_epochs else self.mark_share
+        marked = bool(self._is_ok.any()) and generator.random() < share
+        chosen = int(generator.choice(np.flatnonzero(self._is_ok))) if marked else self.images.chosen(index)
+        image, label = self.images.varied(chosen, index)
+        others = np.flatnonzero(self._is_ok != self._is_ok[chosen])
+        if len(others) and generator.random() < self.share:
+            other, _ = self.images.frames[int(generator.choice(others))]
+            image = exchange(image.float(), other.float())
+        marks = torch.zeros(image.shape[1:])
+        if marked:
+            image, marks, label = *_marked(image.float(), generator), MARKED
+        return image.round().clamp(0, 255).to(torch.uint8), torch.tensor(label), marks
+
+
+def _marked(image: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Draw marks in a square of an image [C, H, W]; return it with their strength, [H, W]."""
+    side = min(image.shape[1:])
+    top, left = (int(generator.integers(size - side + 1)) for size in image.shape[1:])
+    place = np.s_[..., top : top + side, left : left + side]
+    drawn, strength, _ = draw_defects(image[place], generator, KINDS[:2], fewest=1)
+    image, marks = image.clone(), torch.zeros(image.shape[1:])
+    image[place] = drawn
+    marks[place] = torch.stack(strength).amax(0)
+    return image, marks
