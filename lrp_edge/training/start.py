@@ -102,9 +102,9 @@ def module_of(
         module = WindowModule(model, card, options, curriculum)
     else:
         images: Any = WholeImages(frames, draw, seed)
-        if options.exchange or options.mark_epochs or options.mark_share:
-            marks = options.mark_epochs, options.mark_share
-            images = Surroundings(images, card.ok_indices, options.exchange, *marks)
+        changes = {name: getattr(options, name) for name in ("exchange", "soil", "mark_epochs", "mark_share")}
+        if any(changes.values()):
+            images = Surroundings(images, card.ok_indices, **changes)
         module = LabelModule(model, card, options, images)
     validation = DataLoader(whole_images, 1, num_workers=options.workers) if parts.val.samples else None
     return module, validation

@@ -20,12 +20,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrp_edge.errors import needs_extra
 from lrp_edge.training.synthetic_defects import FIRST_SHARE, KINDS, VISIBLE, draw_defects
 from lrp_edge.training.windows import WholeImages
 
 with needs_extra("train"):
+    import cv2
     import torch
     from kornia.filters import gaussian_blur2d
     from torch import Tensor
@@ -72,6 +74,40 @@ def _local(image: Tensor, reach: float) -> tuple[Tensor, Tensor]:
     side = min(2 * int(2.5 * reach) + 1, 2 * min(image.shape[1:]) - 1)
     mean, square = gaussian_blur2d(torch.stack([image, image.square()]), (side, side), (reach, reach), "reflect")
     return mean, (square - mean.square()).clamp(min=0).sqrt()
+
+
+def soiled(image: Tensor, generator: np.random.Generator) -> Tensor:
+    """Draw on an image, float [C, H, W] from 0 to 255, what is no defect: shading, a soft blot, and a rubbed patch.
+
+    Shading is a slope across the image. Blot and patch are where smooth noise is high, without an outline: the one is
+    darker or lighter, the other has fine streaks in one direction.
+    """
+    rows, columns = image.shape[1:]
+    angle, slope = generator.uniform(0, 2 * np.pi), generator.uniform(0, 0.25)
+    y, x = np.mgrid[-0.5 : 0.5 : rows * 1j, -0.5 : 0.5 : columns * 1j]
+    factor = 1 + slope * (np.cos(angle) * x + np.sin(angle) * y)
+    factor += generator.uniform(-0.35, 0.2) * _patch((rows, columns), generator)
+    streaks = _streaks((rows, columns), generator) * _patch((rows, columns), generator)
+    drawn = image * torch.from_numpy(factor).float() + generator.uniform(0, 15) * torch.from_numpy(streaks).float()
+    return drawn.clamp(0, 255)
+
+
+def _patch(size: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return where smooth noise is high, from 0 to 1, softly."""
+    noise = cv2.resize(generator.normal(0, 1, generator.integers(3, 7, 2)), size[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(1 / (1 + np.exp(-generator.uniform(3, 6) * (noise - generator.uniform(0.3, 1.2)))))
+
+
+def _streaks(size: tuple[int, int], generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return noise of unit deviation, blurred far more along one direction than across it."""
+    side = 2 * max(size)
+    across, along = generator.uniform(0.7, 1.6), generator.uniform(5, 15)
+    noise = cv2.GaussianBlur(generator.normal(0, 1, (side, side)), (0, 0), along, sigmaY=across)
+    turn = cv2.getRotationMatrix2D((side / 2, side / 2), generator.uniform(0, 180), 1.0)
+    turned = cv2.warpAffine(noise, turn, (side, side), borderMode=cv2.BORDER_REFLECT)
+    top, left = ((side - length) // 2 for length in size)
+    streaks = turned[top : top + size[0], left : left + size[1]]
+    return np.asarray(streaks / max(float(streaks.std()), 1e-9))
 
 
 def beyond(strength: Tensor, share: float) -> Tensor:
@@ -127,8 +163,10 @@ class Surroundings(Dataset[tuple[Tensor, Tensor, Tensor]]):
         The images of an epoch.
     ok : sequence of int
         Indices of the OK classes.
-    share : float
+    exchange : float
         Share of the images that get the surroundings of one of the other side, OK or defect.
+    soil : float
+        Share of the images that get drawn soil, whatever their label.
     mark_epochs : int
         Epochs in which a share of :data:`~lrp_edge.training.synthetic_defects.FIRST_SHARE` has marks.
     mark_share : float
@@ -136,9 +174,17 @@ class Surroundings(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """
 
     def __init__(
-        self, images: WholeImages, ok: Sequence[int], share: float, mark_epochs: int, mark_share: float
+        self,
+        images: WholeImages,
+        ok: Sequence[int],
+        *,
+        exchange: float = 0.0,
+        soil: float = 0.0,
+        mark_epochs: int = 0,
+        mark_share: float = 0.0,
     ) -> None:
-        self.images, self.share, self.mark_epochs, self.mark_share = images, share, mark_epochs, mark_share
+        self.images, self.exchange, self.soil = images, exchange, soil
+        self.mark_epochs, self.mark_share = mark_epochs, mark_share
         self._is_ok = np.isin(images.frames.labels, ok)
 
     def draw(self, epoch: int) -> None:
@@ -156,9 +202,11 @@ class Surroundings(Dataset[tuple[Tensor, Tensor, Tensor]]):
         chosen = int(generator.choice(np.flatnonzero(self._is_ok))) if marked else self.images.chosen(index)
         image, label = self.images.varied(chosen, index)
         others = np.flatnonzero(self._is_ok != self._is_ok[chosen])
-        if len(others) and generator.random() < self.share:
+        if len(others) and generator.random() < self.exchange:
             other, _ = self.images.frames[int(generator.choice(others))]
             image = exchange(image.float(), other.float())
+        if generator.random() < self.soil:
+            image = soiled(image.float(), generator)
         marks = torch.zeros(image.shape[1:])
         if marked:
             image, marks, label = *_marked(image.float(), generator), MARKED
