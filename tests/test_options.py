@@ -180,7 +180,7 @@ def test_all_three_ways_take_and_refuse_the_same(
         (Options, {"cut": "8"}, "cut is '8'; expected a stage of efficientnet_lite0, 1 to 7"),
         (Options, {"guided": 0.2}, "guided is for windows, and patch is 0, whole images"),
         (Options, {"mark_surface": "synthetic"}, "mark_surface is for windows, and patch is 0, whole images"),
-        (Options, {"patch": 64, "exchange": 0.5}, "exchange is for whole images, and patch is 64"),
+        (Options, {"patch": 64, "soil": 0.5}, "soil is for whole images, and patch is 64"),
         (Options, {"dense_negatives": 0.0, "area_prior": 0.1}, "area_prior has the weight of dense_negatives"),
         (Options, {"model": "a:b", "area_prior": 0.1}, "area_prior is for networks with a head of ours, which a:b"),
         (Options, {"model": "unet", "patch": 0, "guided": 0.0}, "patch is 0; expected 32 or more"),

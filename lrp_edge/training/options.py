@@ -180,13 +180,6 @@ class Options(OptionGroup, panel="Training"):
         most=1,
         panel="Surroundings",
     )
-    exchange: float = option(
-        0.0,
-        "Share of the whole images that get the surroundings of one of the other side, OK or defect.",
-        least=0,
-        most=1,
-        panel="Surroundings",
-    )
     soil: float = option(
         0.0,
         "Share of the whole images that get drawn soil, which is no defect: shading, soft blots and streaks.",
@@ -276,9 +269,8 @@ class Options(OptionGroup, panel="Training"):
             raise LrpEdgeError(f"{needing[0]} is for windows, and patch is 0, whole images; give a patch of 32 or more")
         if not self.patch and self.mark_surface != "data":
             raise LrpEdgeError("mark_surface is for windows, and patch is 0, whole images; give a patch of 32 or more")
-        wanting = [name for name in ("exchange", "soil") if getattr(self, name)]
-        if self.patch and wanting:
-            raise LrpEdgeError(f"{wanting[0]} is for whole images, and patch is {self.patch}; give a patch of 0")
+        if self.patch and self.soil:
+            raise LrpEdgeError(f"soil is for whole images, and patch is {self.patch}; give a patch of 0")
         if self.area_prior and (self.is_unet or (self.is_factory and not self.cut)):
             raise LrpEdgeError(
                 f"area_prior is for networks with a head of ours, which {self.model} has not; leave it 0"

@@ -102,7 +102,7 @@ def module_of(
         module = WindowModule(model, card, options, curriculum)
     else:
         images: Any = WholeImages(frames, draw, seed)
-        changes = {name: getattr(options, name) for name in ("exchange", "soil", "mark_epochs", "mark_share")}
+        changes = {name: getattr(options, name) for name in ("soil", "mark_epochs", "mark_share")}
         if any(changes.values()):
             images = Surroundings(images, card.ok_indices, **changes)
         module = LabelModule(model, card, options, images)

@@ -3,16 +3,16 @@
 The label of an image does not say what in it is the defect. Where soiled parts are the defective ones, soil explains
 labels as well as defects do, and a network learns whichever is easier. Three pieces work against that, each an option:
 
-- the surroundings of OK and of defect images are exchanged, so that they tell nothing (:func:`exchange`);
 - marks are drawn on OK images, and each position learns whether it has one: a mark on clean ground is a defect, before
   labels say anything (:class:`Surroundings`, :func:`mark_loss`);
+- soil is drawn on images of all labels, so that it comes with OK too (:func:`soiled`);
 - in a defect image only the strongest positions may be a defect, the others learn that they are OK (:func:`beyond`).
 
 References
 ----------
-Exchange: as MixStyle (Zhou et al. 2021, "Domain Generalization with MixStyle", ICLR, equations 3 and 4) does with
-features, of image pixels and locally. Marks: Li et al. 2021, "CutPaste: Self-Supervised Learning for Anomaly Detection
-and Localization", CVPR.
+Marks: Li et al. 2021, "CutPaste: Self-Supervised Learning for Anomaly Detection and Localization", arXiv 2104.04015.
+Soil: Tobin et al. 2017, "Domain Randomization for Transferring Deep Neural Networks from Simulation to the Real World",
+arXiv 1703.06907.
 """
 
 from __future__ import annotations
@@ -29,51 +29,14 @@ from lrp_edge.training.windows import WholeImages
 with needs_extra("train"):
     import cv2
     import torch
-    from kornia.filters import gaussian_blur2d
     from torch import Tensor
     from torch.nn import functional
     from torch.utils.data import Dataset
 
-#: What varies over more than so many pixels, the standard deviation of a Gaussian, is surroundings.
-REACH = 12.0
-#: Most by which an exchange scales the contrast of a place, up or down.
-MOST_GAIN = 2.5
-#: Gray levels that are added to a deviation: what varies by less is flat.
-FLAT = 1.0
 #: Share of the epochs after which the area prior sets in: by then the strongest positions mean something.
 PRIOR_FROM = 0.25
 #: Label of an image with marks, which is some defect.
 MARKED = -1
-
-
-def exchange(frame: Tensor, other: Tensor, reach: float = REACH) -> Tensor:
-    """Give a frame the surroundings of another: its local mean, and its local contrast.
-
-    Parameters
-    ----------
-    frame, other : Tensor, float [C, H, W] and [C, h, w]
-        From 0 to 255. The other one is enlarged or reduced to the size of the first.
-    reach : float
-        Standard deviation, in pixels, of the Gaussian that local means and deviations are taken with.
-
-    Returns
-    -------
-    Tensor, float [C, H, W]
-        From 0 to 255: what varies within the reach is of the frame, what varies over more is of the other.
-    """
-    size = list(frame.shape[1:])
-    if other.shape[1:] != frame.shape[1:]:
-        other = functional.interpolate(other[None], size=size, mode="bilinear")[0]
-    (mean, deviation), (other_mean, other_deviation) = (_local(image, reach) for image in (frame, other))
-    gain = ((other_deviation + FLAT) / (deviation + FLAT)).clamp(1 / MOST_GAIN, MOST_GAIN)
-    return ((frame - mean) * gain + other_mean).clamp(0, 255)
-
-
-def _local(image: Tensor, reach: float) -> tuple[Tensor, Tensor]:
-    """Return the local means and deviations of an image [C, H, W]."""
-    side = min(2 * int(2.5 * reach) + 1, 2 * min(image.shape[1:]) - 1)
-    mean, square = gaussian_blur2d(torch.stack([image, image.square()]), (side, side), (reach, reach), "reflect")
-    return mean, (square - mean.square()).clamp(min=0).sqrt()
 
 
 def soiled(image: Tensor, generator: np.random.Generator) -> Tensor:
@@ -152,7 +115,7 @@ def mark_loss(log_odds: Tensor, marks: Tensor) -> Tensor:
 
 
 class Surroundings(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Whole images, some of them with surroundings of others, mixed with OK images that have drawn marks.
+    """Whole images, some of them with drawn soil, mixed with OK images that have drawn marks.
 
     Items are an image, uint8 [C, H, W]; its label, int64, :data:`MARKED` for one with marks; and the strength of its
     marks, float [H, W], zero without any.
@@ -163,8 +126,6 @@ class Surroundings(Dataset[tuple[Tensor, Tensor, Tensor]]):
         The images of an epoch.
     ok : sequence of int
         Indices of the OK classes.
-    exchange : float
-        Share of the images that get the surroundings of one of the other side, OK or defect.
     soil : float
         Share of the images that get drawn soil, whatever their label.
     mark_epochs : int
@@ -178,13 +139,11 @@ class Surroundings(Dataset[tuple[Tensor, Tensor, Tensor]]):
         images: WholeImages,
         ok: Sequence[int],
         *,
-        exchange: float = 0.0,
         soil: float = 0.0,
         mark_epochs: int = 0,
         mark_share: float = 0.0,
     ) -> None:
-        self.images, self.exchange, self.soil = images, exchange, soil
-        self.mark_epochs, self.mark_share = mark_epochs, mark_share
+        self.images, self.soil, self.mark_epochs, self.mark_share = images, soil, mark_epochs, mark_share
         self._is_ok = np.isin(images.frames.labels, ok)
 
     def draw(self, epoch: int) -> None:
@@ -201,10 +160,6 @@ class Surroundings(Dataset[tuple[Tensor, Tensor, Tensor]]):
         marked = bool(self._is_ok.any()) and generator.random() < share
         chosen = int(generator.choice(np.flatnonzero(self._is_ok))) if marked else self.images.chosen(index)
         image, label = self.images.varied(chosen, index)
-        others = np.flatnonzero(self._is_ok != self._is_ok[chosen])
-        if len(others) and generator.random() < self.exchange:
-            other, _ = self.images.frames[int(generator.choice(others))]
-            image = exchange(image.float(), other.float())
         if generator.random() < self.soil:
             image = soiled(image.float(), generator)
         marks = torch.zeros(image.shape[1:])

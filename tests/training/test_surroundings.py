@@ -21,7 +21,8 @@ from lrp_edge.datasets import open_dataset, split, write_split
 from lrp_edge.evaluation.predictors import RelevancePredictor
 from lrp_edge.training import Options, train
 from lrp_edge.training.modules import LabelModule
-from lrp_edge.training.surroundings import FLAT, MARKED, MOST_GAIN, Surroundings, beyond, exchange, mark_loss
+from lrp_edge.training.surroundings import MARKED, Surroundings, beyond, mark_loss, soiled
+from lrp_edge.training.synthetic_defects import KINDS, draw_defects
 from lrp_edge.training.windows import Draw, Frames, WholeImages
 from tests.support.images import write_folder
 
@@ -29,43 +30,25 @@ SIDES = st.integers(33, 70)
 SEEDS = st.integers(0, 2**31)
 
 
-def image(seed: int, size: tuple[int, int], level: float = 120.0) -> torch.Tensor:
-    """A surface with detail, one broad slope, and no pixel near black or white."""
-    random = np.random.default_rng(seed)
-    slope = np.linspace(-25, 25, size[1])[None] * random.uniform(-1, 1)
-    return torch.from_numpy(random.normal(level, 5, size) + slope).clamp(40, 200)[None].float()
-
-
-def slowly_blurred(pixels: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
-    side = 2 * int(2.5 * reach) + 1
-    return np.asarray(cv2.GaussianBlur(pixels, (side, side), reach, borderType=cv2.BORDER_REFLECT_101))
-
-
 @settings(max_examples=20, deadline=None)
-@given(SIDES, SIDES, SEEDS, st.floats(2, 6))
-def test_detail_is_kept_and_surroundings_are_those_of_the_other(
-    rows: int, columns: int, seed: int, reach: float
-) -> None:
-    ours, theirs = image(seed, (rows, columns)), image(seed + 1, (rows, columns), 90)
-    result = exchange(ours, theirs, reach)[0].double().numpy()
-    frame, other = ours[0].double().numpy(), theirs[0].double().numpy()
-    (mean, deviation), (level, strength) = (
-        (blurred := slowly_blurred(pixels, reach), np.sqrt(slowly_blurred(pixels**2, reach) - blurred**2))
-        for pixels in (frame, other)
-    )
-    gain = np.clip((strength + FLAT) / (deviation + FLAT), 1 / MOST_GAIN, MOST_GAIN)
-    assert np.allclose(result, np.clip((frame - mean) * gain + level, 0, 255), atol=0.1)
+@given(SIDES, SIDES, SEEDS, st.integers(1, 3), st.floats(0, 255))
+def test_soil_is_broad_and_as_drawn_again(rows: int, columns: int, seed: int, channels: int, level: float) -> None:
+    clean = torch.full((channels, rows, columns), level)
+    drawn = soiled(clean, np.random.default_rng(seed))
+    assert drawn.shape == clean.shape
+    assert drawn.dtype == torch.float32
+    assert 0 <= float(drawn.min()) <= float(drawn.max()) <= 255
+    assert (drawn == drawn[:1]).all()
+    assert torch.equal(drawn, soiled(clean, np.random.default_rng(seed)))
 
 
-@settings(max_examples=20, deadline=None)
-@given(SIDES, SIDES, SEEDS, st.integers(20, 40))
-def test_an_exchange_with_itself_changes_nothing_and_exposure_goes_along(
-    rows: int, columns: int, seed: int, lighter: int
-) -> None:
-    ours, theirs = image(seed, (rows, columns)), image(seed + 1, (columns, rows))
-    assert torch.allclose(exchange(ours, ours, 4.0), ours, atol=0.05)
-    moved = exchange(ours, theirs + lighter, 4.0) - exchange(ours, theirs, 4.0)
-    assert torch.allclose(moved, torch.full_like(moved, lighter), atol=0.1)
+def test_soil_covers_far_more_than_a_mark() -> None:
+    clean = torch.full((1, 96, 128), 128.0)
+    changed = [
+        float(((soiled(clean, np.random.default_rng(seed)) - clean).abs() > 2).float().mean()) for seed in range(40)
+    ]
+    drawn = [draw_defects(clean, np.random.default_rng(seed), KINDS[:2], fewest=1)[0] for seed in range(40)]
+    assert np.median(changed) > 10 * np.median([float(((image - clean).abs() > 2).float().mean()) for image in drawn])
 
 
 @given(st.integers(1, 3), st.integers(1, 8), st.integers(1, 8), st.floats(0.01, 1), SEEDS)
@@ -101,7 +84,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> WholeImages:
     return WholeImages(frames, Draw(frames.labels, 0.5, [dataset.classes.index("ok")], 0.5), 3)
 
 
-def test_without_exchange_and_marks_images_are_as_they_were(images: WholeImages) -> None:
+def test_without_soil_and_marks_images_are_as_they_were(images: WholeImages) -> None:
     items = Surroundings(images, [1])
     items.draw(2)
     for index in range(len(items)):
@@ -129,19 +112,6 @@ def test_marks_are_on_ok_images_and_the_rest_keeps_its_label(images: WholeImages
         shares.append(np.mean(marked))
     assert shares[0] == pytest.approx(0.75, abs=0.25)
     assert np.mean(shares[1:]) == pytest.approx(0.25, abs=0.05)
-
-
-def test_an_exchange_is_with_the_other_side(images: WholeImages, monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = []
-    monkeypatch.setattr(
-        "lrp_edge.training.surroundings.exchange",
-        lambda frame, other: pairs.append((float(frame.min()) < 60, float(other.min()) < 60)) or frame,
-    )
-    items = Surroundings(images, [1], exchange=1.0)
-    assert [items[index][1] for index in range(len(items))]
-    assert len(pairs) == len(items)
-    assert all(ours != theirs for ours, theirs in pairs)
-    assert len(set(pairs)) == 2
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
@@ -208,7 +178,7 @@ def test_a_network_that_learns_the_stain_learns_the_defect_with_them(tmp_path: P
         for seed in range(20):
             cv2.imwrite(str(tmp_path / "data" / name / f"{seed}.png"), stained(seed, bool(defect), bool(defect))[0])
     write_split(tmp_path / "split.json", split(open_dataset(tmp_path / "data"), seed=0, fractions=(1.0, 0.0, 0.0)))
-    settings = {"without": {}, "with": {"exchange": 0.5, "mark_epochs": 3, "mark_share": 0.3}}
+    settings = {"without": {}, "with": {"soil": 0.5, "mark_epochs": 3, "mark_share": 0.3, "area_prior": 0.1}}
     found = {}
     for name, values in settings.items():
         options = Options(epochs=8, **values)  # type: ignore[arg-type]
