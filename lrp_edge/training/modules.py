@@ -138,7 +138,8 @@ class LabelModule(TrainingModule):
     """Learn image labels from whole images.
 
     The loss is the cross-entropy of an image's logits, and for an OK image that of all its positions besides: pooling
-    lets an image learn by its strongest positions, but in an OK image every one is known to be OK.
+    lets an image learn by its strongest positions, but in an OK image every one is known to be OK. What is known of
+    positions by drawn marks and the area prior is learnt alike, see :mod:`lrp_edge.training.surroundings`.
     """
 
     def __init__(self, model: nn.Module, card: ModelCard, options: Options, items: Any) -> None:
