@@ -12,6 +12,7 @@ from lrp_edge.classifiers import Classifier, standardise
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.training.metrics import Figures, measure
 from lrp_edge.training.options import NONE, Options
+from lrp_edge.training.surroundings import MARKED, PRIOR_FROM, beyond, mark_loss
 
 with needs_extra("train"):
     import lightning
@@ -137,7 +138,8 @@ class LabelModule(TrainingModule):
     """Learn image labels from whole images.
 
     The loss is the cross-entropy of an image's logits, and for an OK image that of all its positions besides: pooling
-    lets an image learn by its strongest positions, but in an OK image every one is known to be OK.
+    lets an image learn by its strongest positions, but in an OK image every one is known to be OK. What is known of
+    positions by drawn marks and the area prior is learnt alike, see :mod:`lrp_edge.training.surroundings`.
     """
 
     def __init__(self, model: nn.Module, card: ModelCard, options: Options, items: Any) -> None:
@@ -155,11 +157,15 @@ class LabelModule(TrainingModule):
         return DataLoader(self.items, 1, num_workers=self.options.workers)
 
     def loss(self, *batch: Tensor) -> Tensor:
-        images, labels = batch
+        images, labels, *marks = batch
         with torch.autocast(self.device.type, enabled=False):
             gains = torch.empty(len(images), 1, 1, 1, device=self.device).uniform_(*GAINS)
             frames = self.normalise(images / 255) * gains
         logits, features = self.answer(frames)
+        # Whole images come one by one, so that all of a batch have marks or none has.
+        if (labels == MARKED).all():
+            positions = logits[..., None, None] if features is None else self.model.positions(features).float()
+            return mark_loss(self._log_odds(positions).logsumexp(1), marks[0])
         return self.label_loss(logits, features, labels)
 
     def answer(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -173,12 +179,20 @@ class LabelModule(TrainingModule):
         """Return the loss of labelled frames."""
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.options.label_smoothing)
         is_ok = torch.isin(labels, torch.tensor(self.card.ok_indices, device=labels.device))
-        if features is None or not self.options.dense_negatives or not is_ok.any():
+        prior = self.options.area_prior if self.current_epoch >= PRIOR_FROM * self.options.epochs else 0.0
+        if features is None or not self.options.dense_negatives or not (is_ok.any() or prior):
             return loss
-        positions = self.model.positions(features[is_ok]).float()
+        log_odds = self._log_odds(self.model.positions(features).float())
+        negative = is_ok[:, None, None].expand(-1, *log_odds.shape[2:])
+        if prior:
+            negative = negative | beyond(log_odds.detach().logsumexp(1), prior)
+        dense = (functional.softplus(log_odds).mean(1) * negative).sum((1, 2)) / negative.sum((1, 2)).clamp(min=1)
+        return loss + self.options.dense_negatives * dense.mean()
+
+    def _log_odds(self, positions: Tensor) -> Tensor:
+        """Return the log-odds [N, D, h, w] of each defect against OK, from logits [N, K, h, w]."""
         ok = positions[:, list(self.card.ok_indices)].logsumexp(1, keepdim=True)
-        dense = functional.softplus(positions[:, list(self.card.defect_indices)] - ok).mean()
-        return loss + self.options.dense_negatives * is_ok.float().mean() * dense
+        return positions[:, list(self.card.defect_indices)] - ok
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         images, labels = batch

@@ -159,15 +159,33 @@ class Options(OptionGroup, panel="Training"):
     look_from: int = option(6, "First epoch in which the evidence maps are updated.", least=0, panel="Windows")
     mark_epochs: int = _by_start(
         "mark_epochs",
-        "First epochs, in which most windows have drawn marks: pretraining with synthetic defects.",
+        "First epochs, in which most windows or images have drawn marks: pretraining with synthetic defects.",
         least=0,
         panel="Marks",
     )
     mark_share: float = _by_start(
-        "mark_share", "Share of windows with drawn marks in the epochs after them.", least=0, below=1, panel="Marks"
+        "mark_share",
+        "Share of windows or images with drawn marks in the epochs after them.",
+        least=0,
+        below=1,
+        panel="Marks",
     )
     mark_surface: Literal["data", "synthetic"] = option(
         "data", "Draw marks on OK images of the data, or on drawn surfaces of several materials.", panel="Marks"
+    )
+    area_prior: float = option(
+        0.0,
+        "Share of a defect image's positions that may show a defect; the others learn that they are OK. 0: any may.",
+        least=0,
+        most=1,
+        panel="Surroundings",
+    )
+    soil: float = option(
+        0.0,
+        "Share of the whole images that get drawn soil, which is no defect: shading, soft blots and streaks.",
+        least=0,
+        most=1,
+        panel="Surroundings",
     )
     ema: float = _by_start(
         "ema",
@@ -244,11 +262,21 @@ class Options(OptionGroup, panel="Training"):
             raise LrpEdgeError(f"cut is {self.cut!r}, and {self.model} is not cut; --pools shortens vgg")
         if self.model == LITE and self.cut not in ("", *"1234567"):
             raise LrpEdgeError(f"cut is {self.cut!r}; expected a stage of efficientnet_lite0, 1 to 7")
-        needing = [name for name in ("clicks", "guided", "mark_epochs", "mark_share") if getattr(self, name)]
+        needing = [name for name in ("clicks", "guided") if getattr(self, name)]
         if not self.patch and self.is_unet:
             raise LrpEdgeError(f"patch is 0; expected 32 or more, since {self.model} is trained on windows")
         if not self.patch and needing:
             raise LrpEdgeError(f"{needing[0]} is for windows, and patch is 0, whole images; give a patch of 32 or more")
+        if not self.patch and self.mark_surface != "data":
+            raise LrpEdgeError("mark_surface is for windows, and patch is 0, whole images; give a patch of 32 or more")
+        if self.patch and self.soil:
+            raise LrpEdgeError(f"soil is for whole images, and patch is {self.patch}; give a patch of 0")
+        if self.area_prior and (self.is_unet or (self.is_factory and not self.cut)):
+            raise LrpEdgeError(
+                f"area_prior is for networks with a head of ours, which {self.model} has not; leave it 0"
+            )
+        if self.area_prior and not self.dense_negatives:
+            raise LrpEdgeError("area_prior has the weight of dense_negatives, and that is 0; give a weight above 0")
 
     @property
     def library(self) -> str:

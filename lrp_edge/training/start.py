@@ -18,6 +18,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.factory import fitting_weights, load_factory, read_weights
 from lrp_edge.training.modules import LabelModule, TrainingModule
 from lrp_edge.training.options import IMAGENET, LITE, NONE, UNET_LITE, Options
+from lrp_edge.training.surroundings import Surroundings
 from lrp_edge.training.synthetic_defects import Curriculum, SurfaceWindows, SyntheticDefectWindows
 from lrp_edge.training.window_module import WindowModule
 from lrp_edge.training.windows import Draw, Frames, WholeImages, Windows
@@ -100,7 +101,11 @@ def module_of(
         curriculum = Curriculum(labelled, synthetic, options.mark_epochs, options.mark_share)
         module = WindowModule(model, card, options, curriculum)
     else:
-        module = LabelModule(model, card, options, WholeImages(frames, draw, seed))
+        images: Any = WholeImages(frames, draw, seed)
+        changes = {name: getattr(options, name) for name in ("soil", "mark_epochs", "mark_share")}
+        if any(changes.values()):
+            images = Surroundings(images, card.ok_indices, **changes)
+        module = LabelModule(model, card, options, images)
     validation = DataLoader(whole_images, 1, num_workers=options.workers) if parts.val.samples else None
     return module, validation
 

@@ -106,8 +106,16 @@ class WholeImages(TorchDataset[tuple[Tensor, int]]):
         return len(self._chosen)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.varied(self.chosen(index), index)
+
+    def chosen(self, index: int) -> int:
+        """Return which of the frames an item is."""
+        return int(self._chosen[index])
+
+    def varied(self, chosen: int, index: int) -> tuple[Tensor, int]:
+        """Return a frame, varied as the item is."""
         generator = np.random.default_rng((self.seed, self.epoch, index))
-        frame, label = self.frames[int(self._chosen[index])]
+        frame, label = self.frames[chosen]
         for axis in (1, 2):
             if frame.shape[axis] > LARGEST:
                 frame = frame.narrow(axis, int(generator.integers(frame.shape[axis] - LARGEST + 1)), LARGEST)
