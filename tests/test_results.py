@@ -223,7 +223,7 @@ def test_masks_are_compared_with_the_better_unet(tmp_path: Path) -> None:
     readme.write_text(f"before\n{page_program.START}old\n{page_program.END}after\n")
     page_program.write_readme(readme, found)
     text = readme.read_text()
-    assert "| EfficientNet-Lite0, pretrained, random split | 0.990 ± 0.007 | 0.400 ± 0.141 (0.80 ×) |" in text
+    assert "| EfficientNet-Lite0, pretrained, random split | 2 | 0.990 ± 0.007 | 0.400 ± 0.141 (0.80 ×) |" in text
     assert (text.startswith("before\n"), text.endswith("after\n"), "old" in text) == (True, True, False)
     readme.write_text("no place")
     with pytest.raises(SystemExit, match="0 places for the figures"):

@@ -96,14 +96,14 @@ def headline(runs: dict[str, Any]) -> Iterator[str]:
     yield "its ratio to that of a U-Net that was trained with pixel masks, the better one where there are several."
     yield ""
     names = [kind.removeprefix("MT_").lower() for kind in (*FINE, ALL)]
-    yield f"| trained with image labels | class AUROC | {' | '.join(names)} |"
-    yield "| :--- |" + " ---: |" * (1 + len(names))
+    yield f"| trained with image labels | seeds | class AUROC | {' | '.join(names)} |"
+    yield "| :--- |" + " ---: |" * (2 + len(names))
     for split in plan.SPLITS:
         found = groups(runs, split)
         best = next((group for group in found if group.mask == LRP and group.network.supervision == "image"), None)
         if best is None:
             continue
-        cells = [spread([run["auroc"] for run in best.runs])]
+        cells = [str(len(best.runs)), spread([run["auroc"] for run in best.runs])]
         for kind in (*FINE, ALL):
             share = ratio(best, [group for group in found if group.name in plan.BASELINES], kind)
             iou = spread([run["pixels"][kind]["iou"] for run in best.runs if kind in run["pixels"]])
