@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from scipy.special import logit
 
 from lrp_edge.card import THRESHOLD, DecisionSpec, ModelCard
+from lrp_edge.decision import MARGIN
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.calibrate import calibrate_file, engines_of
@@ -47,7 +49,7 @@ def test_graph_card_and_answers_have_the_new_threshold(model, tmp_path):
     before = onnx.load(model)
     card = calibrate_file(model, str(tmp_path / "ok"), 0.05)
     third = sorted(map(probability, frames))[-3]
-    assert card.decision.threshold == pytest.approx(third, rel=2e-3)
+    assert logit(card.decision.threshold) == pytest.approx(logit(third) + MARGIN, abs=2e-5)
     assert (card.decision.images, card.decision.promised, card.decision.seen) == (60, 0.05, round(2 / 60, 6))
     assert threshold_in(model) == card.decision.threshold
     assert ModelCard.from_json(model.with_suffix(".json").read_text()) == card
@@ -88,7 +90,8 @@ def test_the_rate_is_one_of_frames_where_they_are_cut_into_tiles(vote, model, tm
     places = [(y, x) for y in (0, 8) for x in (0, 8, 16)]
     of_tiles = [[probability(frame[y : y + 8, x : x + 8]) for y, x in places] for frame in frames]
     combine = max if vote == "any" else np.mean
-    assert card.decision.threshold == pytest.approx(sorted(map(combine, of_tiles))[-2], rel=2e-3)
+    second = sorted(map(combine, of_tiles))[-2]
+    assert logit(card.decision.threshold) == pytest.approx(logit(second) + MARGIN, abs=2e-5)
 
 
 def test_it_needs_neither_torch_nor_onnx(model, tmp_path):

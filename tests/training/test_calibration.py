@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.special import logit
 
 from lrp_edge.card import DecisionSpec, InputSpec, ModelCard
 from lrp_edge.classifiers import build
 from lrp_edge.datasets import open_dataset
+from lrp_edge.decision import MARGIN
 from lrp_edge.training.calibration import decided
 from tests.support.images import write_folder
 
@@ -41,7 +43,7 @@ def test_the_threshold_is_that_of_the_network_s_own_answers(tmp_path: Path) -> N
             found.append(float(model(((gray / 255 - 0.5) / 0.2)[None, None]).softmax(1)[0, 0]))
     spec = decided(model, CARD, data, 0.04)
     assert np.ptp(found) > 0
-    assert spec.threshold == pytest.approx(sorted(found)[-2], rel=2e-3)
+    assert logit(spec.threshold) == pytest.approx(logit(sorted(found)[-2]) + MARGIN, abs=1e-4)
     assert (spec.images, spec.promised, spec.seen) == (50, 0.04, 0.02)
     assert spec.found == "split-conformal, from 50 OK images that were not trained on"
 
