@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lrp_edge.card import MaskSpec
 from lrp_edge.errors import LrpEdgeError, check_names, look_up
-from lrp_edge.relevance.outlines import DETAIL, WINDOW, close, close_gray, local_contrast, open_, thick_parts
+from lrp_edge.relevance.outlines import DETAIL, WINDOW, box_sum, close, close_gray, local_contrast, open_, thick_parts
 from lrp_edge.relevance.smoothing import smoothing_from
 from lrp_edge.relevance.thresholds import (
     mask_gmm,
@@ -31,10 +31,13 @@ FLOOR, SPREAD = "floor", "spread"
 #: Parameters of the outline, which every head takes: the least local contrast, the sides in pixels of surroundings and
 #: detail, and that of the square from which on a part is thick.
 OUTLINE = ("contrast", "window", "detail", "thick")
-#: Parameters of large areas, which every head takes: share of the maximum, side of the closing, and the effective area
+#: Parameters of large areas, which every head takes: share of the maximum, side of the closing, and the local extent
 #: from which on a frame has one; all but the last have a default.
 AREA = ("area_fraction", "area_close", "area_extent")
 AREA_FRACTION, AREA_CLOSE = 0.02, 125
+#: Side of the window in which the extent of relevance is measured, in pixels; and the share of the greatest relevance
+#: below which a window's root of squares is taken for no more.
+EXTENT_WINDOW, FAINT = 63, 1e-4
 
 
 def effective_area(relevance: Tensor) -> Tensor:
@@ -42,9 +45,24 @@ def effective_area(relevance: Tensor) -> Tensor:
 
     The participation ratio of physics; 0 for a frame without relevance.
     """
-    # The greatest value is normalised to one, since squares of small ones would be rounded to zero.
-    x = relevance / relevance.amax((1, 2), keepdim=True).clamp(min=torch.finfo(relevance.dtype).tiny)
+    x = _normalised(relevance)
     return x.sum((1, 2), keepdim=True).square() / x.square().sum((1, 2), keepdim=True).clamp(min=1)
+
+
+def local_extent(relevance: Tensor) -> Tensor:
+    """Return the effective area within the window² around each pixel, averaged by relevance, [N, 1, 1] in pixels.
+
+    A line has the same wherever it ends, and several spots that of one, where a large area has nearly the whole window:
+    this tells thick from thin, which :func:`effective_area` of the frame does not. 0 for a frame without relevance.
+    """
+    x = _normalised(relevance)
+    areas = box_sum(x, EXTENT_WINDOW).square() / box_sum(x.square(), EXTENT_WINDOW).clamp(min=FAINT**2)
+    return (areas * x).sum((1, 2), keepdim=True) / x.sum((1, 2), keepdim=True).clamp(min=1)
+
+
+def _normalised(relevance: Tensor) -> Tensor:
+    """Return relevance of greatest value one, since squares of small values would be rounded to zero."""
+    return relevance / relevance.amax((1, 2), keepdim=True).clamp(min=torch.finfo(relevance.dtype).tiny)
 
 
 def widening(relevance: Tensor, spread: float) -> Tensor:
@@ -88,7 +106,8 @@ class MaskHead(nn.Module):
 
     Large areas have a mask of their own, which is filled and has no outline of the image's: what exceeds
     ``area_fraction`` of the frame's maximum, closed by a square of ``area_close``. It is taken in frames of one of the
-    area classes, and in those whose effective area exceeds ``area_extent`` pixels.
+    area classes, and in those whose relevance has a local extent of more than ``area_extent`` pixels, see
+    :func:`local_extent`.
 
     Parameters
     ----------
@@ -194,7 +213,7 @@ class MaskHead(nn.Module):
     def _large(self, smooth: Tensor, areas: Tensor | None) -> Tensor | None:
         """Return which frames have a large area, bool [N, 1, 1]; None where none can have one."""
         extent = self.spec.parameters.get("area_extent")
-        wide = None if extent is None else effective_area(smooth) > extent
+        wide = None if extent is None else local_extent(smooth) > extent
         if not self.spec.area_classes or areas is None:
             return wide
         named = areas.reshape(-1, 1, 1)

@@ -32,14 +32,23 @@ def local_contrast(gray: Tensor, window: int = WINDOW, detail: int = DETAIL) -> 
 
 
 def box_mean(x: Tensor, side: int) -> Tensor:
-    """Return the mean over the square of odd `side` around each pixel of x [N, H, W].
+    """Return the mean over the square of odd `side` around each pixel of x [N, H, W], whose border is repeated."""
+    return _sums_within(repeat_border(x, side // 2), side) / side**2
+
+
+def box_sum(x: Tensor, side: int) -> Tensor:
+    """Return the sum over the square of odd `side` around each pixel of x [N, H, W]; beyond the border is nothing."""
+    return _sums_within(F.pad(x[:, None], (side // 2,) * 4), side)
+
+
+def _sums_within(x: Tensor, side: int) -> Tensor:
+    """Return the sums over all squares of `side` that lie within x [N, 1, H, W], as [N, h, w].
 
     By sums of columns, then rows: ONNX Runtime takes sixty times as long for an average pooling. Weights of one are
     exact in TF32 too, in which TensorRT may compute, so that a variance is no difference of differently scaled sums.
     """
     ones = x.new_ones(1, 1, side, 1)
-    sums = F.conv2d(F.conv2d(repeat_border(x, side // 2), ones), ones.transpose(2, 3))
-    return sums.squeeze(1) / side**2
+    return F.conv2d(F.conv2d(x, ones), ones.transpose(2, 3)).squeeze(1)
 
 
 def dilate(mask: Tensor, side: int) -> Tensor:

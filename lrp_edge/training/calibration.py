@@ -22,7 +22,7 @@ from lrp_edge.datasets import Dataset
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.deployable import Deployable, Preprocess
 from lrp_edge.options import accepted
-from lrp_edge.relevance.masks import FLOOR, MaskHead, calibrate, effective_area
+from lrp_edge.relevance.masks import FLOOR, MaskHead, calibrate, local_extent
 from lrp_edge.training.heads import (
     FINE,
     LARGE,
@@ -44,6 +44,8 @@ with needs_extra("train"):
 MOST_IMAGES, MOST_OF_CLASS = 64, 24
 #: Pixels of each OK image that count for the floor.
 PIXELS = 20_000
+#: Share of the fine synthetic defects of each kind that extend less far than images of area classes do.
+MOST_FINE = 0.9
 
 
 def decided(model: nn.Module, card: ModelCard, part: Dataset, rate: float) -> DecisionSpec:
@@ -145,35 +147,42 @@ def calibrated(
             outlined, iou = fit_outline(fine)
             found = f"best mean IoU ({iou:.2f}) with {len(fine)} spots and cracks drawn on {len(frames)} OK images"
             spec = dataclasses.replace(outlined, area_classes=card.mask.area_classes, found=found)
-            limit = max(extent(defect, MaskHead(spec)) for defect in fine)
-            spec = _chosen_by(deployable, spec, part, limit, find_areas)
+            spec = _chosen_by(deployable, spec, part, fine, find_areas)
             spec = _with_areas(spec, [defect for defect in defects if defect.kind in LARGE])
         floor = _floor(deployable, frames, MaskHead(spec), false_alarms, seed)
     found = f"{spec.found}; {false_alarms:g} of the pixels of OK images exceed the floor"
     return dataclasses.replace(spec, parameters={**spec.parameters, FLOOR: floor}, found=found)
 
 
-def _chosen_by(deployable: Deployable, spec: MaskSpec, part: Dataset, limit: float, find_areas: bool) -> MaskSpec:
+def _chosen_by(
+    deployable: Deployable, spec: MaskSpec, part: Dataset, fine: Sequence[SyntheticDefect], find_areas: bool
+) -> MaskSpec:
     """Say which frames have a large area: those of classes that are named or found, or those of a large extent.
 
-    A class is found to be one of areas if relevance of its median image extends over more than that of any fine
-    synthetic defect. Only labels are read.
+    A class is found to be one of areas if relevance of its median image extends further than that of most fine
+    synthetic defects of each kind; by the frame, if it extends further than that of any. Only labels are read.
     """
     if spec.area_classes:
         return dataclasses.replace(spec, found=f"{spec.found}; area classes as named")
     if not find_areas:
         return spec
+    extents: dict[object, list[float]] = {}
+    for defect in fine:
+        extents.setdefault(defect.kind, []).append(extent(defect, MaskHead(spec)))
+    limit = max(float(np.quantile(each, MOST_FINE)) for each in extents.values())
     medians = _median_extents(deployable, MaskHead(spec), part)
     names = tuple(name for name in deployable.card.defects if medians.get(name, 0.0) > limit)
     if names:
-        found = f"{spec.found}; area classes by labels: relevance of their median image extends over more than"
-        return dataclasses.replace(spec, area_classes=names, found=f"{found} {limit:.0f} pixels, as no drawn one does")
-    found = f"{spec.found}; areas by the frame: its relevance extends over more than that of any of these"
-    return dataclasses.replace(spec, parameters={**spec.parameters, "area_extent": limit}, found=found)
+        found = f"area classes by labels: their median image has a local extent of more than {limit:.0f} pixels, which"
+        found = f"{spec.found}; {found} {MOST_FINE:.0%} of each kind of drawn ones do not exceed"
+        return dataclasses.replace(spec, area_classes=names, found=found)
+    greatest = max(map(max, extents.values()))
+    found = f"{spec.found}; areas by the frame: its local extent is greater than that of any of these"
+    return dataclasses.replace(spec, parameters={**spec.parameters, "area_extent": greatest}, found=found)
 
 
 def _median_extents(deployable: Deployable, head: MaskHead, part: Dataset) -> dict[str, float]:
-    """Return the median effective area of relevance, in pixels, of each defect class's images decided as defects."""
+    """Return the median local extent of relevance, in pixels, of each defect class's images decided as defects."""
     card, found = deployable.card, {}
     for index in card.defect_indices:
         images = Frames(part.subset(np.flatnonzero(part.labels == index)[:MOST_OF_CLASS]), _is_gray(card))
@@ -182,7 +191,7 @@ def _median_extents(deployable: Deployable, head: MaskHead, part: Dataset) -> di
             batch = as_frames(images[place][0], card)
             logits, relevance = deployable.explain(batch)
             if deployable.decided_defect(deployable.decision(logits)):
-                areas.append(float(effective_area(head.smooth(relevance, batch.float().mean(3)))))
+                areas.append(float(local_extent(head.smooth(relevance, batch.float().mean(3)))))
         if areas:
             found[card.classes[index]] = float(np.median(areas))
     return found

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lrp_edge.card import MaskSpec, ModelCard
 from lrp_edge.errors import needs_extra
 from lrp_edge.export.deployable import Deployable
-from lrp_edge.relevance.masks import MaskHead, effective_area
+from lrp_edge.relevance.masks import MaskHead, local_extent
 from lrp_edge.relevance.outlines import close, local_contrast
 from lrp_edge.training.synthetic_defects import area, crack, draw_defects, spot
 from lrp_edge.training.windows import Frames, cut
@@ -141,8 +141,8 @@ def fit_area(defects: Sequence[SyntheticDefect], smoothing: str) -> tuple[dict[s
 
 
 def extent(defect: SyntheticDefect, head: MaskHead) -> float:
-    """Return the effective area of a defect's smoothed relevance, in pixels, at least 1."""
-    return max(1.0, float(effective_area(head.smooth(defect.relevance, defect.guide))))
+    """Return the local extent of a defect's smoothed relevance, in pixels, at least 1."""
+    return max(1.0, float(local_extent(head.smooth(defect.relevance, defect.guide))))
 
 
 def _mean_by_kind(rows: dict[object, list[list[float]]]) -> NDArray[np.float64]:

@@ -101,9 +101,33 @@ def test_frames_of_area_classes_are_filled(x, fraction, side, flags):
         assert np.array_equal(got, filled > 0 if area else plain)
 
 
+@given(frames)
+def test_the_local_extent_is_that_of_windows_cut_by_hand(x):
+    border, side = masks.EXTENT_WINDOW // 2, masks.EXTENT_WINDOW
+    for frame, found in zip(x, masks.local_extent(torch.from_numpy(x)).flatten().tolist(), strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(frame, border), (side, side))
+        squares = np.maximum((windows**2).sum((2, 3)), (masks.FAINT * frame.max()) ** 2)
+        areas = windows.sum((2, 3)) ** 2 / squares
+        assert found == pytest.approx((areas * frame).sum() / frame.sum(), rel=1e-6)
+
+
+def test_the_local_extent_of_a_line_is_not_that_of_its_length():
+    def extent_of(shape):
+        drawn = np.zeros((400, 400), np.float32)
+        return float(masks.local_extent(torch.from_numpy(shape(drawn))[None]))
+
+    short, long = (extent_of(lambda drawn, end=end: cv2.line(drawn, (40, 60), (end, 80), 1.0, 9)) for end in (140, 360))
+    spots = extent_of(lambda drawn: cv2.circle(cv2.circle(drawn, (50, 50), 9, 1.0, -1), (300, 300), 9, 1.0, -1))
+    area = extent_of(lambda drawn: cv2.rectangle(drawn, (100, 100), (300, 250), 1.0, -1))
+    assert long == pytest.approx(short, rel=0.25)
+    assert spots == pytest.approx(np.pi * 9**2, rel=0.1)
+    assert area > 4 * max(long, spots)
+    assert float(masks.local_extent(torch.zeros(1, 20, 30))) == 0
+
+
 @given(frames, st.floats(20, 2000))
 def test_frames_of_a_large_extent_are_filled(x, extent):
-    area = x.sum((1, 2)) ** 2 / (x**2).sum((1, 2))
+    area = masks.local_extent(torch.from_numpy(x)).flatten().numpy()
     spec = MaskSpec("otsu", {"area_extent": extent, "area_fraction": 0.1, "area_close": 5})
     found = masks.MaskHead(spec)(torch.from_numpy(x))
     named = MaskSpec("otsu", {"area_fraction": 0.1, "area_close": 5}, area_classes=("worn",))
