@@ -14,7 +14,17 @@ from torch import Tensor, nn
 
 from lrp_edge.card import MaskSpec
 from lrp_edge.errors import LrpEdgeError, check_names, look_up
-from lrp_edge.relevance.outlines import DETAIL, WINDOW, box_sum, close, close_gray, local_contrast, open_, thick_parts
+from lrp_edge.relevance.outlines import (
+    DETAIL,
+    WINDOW,
+    box_mean,
+    close,
+    close_gray,
+    local_contrast,
+    open_,
+    thick_parts,
+    two_means,
+)
 from lrp_edge.relevance.smoothing import smoothing_from
 from lrp_edge.relevance.thresholds import (
     mask_gmm,
@@ -28,16 +38,17 @@ from lrp_edge.relevance.thresholds import (
 
 #: The parameter that every head takes, and the one that every head with a threshold takes.
 FLOOR, SPREAD = "floor", "spread"
-#: Parameters of the outline, which every head takes: the least local contrast, the sides in pixels of surroundings and
-#: detail, and that of the square from which on a part is thick.
-OUTLINE = ("contrast", "window", "detail", "thick")
+#: Parameters of the outline, which every head takes: the steps by which it is moved to the image's, the least local
+#: contrast, the sides in pixels of surroundings and detail, and that of the square from which on a part is thick.
+TWO_MEANS, CONTRAST = "two_means", "contrast"
+OUTLINE = (TWO_MEANS, CONTRAST, "window", "detail", "thick")
 #: Parameters of large areas, which every head takes: share of the maximum, side of the closing, and the local extent
 #: from which on a frame has one; all but the last have a default.
 AREA = ("area_fraction", "area_close", "area_extent")
 AREA_FRACTION, AREA_CLOSE = 0.02, 125
-#: Side of the window in which the extent of relevance is measured, in pixels; and the share of the greatest relevance
-#: below which a window's root of squares is taken for no more.
-EXTENT_WINDOW, FAINT = 63, 1e-4
+#: Side of the window in which the extent of relevance is measured, in pixels; and the share of the frame's greatest
+#: relevance below which a window's root mean square counts as that.
+EXTENT_WINDOW, FAINT = 63, 1e-6
 
 
 def effective_area(relevance: Tensor) -> Tensor:
@@ -53,11 +64,12 @@ def local_extent(relevance: Tensor) -> Tensor:
     """Return the effective area within the window² around each pixel, averaged by relevance, [N, 1, 1] in pixels.
 
     A line has the same wherever it ends, and several spots that of one, where a large area has nearly the whole window:
-    this tells thick from thin, which :func:`effective_area` of the frame does not. 0 for a frame without relevance.
+    this tells thick from thin, which :func:`effective_area` of the frame does not. The border's pixels are repeated beyond
+    it, since it often cuts large areas. 0 for a frame without relevance.
     """
     x = _normalised(relevance)
-    areas = box_sum(x, EXTENT_WINDOW).square() / box_sum(x.square(), EXTENT_WINDOW).clamp(min=FAINT**2)
-    return (areas * x).sum((1, 2), keepdim=True) / x.sum((1, 2), keepdim=True).clamp(min=1)
+    areas = box_mean(x, EXTENT_WINDOW).square() / box_mean(x.square(), EXTENT_WINDOW).clamp(min=FAINT**2)
+    return EXTENT_WINDOW**2 * (areas * x).sum((1, 2), keepdim=True) / x.sum((1, 2), keepdim=True).clamp(min=1)
 
 
 def _normalised(relevance: Tensor) -> Tensor:
@@ -100,6 +112,9 @@ class MaskHead(nn.Module):
     where it is the strongest of its frame. A parameter ``spread``, in pixels, lowers both thresholds in frames whose
     relevance is spread over more, see :func:`widening`.
 
+    A parameter ``two_means`` moves the boundary, in so many steps, to where gray values are halfway between those
+    inside and those outside, see :func:`~lrp_edge.relevance.outlines.two_means`.
+
     A parameter ``contrast`` keeps of the mask only pixels that differ from their surroundings by more than so many
     deviations, see :func:`~lrp_edge.relevance.outlines.local_contrast`; ``window`` and ``detail`` are the sides of
     surroundings and of what is compared with them. With ``thick``, parts that a square of that side fits in stay whole.
@@ -127,14 +142,14 @@ class MaskHead(nn.Module):
         self._smooth = smoothing_from(spec.smoothing)
 
     @property
-    def gates(self) -> bool:
+    def is_outlined(self) -> bool:
         """Whether masks have an outline of the image's."""
-        return OUTLINE[0] in self.spec.parameters
+        return bool({TWO_MEANS, CONTRAST} & self.spec.parameters.keys())
 
     @property
     def needs_guide(self) -> bool:
         """Whether masks depend on the gray image."""
-        return self.gates or self.spec.smoothing.startswith("guided")
+        return self.is_outlined or self.spec.smoothing.startswith("guided")
 
     def smooth(self, relevance: Tensor, guide: Tensor | None = None) -> Tensor:
         """Return the smoothed positive part of relevance [N, H, W]."""
@@ -158,9 +173,7 @@ class MaskHead(nn.Module):
         """
         smooth = self.smooth(relevance, guide)
         strong = self.widen(smooth) > self.spec.parameters.get(FLOOR, 0.0)
-        mask = self.threshold(smooth) & strong
-        if self.gates:
-            mask = mask & self.kept(mask, guide)
+        mask = self.outlined(self.threshold(smooth) & strong, guide)
         if self.spec.close:
             mask = close(mask, self.spec.close)
         if self.spec.open:
@@ -171,13 +184,12 @@ class MaskHead(nn.Module):
     def strength(self, relevance: Tensor, guide: Tensor | None = None, areas: Tensor | None = None) -> Tensor:
         """Return below which floor each pixel is in the mask [N, H, W]; 0 where it is in none.
 
-        Arguments are those of a call. Closing and opening after the outline are left out; the closing of large areas is
+        Arguments are those of a call. Two means are taken of the mask without a floor. Closing and opening after the
+        outline are left out; the closing of large areas is
         that of gray values, which commutes with thresholds (Serra 1982).
         """
         smooth = self.smooth(relevance, guide)
-        widened, mask = self.widen(smooth), self.threshold(smooth)
-        if self.gates:
-            mask = mask & self.kept(mask, guide)
+        widened, mask = self.widen(smooth), self.outlined(self.threshold(smooth), guide)
         large = self._large(smooth, areas)
         if large is None or not large.any():
             return widened * mask
@@ -196,19 +208,26 @@ class MaskHead(nn.Module):
         }
         return head(smooth, self.widen(smooth), **parameters)
 
-    def kept(self, mask: Tensor, guide: Tensor | None) -> Tensor:
-        """Return the pixels [N, H, W] that the gate keeps if they are of the mask: those of contrast, and thick parts.
+    def outlined(self, mask: Tensor, guide: Tensor | None) -> Tensor:
+        """Return a mask [N, H, W] with the outline of the image: moved by two means, then gated by contrast.
 
         Raises
         ------
         LrpEdgeError
             If there is no gray image.
         """
+        if not self.is_outlined:
+            return mask
         if guide is None:
             raise LrpEdgeError("an outline needs the image; call the mask head with its guide")
-        contrast, window, detail, thick = map(self.spec.parameters.get, OUTLINE)
-        differs = local_contrast(guide, int(window or WINDOW), int(detail or DETAIL)) > (contrast or 0.0)
-        return differs | thick_parts(mask, int(thick)) if thick else differs
+        steps, contrast, window, detail, thick = map(self.spec.parameters.get, OUTLINE)
+        sides = int(window or WINDOW), int(detail or DETAIL)
+        if steps is not None:
+            mask = two_means(guide, mask, int(steps), *sides)
+        if contrast is None:
+            return mask
+        differs = local_contrast(guide, *sides) > contrast
+        return mask & (differs | thick_parts(mask, int(thick)) if thick else differs)
 
     def _large(self, smooth: Tensor, areas: Tensor | None) -> Tensor | None:
         """Return which frames have a large area, bool [N, 1, 1]; None where none can have one."""
@@ -231,8 +250,15 @@ class MaskHead(nn.Module):
 
 
 #: Least and greatest value of parameters, the unit of those that are more than 0, and those that are sides of squares.
-_RANGES = {"fraction": (0, 1), "q": (0, 1), "share": (0, 1), "steps": (1, 1000), "area_fraction": (0, 1)}
-_POSITIVE = {SPREAD: "pixels", "contrast": "deviations", "area_extent": "pixels"}
+_RANGES = {
+    "fraction": (0, 1),
+    "q": (0, 1),
+    "share": (0, 1),
+    "steps": (1, 1000),
+    "area_fraction": (0, 1),
+    TWO_MEANS: (1, 20),
+}
+_POSITIVE = {SPREAD: "pixels", CONTRAST: "deviations", "area_extent": "pixels"}
 _SIDES = {"window": 3, "detail": 1, "thick": 0, "area_close": 0}
 
 
@@ -267,7 +293,12 @@ def _check_needs(spec: MaskSpec) -> None:
     """Refuse parameters that nothing reads."""
     areas = spec.area_classes or AREA[-1] in spec.parameters
     for names, read, needed in (
-        (OUTLINE[1:], OUTLINE[0] in spec.parameters, "contrast, the least one that is kept"),
+        (("thick",), CONTRAST in spec.parameters, "contrast, the least one that is kept"),
+        (
+            OUTLINE[2:],
+            spec.parameters.keys() & {TWO_MEANS, CONTRAST},
+            "contrast, the least one that is kept, or two_means",
+        ),
         (AREA[:-1], areas, "area classes, or area_extent, the extent from which on a frame has an area"),
     ):
         given = [name for name in names if name in spec.parameters]

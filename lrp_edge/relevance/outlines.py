@@ -31,6 +31,24 @@ def local_contrast(gray: Tensor, window: int = WINDOW, detail: int = DETAIL) -> 
     return (mean - box_mean(centred, detail)).abs() / variance.clamp(min=NOISE**2).sqrt()
 
 
+def two_means(gray: Tensor, mask: Tensor, steps: int, window: int = WINDOW, detail: int = DETAIL) -> Tensor:
+    """Return which pixels of a mask [N, H, W], and of two around it, are nearer to what is inside than to what is not.
+
+    Inside and outside have a gray mean each within window² around every pixel; the boundary is moved halfway between
+    the two, so many steps in turn, and the mean inside is taken anew (Chan and Vese 2001, with the local means of
+    Lankton and Tannenbaum 2008, without their smoothness). The mean outside is that of what the first mask is not near.
+    """
+    near = dilate(mask, 5)
+    # A little of everything, for windows without an outside.
+    outside = (~near).to(gray.dtype) + 1e-6
+    differs = box_mean(gray, detail) - box_sum(gray * outside, window) / box_sum(outside, window)
+    for _ in range(steps):
+        share = mask.to(gray.dtype)
+        inside = box_sum(differs * share, window) / box_sum(share, window).clamp(min=1)
+        mask = near & (differs * inside > inside.square() / 2)
+    return mask
+
+
 def box_mean(x: Tensor, side: int) -> Tensor:
     """Return the mean over the square of odd `side` around each pixel of x [N, H, W], whose border is repeated."""
     return _sums_within(repeat_border(x, side // 2), side) / side**2

@@ -28,9 +28,9 @@ from lrp_edge.training.heads import (
     LARGE,
     SyntheticDefect,
     as_frames,
-    extent,
     fit_area,
     fit_outline,
+    least_area,
     synthetic_defects,
 )
 from lrp_edge.training.options import Options
@@ -44,8 +44,8 @@ with needs_extra("train"):
 MOST_IMAGES, MOST_OF_CLASS = 64, 24
 #: Pixels of each OK image that count for the floor.
 PIXELS = 20_000
-#: Share of the fine synthetic defects of each kind that extend less far than images of area classes do.
-MOST_FINE = 0.9
+#: What is said of the limit between fine defects and areas, see :func:`~lrp_edge.training.heads.least_area`.
+WHY_LIMIT = "halfway from drawn fine defects to drawn areas"
 
 
 def decided(model: nn.Module, card: ModelCard, part: Dataset, rate: float) -> DecisionSpec:
@@ -147,38 +147,32 @@ def calibrated(
             outlined, iou = fit_outline(fine)
             found = f"best mean IoU ({iou:.2f}) with {len(fine)} spots and cracks drawn on {len(frames)} OK images"
             spec = dataclasses.replace(outlined, area_classes=card.mask.area_classes, found=found)
-            spec = _chosen_by(deployable, spec, part, fine, find_areas)
-            spec = _with_areas(spec, [defect for defect in defects if defect.kind in LARGE])
+            large = [defect for defect in defects if defect.kind in LARGE]
+            spec = _chosen_by(deployable, spec, part, least_area(fine, large, MaskHead(spec)), find_areas)
+            spec = _with_areas(spec, large)
         floor = _floor(deployable, frames, MaskHead(spec), false_alarms, seed)
     found = f"{spec.found}; {false_alarms:g} of the pixels of OK images exceed the floor"
     return dataclasses.replace(spec, parameters={**spec.parameters, FLOOR: floor}, found=found)
 
 
-def _chosen_by(
-    deployable: Deployable, spec: MaskSpec, part: Dataset, fine: Sequence[SyntheticDefect], find_areas: bool
-) -> MaskSpec:
+def _chosen_by(deployable: Deployable, spec: MaskSpec, part: Dataset, limit: float, find_areas: bool) -> MaskSpec:
     """Say which frames have a large area: those of classes that are named or found, or those of a large extent.
 
-    A class is found to be one of areas if relevance of its median image extends further than that of most fine
-    synthetic defects of each kind; by the frame, if it extends further than that of any. Only labels are read.
+    A class is found to be one of areas if its median image has relevance of a greater local extent than the limit. Only
+    labels are read.
     """
     if spec.area_classes:
         return dataclasses.replace(spec, found=f"{spec.found}; area classes as named")
     if not find_areas:
         return spec
-    extents: dict[object, list[float]] = {}
-    for defect in fine:
-        extents.setdefault(defect.kind, []).append(extent(defect, MaskHead(spec)))
-    limit = max(float(np.quantile(each, MOST_FINE)) for each in extents.values())
     medians = _median_extents(deployable, MaskHead(spec), part)
     names = tuple(name for name in deployable.card.defects if medians.get(name, 0.0) > limit)
+    more = f"has a local extent of more than {limit:.0f} pixels, {WHY_LIMIT}"
     if names:
-        found = f"area classes by labels: their median image has a local extent of more than {limit:.0f} pixels, which"
-        found = f"{spec.found}; {found} {MOST_FINE:.0%} of each kind of drawn ones do not exceed"
+        found = f"{spec.found}; area classes by labels: their median image {more}"
         return dataclasses.replace(spec, area_classes=names, found=found)
-    greatest = max(map(max, extents.values()))
-    found = f"{spec.found}; areas by the frame: its local extent is greater than that of any of these"
-    return dataclasses.replace(spec, parameters={**spec.parameters, "area_extent": greatest}, found=found)
+    found = f"{spec.found}; areas by the frame, if it {more}"
+    return dataclasses.replace(spec, parameters={**spec.parameters, "area_extent": limit}, found=found)
 
 
 def _median_extents(deployable: Deployable, head: MaskHead, part: Dataset) -> dict[str, float]:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lrp_edge.card import MaskSpec, ModelCard
 from lrp_edge.errors import needs_extra
 from lrp_edge.export.deployable import Deployable
-from lrp_edge.relevance.masks import MaskHead, local_extent
-from lrp_edge.relevance.outlines import close, local_contrast
+from lrp_edge.relevance.masks import EXTENT_WINDOW, MaskHead, local_extent
+from lrp_edge.relevance.outlines import close
 from lrp_edge.training.synthetic_defects import area, crack, draw_defects, spot
 from lrp_edge.training.windows import Frames, cut
 
@@ -42,12 +42,20 @@ THRESHOLDS: tuple[tuple[str, dict[str, float]], ...] = (
     ("fixed", {"fraction": 0.3}),
 )
 SMOOTHINGS = ("none", "gaussian:2", "guided:5", "guided:9", "guided:17", "guided:25")
-#: The least local contrast, in deviations; 0 leaves the gate out.
-CONTRASTS = (0.0, 0.5, 0.75, 1.0)
+#: Outlines that are tried: none, local contrast in deviations, and steps of two means.
+OUTLINES: tuple[dict[str, float], ...] = (
+    {},
+    {"contrast": 0.5},
+    {"contrast": 0.75},
+    {"contrast": 1.0},
+    {"two_means": 3},
+)
 #: Shares of the maximum, and sides of the closing, that are tried for areas.
 FRACTIONS, CLOSINGS = (0.02, 0.05, 0.1, 0.2), (0, 31, 61, 125)
 #: A pixel belongs to a synthetic defect where the defect has at least this share of its full strength.
 OUTLINE = 0.5
+#: Most of the synthetic defects of a kind, whose extents tell fine ones from areas.
+MOST = 0.9
 #: Synthetic defects on each image.
 WINDOWS = 3
 
@@ -71,9 +79,9 @@ class SyntheticDefect:
     relevance: Tensor
     guide: Tensor
 
-    def iou(self, mask: Tensor) -> float:
-        """Return the intersection of a mask with the outline over their union."""
-        return float((mask & self.truth).sum() / (mask | self.truth).sum())
+    def ious(self, masks: Tensor) -> Tensor:
+        """Return the intersection of each mask [N, H, W] with the outline over their union, [N]."""
+        return (masks & self.truth).sum((1, 2)) / (masks | self.truth).sum((1, 2))
 
 
 def synthetic_defects(deployable: Deployable, frames: Frames, seed: int) -> Iterator[SyntheticDefect]:
@@ -106,24 +114,25 @@ def fit_outline(defects: Sequence[SyntheticDefect]) -> tuple[MaskSpec, float]:
 
     The mean over defects, each kind weighted equally, since pooling pixels would let large defects outweigh small ones.
     """
-    heads = [
+    thresholds = [
         MaskHead(MaskSpec(method, dict(parameters), smoothing))
         for smoothing, (method, parameters) in product(SMOOTHINGS, THRESHOLDS)
     ]
     smoothings = {name: MaskHead(MaskSpec(smoothing=name)).smooth for name in SMOOTHINGS}
-    found: dict[object, list[list[float]]] = {}
+    outlines = [MaskHead(MaskSpec(parameters=dict(parameters))) for parameters in OUTLINES]
+    found: dict[object, list[NDArray[np.float64]]] = {}
     for defect in defects:
-        contrast = local_contrast(defect.guide)
         smooth = {name: smoothing(defect.relevance, defect.guide) for name, smoothing in smoothings.items()}
-        masks = [head.threshold(smooth[head.spec.smoothing]) for head in heads]
-        # No contrast is less than 0, so that the gate of 0 is none.
-        row = [defect.iou(mask & (contrast >= least)) for mask, least in product(masks, CONTRASTS)]
-        found.setdefault(defect.kind, []).append(row)
-    means = _mean_by_kind(found)
-    best = int(means.argmax())
-    spec, least = heads[best // len(CONTRASTS)].spec, CONTRASTS[best % len(CONTRASTS)]
-    gate = {"contrast": least} if least else {}
-    return dataclasses.replace(spec, parameters={**spec.parameters, **gate}), float(means[best])
+        masks = torch.cat([head.threshold(smooth[head.spec.smoothing]) for head in thresholds])
+        # One by one: tensors of all masks at once take twice as long.
+        row = [
+            [float(defect.ious(outline.outlined(mask[None], defect.guide))) for outline in outlines] for mask in masks
+        ]
+        found.setdefault(defect.kind, []).append(np.array(row))
+    means = np.mean([np.mean(rows, axis=0) for rows in found.values()], axis=0)
+    threshold, outline = np.unravel_index(int(means.argmax()), means.shape)
+    spec = thresholds[threshold].spec
+    return dataclasses.replace(spec, parameters={**spec.parameters, **OUTLINES[outline]}), float(means.max())
 
 
 def fit_area(defects: Sequence[SyntheticDefect], smoothing: str) -> tuple[dict[str, float], float]:
@@ -134,16 +143,25 @@ def fit_area(defects: Sequence[SyntheticDefect], smoothing: str) -> tuple[dict[s
     for defect in defects:
         smooth = head.smooth(defect.relevance, defect.guide)
         above = {fraction: smooth > fraction * smooth.amax() for fraction in FRACTIONS}
-        rows.append([defect.iou(close(above[share], side) if side else above[share]) for share, side in choices])
+        masks = torch.cat([close(above[share], side) if side else above[share] for share, side in choices])
+        rows.append(defect.ious(masks).double().numpy())
     means = np.mean(rows, axis=0)
     fraction, side = choices[int(means.argmax())]
     return {"area_fraction": fraction, "area_close": float(side)}, float(means.max())
 
 
-def extent(defect: SyntheticDefect, head: MaskHead) -> float:
-    """Return the local extent of a defect's smoothed relevance, in pixels, at least 1."""
-    return max(1.0, float(local_extent(head.smooth(defect.relevance, defect.guide))))
+def least_area(fine: Sequence[SyntheticDefect], large: Sequence[SyntheticDefect], head: MaskHead) -> float:
+    """Return the local extent of smoothed relevance, in pixels, from which on a defect is taken for a large area.
 
+    Halfway from what nine in ten fine defects of each kind have at most to what nine in ten large ones have at least;
+    without any large one, halfway to half of the window in which it is measured.
+    """
 
-def _mean_by_kind(rows: dict[object, list[list[float]]]) -> NDArray[np.float64]:
-    return np.asarray(np.mean([np.mean(each, axis=0) for each in rows.values()], axis=0))
+    def extents(kind: object) -> list[float]:
+        each = [defect for defect in (*fine, *large) if defect.kind is kind]
+        return [float(local_extent(head.smooth(defect.relevance, defect.guide))) for defect in each]
+
+    most = max(float(np.quantile(found, MOST)) for found in map(extents, FINE) if found)
+    areas = [value for kind in LARGE for value in extents(kind)]
+    least = float(np.quantile(areas, 1 - MOST)) if areas else EXTENT_WINDOW**2 / 2
+    return (most + max(most, least)) / 2

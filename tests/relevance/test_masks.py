@@ -105,9 +105,9 @@ def test_frames_of_area_classes_are_filled(x, fraction, side, flags):
 def test_the_local_extent_is_that_of_windows_cut_by_hand(x):
     border, side = masks.EXTENT_WINDOW // 2, masks.EXTENT_WINDOW
     for frame, found in zip(x, masks.local_extent(torch.from_numpy(x)).flatten().tolist(), strict=True):
-        windows = np.lib.stride_tricks.sliding_window_view(np.pad(frame, border), (side, side))
-        squares = np.maximum((windows**2).sum((2, 3)), (masks.FAINT * frame.max()) ** 2)
-        areas = windows.sum((2, 3)) ** 2 / squares
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(frame, border, mode="edge"), (side, side))
+        squares = np.maximum((windows**2).mean((2, 3)), (masks.FAINT * frame.max()) ** 2)
+        areas = side**2 * windows.mean((2, 3)) ** 2 / squares
         assert found == pytest.approx((areas * frame).sum() / frame.sum(), rel=1e-6)
 
 

@@ -105,6 +105,61 @@ def test_a_line_gets_its_outline_and_a_thick_part_stays_whole():
     assert np.array_equal(spared & near_area, wide & near_area)
 
 
-def test_an_outline_needs_the_image():
+def two_means_of_opencv(gray, mask, steps, window, detail):
+    """The same in float64 by OpenCV; and how far each pixel is from where it would be decided otherwise."""
+    gray = gray.astype(np.float64)
+
+    def sums(x):
+        return cv2.boxFilter(x, -1, (window, window), normalize=False, borderType=cv2.BORDER_CONSTANT)
+
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5))) > 0
+    outside = ~near + 1e-6
+    smooth = cv2.blur(gray, (detail, detail), borderType=cv2.BORDER_REPLICATE)
+    differs = smooth - sums(gray * outside) / sums(outside)
+    closest = np.full(gray.shape, np.inf)
+    for _ in range(steps):
+        inside = sums(differs * mask) / np.maximum(sums(mask.astype(np.float64)), 1)
+        margin = differs * inside - inside**2 / 2
+        closest = np.minimum(closest, np.where(near, np.abs(margin), np.inf))
+        mask = near & (margin > 0)
+    return mask, closest.min()
+
+
+@given(images, st.sampled_from([15, 31]), st.sampled_from([1, 3]), st.integers(1, 3), st.integers(0, 1000))
+def test_two_means(image, window, detail, steps, seed):
+    blurred = ndimage.gaussian_filter(np.random.default_rng(seed).normal(0, 1, image.shape), 4)
+    mask = blurred > np.quantile(blurred, 0.95)
+    expected, closest = two_means_of_opencv(image, mask, steps, window, detail)
+    frame, start = torch.from_numpy(image).double()[None], torch.from_numpy(mask)[None]
+    found = outlines.two_means(frame, start, steps, window, detail)[0].numpy()
+    # A pixel in the very middle is decided by the last bit, and changes the means of the next step.
+    if closest > 1e-6:
+        assert np.array_equal(found, expected)
+    single = outlines.two_means(frame.float(), start, 1, window, detail)[0].numpy()
+    assert (single != two_means_of_opencv(image, mask, 1, window, detail)[0]).mean() < 1e-3
+
+
+@pytest.mark.parametrize("change", [-60, 60])
+@pytest.mark.parametrize("start", ["wider", "thinner"])
+def test_two_means_find_the_outline_of_what_is_dark_or_bright(change, start):
+    image = np.random.default_rng(0).normal(120, 3, (120, 160))
+    hole, line = np.zeros((2, *image.shape), np.uint8)
+    cv2.ellipse(hole, (60, 50), (14, 7), 30, 0, 360, 1, -1)
+    cv2.line(line, (90, 90), (150, 110), 1, 2)
+    truth = (hole | line) > 0
+    image = torch.from_numpy(image + np.where(truth, change, 0)).float()[None]
+    mask = cv2.dilate(hole | line, np.ones((13, 13))) if start == "wider" else cv2.erode(hole, np.ones((5, 5))) | line
+    found = outlines.two_means(image, torch.from_numpy(mask > 0)[None], 3)[0].numpy()
+
+    def iou(got):
+        return (got & truth).sum() / (got | truth).sum()
+
+    print(f"{iou(mask > 0):.2f} -> {iou(found):.2f}")
+    assert iou(mask > 0) < 0.7
+    assert iou(found) > 0.85
+
+
+@pytest.mark.parametrize("parameters", [{"contrast": 1.0}, {"two_means": 3}])
+def test_an_outline_needs_the_image(parameters):
     with pytest.raises(LrpEdgeError, match="an outline needs the image"):
-        MaskHead(MaskSpec(parameters={"contrast": 1.0}))(torch.rand(1, 9, 9))
+        MaskHead(MaskSpec(parameters=parameters))(torch.rand(1, 9, 9))
