@@ -46,9 +46,9 @@ OUTLINE = (TWO_MEANS, CONTRAST, "window", "detail", "thick")
 #: from which on a frame has one; all but the last have a default.
 AREA = ("area_fraction", "area_close", "area_extent")
 AREA_FRACTION, AREA_CLOSE = 0.02, 125
-#: Side of the window in which the extent of relevance is measured, in pixels; and the share of the frame's greatest
-#: relevance below which a window's root mean square counts as that.
-EXTENT_WINDOW, FAINT = 63, 1e-6
+#: Sides of the window in which the extent of relevance is measured and of the means that it is measured of, in pixels;
+#: and the share of the frame's greatest relevance below which a window's root mean square counts as that.
+EXTENT_WINDOW, EXTENT_DETAIL, FAINT = 63, 7, 1e-6
 
 
 def effective_area(relevance: Tensor) -> Tensor:
@@ -61,13 +61,13 @@ def effective_area(relevance: Tensor) -> Tensor:
 
 
 def local_extent(relevance: Tensor) -> Tensor:
-    """Return the effective area within the window² around each pixel, averaged by relevance, [N, 1, 1] in pixels.
+    """Return the effective area of positive relevance in the windows around each pixel, averaged by it, [N, 1, 1].
 
     A line has the same wherever it ends, and several spots that of one, where a large area has nearly the whole window:
-    this tells thick from thin, which :func:`effective_area` of the frame does not. The border's pixels are repeated beyond
-    it, since it often cuts large areas. 0 for a frame without relevance.
+    this tells thick from thin, which :func:`effective_area` of the frame does not. The border's pixels are repeated
+    beyond it, since it often cuts large areas. 0 for a frame without relevance.
     """
-    x = _normalised(relevance)
+    x = _normalised(box_mean(relevance.clamp(min=0), EXTENT_DETAIL))
     areas = box_mean(x, EXTENT_WINDOW).square() / box_mean(x.square(), EXTENT_WINDOW).clamp(min=FAINT**2)
     return EXTENT_WINDOW**2 * (areas * x).sum((1, 2), keepdim=True) / x.sum((1, 2), keepdim=True).clamp(min=1)
 
@@ -178,7 +178,7 @@ class MaskHead(nn.Module):
             mask = close(mask, self.spec.close)
         if self.spec.open:
             mask = open_(mask, self.spec.open)
-        large = self._large(smooth, areas)
+        large = self._large(relevance, areas)
         return mask if large is None else (large & self._filled(smooth, strong)) | (mask & ~large)
 
     def strength(self, relevance: Tensor, guide: Tensor | None = None, areas: Tensor | None = None) -> Tensor:
@@ -190,7 +190,7 @@ class MaskHead(nn.Module):
         """
         smooth = self.smooth(relevance, guide)
         widened, mask = self.widen(smooth), self.outlined(self.threshold(smooth), guide)
-        large = self._large(smooth, areas)
+        large = self._large(relevance, areas)
         if large is None or not large.any():
             return widened * mask
         above, side = self._above_fraction(smooth)
@@ -229,10 +229,10 @@ class MaskHead(nn.Module):
         differs = local_contrast(guide, *sides) > contrast
         return mask & (differs | thick_parts(mask, int(thick)) if thick else differs)
 
-    def _large(self, smooth: Tensor, areas: Tensor | None) -> Tensor | None:
+    def _large(self, relevance: Tensor, areas: Tensor | None) -> Tensor | None:
         """Return which frames have a large area, bool [N, 1, 1]; None where none can have one."""
         extent = self.spec.parameters.get("area_extent")
-        wide = None if extent is None else local_extent(smooth) > extent
+        wide = None if extent is None else local_extent(relevance) > extent
         if not self.spec.area_classes or areas is None:
             return wide
         named = areas.reshape(-1, 1, 1)

@@ -28,9 +28,9 @@ from lrp_edge.training.heads import (
     LARGE,
     SyntheticDefect,
     as_frames,
+    extents,
     fit_area,
     fit_outline,
-    least_area,
     synthetic_defects,
 )
 from lrp_edge.training.options import Options
@@ -44,8 +44,6 @@ with needs_extra("train"):
 MOST_IMAGES, MOST_OF_CLASS = 64, 24
 #: Pixels of each OK image that count for the floor.
 PIXELS = 20_000
-#: What is said of the limit between fine defects and areas, see :func:`~lrp_edge.training.heads.least_area`.
-WHY_LIMIT = "halfway from drawn fine defects to drawn areas"
 
 
 def decided(model: nn.Module, card: ModelCard, part: Dataset, rate: float) -> DecisionSpec:
@@ -148,34 +146,38 @@ def calibrated(
             found = f"best mean IoU ({iou:.2f}) with {len(fine)} spots and cracks drawn on {len(frames)} OK images"
             spec = dataclasses.replace(outlined, area_classes=card.mask.area_classes, found=found)
             large = [defect for defect in defects if defect.kind in LARGE]
-            spec = _chosen_by(deployable, spec, part, least_area(fine, large, MaskHead(spec)), find_areas)
+            spec = _chosen_by(deployable, spec, part, extents(fine, large), find_areas)
             spec = _with_areas(spec, large)
         floor = _floor(deployable, frames, MaskHead(spec), false_alarms, seed)
     found = f"{spec.found}; {false_alarms:g} of the pixels of OK images exceed the floor"
     return dataclasses.replace(spec, parameters={**spec.parameters, FLOOR: floor}, found=found)
 
 
-def _chosen_by(deployable: Deployable, spec: MaskSpec, part: Dataset, limit: float, find_areas: bool) -> MaskSpec:
+def _chosen_by(
+    deployable: Deployable, spec: MaskSpec, part: Dataset, drawn: tuple[float, float], find_areas: bool
+) -> MaskSpec:
     """Say which frames have a large area: those of classes that are named or found, or those of a large extent.
 
-    A class is found to be one of areas if its median image has relevance of a greater local extent than the limit. Only
-    labels are read.
+    A class is found to be one of areas if relevance of its median image has a local extent nearer to that of drawn
+    areas than to that of fine defects; only labels are read. Where no class is, a frame's must be as drawn areas'.
     """
     if spec.area_classes:
         return dataclasses.replace(spec, found=f"{spec.found}; area classes as named")
     if not find_areas:
         return spec
-    medians = _median_extents(deployable, MaskHead(spec), part)
-    names = tuple(name for name in deployable.card.defects if medians.get(name, 0.0) > limit)
-    more = f"has a local extent of more than {limit:.0f} pixels, {WHY_LIMIT}"
+    most, least = drawn
+    medians, middle = _median_extents(deployable, part), (most + least) / 2
+    names = tuple(name for name in deployable.card.defects if medians.get(name, 0.0) > middle)
     if names:
-        found = f"{spec.found}; area classes by labels: their median image {more}"
+        found = f"relevance of their median image has a local extent of more than {middle:.0f} pixels"
+        found = f"{spec.found}; area classes by labels: {found}, halfway from drawn fine defects to drawn areas"
         return dataclasses.replace(spec, area_classes=names, found=found)
-    found = f"{spec.found}; areas by the frame, if it {more}"
-    return dataclasses.replace(spec, parameters={**spec.parameters, "area_extent": limit}, found=found)
+    found = f"{spec.found}; areas by the frame: its relevance has a local extent of more than {least:.0f} pixels"
+    parameters = {**spec.parameters, "area_extent": least}
+    return dataclasses.replace(spec, parameters=parameters, found=f"{found}, as drawn areas have")
 
 
-def _median_extents(deployable: Deployable, head: MaskHead, part: Dataset) -> dict[str, float]:
+def _median_extents(deployable: Deployable, part: Dataset) -> dict[str, float]:
     """Return the median local extent of relevance, in pixels, of each defect class's images decided as defects."""
     card, found = deployable.card, {}
     for index in card.defect_indices:
@@ -185,7 +187,7 @@ def _median_extents(deployable: Deployable, head: MaskHead, part: Dataset) -> di
             batch = as_frames(images[place][0], card)
             logits, relevance = deployable.explain(batch)
             if deployable.decided_defect(deployable.decision(logits)):
-                areas.append(float(local_extent(head.smooth(relevance, batch.float().mean(3)))))
+                areas.append(float(local_extent(relevance)))
         if areas:
             found[card.classes[index]] = float(np.median(areas))
     return found

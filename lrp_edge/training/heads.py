@@ -7,6 +7,7 @@ fine is the image's, and areas are filled.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import product
 
@@ -17,8 +18,8 @@ from lrp_edge.card import MaskSpec, ModelCard
 from lrp_edge.errors import needs_extra
 from lrp_edge.export.deployable import Deployable
 from lrp_edge.relevance.masks import EXTENT_WINDOW, MaskHead, local_extent
-from lrp_edge.relevance.outlines import close
-from lrp_edge.training.synthetic_defects import area, crack, draw_defects, spot
+from lrp_edge.relevance.outlines import close, local_contrast, two_means
+from lrp_edge.training.synthetic_defects import area, crack, draw_defects, long_crack, spot
 from lrp_edge.training.windows import Frames, cut
 
 with needs_extra("train"):
@@ -26,7 +27,11 @@ with needs_extra("train"):
     from torch import Tensor
 
 #: Synthetic defects with a sharp outline, and those that are large.
-FINE, LARGE = (spot, crack), (area,)
+FINE, LARGE = (spot, crack, long_crack), (area,)
+#: Share by which their depth varies: relevance of real ones follows what is deep in them.
+UNEVEN = 0.6
+#: How strong they are, in turn, until one is detected.
+STRENGTHS = (1.0, 2.0)
 #: Thresholds that are tried for fine defects, by method and parameters, each after each smoothing and with each gate.
 THRESHOLDS: tuple[tuple[str, dict[str, float]], ...] = (
     ("otsu", {}),
@@ -43,19 +48,23 @@ THRESHOLDS: tuple[tuple[str, dict[str, float]], ...] = (
 )
 SMOOTHINGS = ("none", "gaussian:2", "guided:5", "guided:9", "guided:17", "guided:25")
 #: Outlines that are tried: none, local contrast in deviations, and steps of two means.
+STEPS = 3
 OUTLINES: tuple[dict[str, float], ...] = (
     {},
     {"contrast": 0.5},
     {"contrast": 0.75},
     {"contrast": 1.0},
-    {"two_means": 3},
+    {"two_means": STEPS},
+    {"two_means": STEPS, "contrast": 0.5},
 )
 #: Shares of the maximum, and sides of the closing, that are tried for areas.
 FRACTIONS, CLOSINGS = (0.02, 0.05, 0.1, 0.2), (0, 31, 61, 125)
 #: A pixel belongs to a synthetic defect where the defect has at least this share of its full strength.
-OUTLINE = 0.5
+OUTLINE = 0.25
 #: Most of the synthetic defects of a kind, whose extents tell fine ones from areas.
 MOST = 0.9
+#: At most this many detected synthetic defects of a kind are used; the choice settles before that.
+MOST_OF_KIND = 16
 #: Synthetic defects on each image.
 WINDOWS = 3
 
@@ -87,20 +96,28 @@ class SyntheticDefect:
 def synthetic_defects(deployable: Deployable, frames: Frames, seed: int) -> Iterator[SyntheticDefect]:
     """Draw one defect on each of a few windows of the frames, the kinds in turns.
 
-    Windows that are classified as OK have no mask and are skipped.
+    What is not detected is drawn again, stronger; windows that are classified as OK then too have no mask and are
+    skipped.
     """
-    kinds = (*FINE, *LARGE)
+    kinds, detected = (*FINE, *LARGE), Counter[object]()
     for index, window in product(range(len(frames)), range(WINDOWS)):
-        generator = np.random.default_rng((seed, index, window, 4))
         frame, _ = frames[index]
         kind = kinds[(index + window) % len(kinds)]
+        if detected[kind] == MOST_OF_KIND:
+            continue
         place = cut(frame, np.zeros(2, np.int64), min(frame.shape[1:])).float()
-        image, (strength,), _ = draw_defects(place, generator, (kind,), fewest=1, most=1)
-        batch = as_frames(image.round().clamp(0, 255).to(torch.uint8), deployable.card)
-        logits, relevance = deployable.explain(batch)
-        truth = strength[None] > OUTLINE * strength.max()
-        if deployable.decided_defect(deployable.decision(logits)) and truth.any():
-            yield SyntheticDefect(kind, truth, relevance, batch.float().mean(3))
+        for stronger in STRENGTHS:
+            generator = np.random.default_rng((seed, index, window, 4))
+            image, (strength,), _ = draw_defects(
+                place, generator, (kind,), fewest=1, most=1, uneven=UNEVEN, stronger=stronger
+            )
+            batch = as_frames(image.round().clamp(0, 255).to(torch.uint8), deployable.card)
+            logits, relevance = deployable.explain(batch)
+            truth = strength[None] > OUTLINE * strength.max()
+            if deployable.decided_defect(deployable.decision(logits)) and truth.any():
+                detected[kind] += 1
+                yield SyntheticDefect(kind, truth, relevance, batch.float().mean(3))
+                break
 
 
 def as_frames(image: Tensor, card: ModelCard) -> Tensor:
@@ -119,20 +136,27 @@ def fit_outline(defects: Sequence[SyntheticDefect]) -> tuple[MaskSpec, float]:
         for smoothing, (method, parameters) in product(SMOOTHINGS, THRESHOLDS)
     ]
     smoothings = {name: MaskHead(MaskSpec(smoothing=name)).smooth for name in SMOOTHINGS}
-    outlines = [MaskHead(MaskSpec(parameters=dict(parameters))) for parameters in OUTLINES]
     found: dict[object, list[NDArray[np.float64]]] = {}
     for defect in defects:
         smooth = {name: smoothing(defect.relevance, defect.guide) for name, smoothing in smoothings.items()}
-        masks = torch.cat([head.threshold(smooth[head.spec.smoothing]) for head in thresholds])
-        # One by one: tensors of all masks at once take twice as long.
-        row = [
-            [float(defect.ious(outline.outlined(mask[None], defect.guide))) for outline in outlines] for mask in masks
-        ]
-        found.setdefault(defect.kind, []).append(np.array(row))
-    means = np.mean([np.mean(rows, axis=0) for rows in found.values()], axis=0)
+        contrast = local_contrast(defect.guide)
+        masks = (head.threshold(smooth[head.spec.smoothing]) for head in thresholds)
+        rows = np.array([_outlined(defect, mask, contrast) for mask in masks])
+        found.setdefault(defect.kind, []).append(rows)
+    means = np.mean([np.mean(each, axis=0) for each in found.values()], axis=0)
     threshold, outline = np.unravel_index(int(means.argmax()), means.shape)
     spec = thresholds[threshold].spec
     return dataclasses.replace(spec, parameters={**spec.parameters, **OUTLINES[outline]}), float(means.max())
+
+
+def _outlined(defect: SyntheticDefect, mask: Tensor, contrast: Tensor) -> list[float]:
+    """Return the IoU of a mask of a defect with each of the outlines, given the image's local contrast [1, H, W]."""
+    moved: dict[float, Tensor] = {0: mask, STEPS: two_means(defect.guide, mask, STEPS)}
+    # No contrast is less than 0, so that the gate of 0 is none.
+    return [
+        float(defect.ious(moved[outline.get("two_means", 0)] & (contrast >= outline.get("contrast", 0.0))))
+        for outline in OUTLINES
+    ]
 
 
 def fit_area(defects: Sequence[SyntheticDefect], smoothing: str) -> tuple[dict[str, float], float]:
@@ -150,18 +174,16 @@ def fit_area(defects: Sequence[SyntheticDefect], smoothing: str) -> tuple[dict[s
     return {"area_fraction": fraction, "area_close": float(side)}, float(means.max())
 
 
-def least_area(fine: Sequence[SyntheticDefect], large: Sequence[SyntheticDefect], head: MaskHead) -> float:
-    """Return the local extent of smoothed relevance, in pixels, from which on a defect is taken for a large area.
+def extents(fine: Sequence[SyntheticDefect], large: Sequence[SyntheticDefect]) -> tuple[float, float]:
+    """Return how far relevance of fine defects extends at most, and that of large ones at least, in pixels.
 
-    Halfway from what nine in ten fine defects of each kind have at most to what nine in ten large ones have at least;
-    without any large one, halfway to half of the window in which it is measured.
+    That is the local extent that nine in ten fine defects of each kind do not exceed, and that nine in ten large ones
+    exceed, which is no less; without any large one, half of the window it is measured in.
     """
 
-    def extents(kind: object) -> list[float]:
-        each = [defect for defect in (*fine, *large) if defect.kind is kind]
-        return [float(local_extent(head.smooth(defect.relevance, defect.guide))) for defect in each]
+    def of(kind: object) -> list[float]:
+        return [float(local_extent(defect.relevance)) for defect in (*fine, *large) if defect.kind is kind]
 
-    most = max(float(np.quantile(found, MOST)) for found in map(extents, FINE) if found)
-    areas = [value for kind in LARGE for value in extents(kind)]
-    least = float(np.quantile(areas, 1 - MOST)) if areas else EXTENT_WINDOW**2 / 2
-    return (most + max(most, least)) / 2
+    most = max(float(np.quantile(found, MOST)) for found in map(of, FINE) if found)
+    areas = [value for kind in LARGE for value in of(kind)]
+    return most, max(most, float(np.quantile(areas, 1 - MOST)) if areas else EXTENT_WINDOW**2 / 2)

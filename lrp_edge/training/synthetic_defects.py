@@ -41,10 +41,19 @@ def spot(side: int, generator: np.random.Generator) -> Shape:
 
 def crack(side: int, generator: np.random.Generator) -> Shape:
     """Draw a line that wanders, one to three pixels wide."""
+    return _line(side, generator, turn=0.35, steps=(4, 14), margin=0.08)
+
+
+def long_crack(side: int, generator: np.random.Generator) -> Shape:
+    """Draw a line as wide through the middle of the window, straight or wandering, which may leave it."""
+    return _line(side, generator, turn=float(generator.choice([0.0, 0.2])), steps=(15, 60), margin=0.25)
+
+
+def _line(side: int, generator: np.random.Generator, turn: float, steps: tuple[int, int], margin: float) -> Shape:
     shape = np.zeros((side, side), np.float32)
-    turns = generator.uniform(0, 2 * np.pi) + np.cumsum(generator.normal(0, 0.35, generator.integers(4, 14)))
-    steps = generator.uniform(4, 10, turns.size)[:, None] * np.stack([np.cos(turns), np.sin(turns)], 1)
-    points = _position(side, generator) + np.vstack([np.zeros((1, 2)), np.cumsum(steps, 0)])
+    angles = generator.uniform(0, 2 * np.pi) + np.cumsum(generator.normal(0, turn, generator.integers(*steps)))
+    moves = generator.uniform(4, 10, angles.size)[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+    points = _position(side, generator, margin) + np.vstack([np.zeros((1, 2)), np.cumsum(moves, 0)])
     # Three fractional bits: OpenCV draws between pixel centres in fixed point.
     cv2.polylines(
         shape,
@@ -118,8 +127,13 @@ def draw_defects(
     kinds: Sequence[Callable[[int, np.random.Generator], Shape]] = KINDS,
     fewest: int = 0,
     most: int = MOST_DEFECTS,
+    uneven: float = 0.0,
+    stronger: float = 1.0,
 ) -> tuple[Tensor, list[Tensor], list[int]]:
     """Draw `fewest` to `most` synthetic defects of the given `kinds` on a square image, float [C, H, W], 0 to 255.
+
+    They are so many times `stronger` than usual; and their depth, not their outline, varies within each by a share of
+    up to `uneven`.
 
     Returns
     -------
@@ -135,7 +149,10 @@ def draw_defects(
         dark = generator.random() < 0.7
         depth = generator.uniform(0.12, 0.5) if dark else -generator.uniform(0.15, 0.6)
         shape = torch.from_numpy(kinds[kind - 1](image.shape[-1], generator))
-        image = image * (1 - depth * shape)
+        change = stronger * depth * shape
+        if uneven:
+            change = change * (1 - uneven * torch.from_numpy(_unevenness(image.shape[-1], generator)))
+        image = image * (1 - change)
         strength.append(shape)
         drawn.append(kind)
     return image, strength, drawn
@@ -204,8 +221,14 @@ class Curriculum(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return image, torch.tensor(label), self._none
 
 
-def _position(side: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    return generator.uniform(0.08 * side, 0.92 * side, 2)
+def _position(side: int, generator: np.random.Generator, margin: float = 0.08) -> NDArray[np.float64]:
+    return generator.uniform(margin * side, (1 - margin) * side, 2)
+
+
+def _unevenness(side: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Return a field [side, side] from 0 to 1 that changes over an eighth of the side."""
+    field = cv2.GaussianBlur(generator.normal(0, 1, (side, side)), (0, 0), side / 8)
+    return np.asarray((field - field.min()) / (field.max() - field.min()), np.float32)
 
 
 def _soften(shape: Shape, sigma: float) -> Shape:

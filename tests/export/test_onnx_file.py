@@ -131,7 +131,15 @@ def test_what_training_makes_agrees_with_pytorch_and_compiles(size, tmp_path):
 
 OUTLINED = MaskSpec(
     "otsu",
-    {"fraction": 0.75, "contrast": 0.75, "window": 15, "thick": 9, "area_fraction": 0.05, "area_close": 21},
+    {
+        "fraction": 0.75,
+        "two_means": 3,
+        "contrast": 0.75,
+        "window": 15,
+        "thick": 9,
+        "area_fraction": 0.05,
+        "area_close": 21,
+    },
     area_classes=("hole", "stain"),
 )
 
@@ -145,7 +153,7 @@ def test_relevance_of_a_stage_with_outlines_and_areas_agrees_and_compiles(networ
     model = tiny() if network == "tiny" else small_family(network).float()
     chosen = card(
         input=InputSpec(size=size, max_batch=4),
-        mask=OUTLINED,
+        mask=replace(OUTLINED, parameters={**OUTLINED.parameters, "area_extent": 1500.0}),
         relevance_stride=stride,
         precision=precision,
         explained="evidence",

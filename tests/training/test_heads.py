@@ -29,7 +29,7 @@ def drawn(kind, seed, reach=9, side=128):
     return heads.SyntheticDefect(kind, truth, torch.from_numpy(wide)[None], image)
 
 
-def detected(kinds, count=6):
+def detected(kinds, count=3):
     return [each for each in (drawn(kind, seed) for kind in kinds for seed in range(count)) if each.truth.any()]
 
 

@@ -18,6 +18,9 @@ from lrp_edge.training.synthetic_defects import (
     Curriculum,
     SurfaceWindows,
     SyntheticDefectWindows,
+    draw_defects,
+    long_crack,
+    spot,
 )
 from lrp_edge.training.windows import SCALES, Draw, Frames, WholeImages, Windows
 from tests.support.images import write_folder
@@ -127,7 +130,7 @@ def test_synthetic_defects_change_the_window_where_they_are_said_to_be_and_nowhe
     assert seen == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, long_crack])
 def test_a_synthetic_defect_is_a_soft_shape_inside_the_window(kind: object) -> None:
     for seed in range(30):
         shape = kind(96, np.random.default_rng(seed))  # type: ignore[operator]
@@ -135,6 +138,23 @@ def test_a_synthetic_defect_is_a_soft_shape_inside_the_window(kind: object) -> N
         assert shape.dtype == np.float32
         assert VISIBLE < shape.max() <= 1 + 1e-6
         assert shape.min() >= -1e-6
+
+
+def test_a_synthetic_defect_may_be_stronger_and_uneven_in_one_outline() -> None:
+    def change(**how: float) -> tuple[torch.Tensor, torch.Tensor]:
+        image = torch.full((1, 96, 96), 100.0)
+        drawn, (shape,), _ = draw_defects(image, np.random.default_rng(3), (spot,), 1, 1, **how)
+        return (image - drawn)[0], shape
+
+    usual, shape = change()
+    stronger, _ = change(stronger=2.0)
+    uneven, same = change(uneven=0.6)
+    assert torch.equal(shape, same)
+    assert torch.allclose(stronger, 2 * usual, atol=1e-4)
+    inside = shape > 0.5
+    ratio = uneven[inside] / usual[inside]
+    assert 0.4 <= ratio.min() < ratio.max() <= 1
+    assert not uneven[shape == 0].any()
 
 
 def test_windows_of_a_clicked_image_show_a_click(tmp_path: Path) -> None:
