@@ -3,8 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MINUTES ?= 10
 DATA ?= ../shared/data/magnetic_tile
-# One more than the cores of a small machine, since many tests wait for a camera, a broker or a browser.
-WORKERS ?= 3
+WORKERS ?= 2
 ONLY ?= *
 # Each worker computes in one thread: workers with several threads each would wait for one another.
 WORK := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --durations=15

@@ -47,8 +47,9 @@ THRESHOLDS: tuple[tuple[str, dict[str, float]], ...] = (
     ("fixed", {"fraction": 0.3}),
 )
 SMOOTHINGS = ("none", "gaussian:2", "guided:5", "guided:9", "guided:17", "guided:25")
-#: Outlines that are tried: none, local contrast in deviations, and steps of two means.
-STEPS = 3
+#: Outlines that are tried: none, local contrast in deviations, and steps of two means, which hardly depend on smoothing
+#: and are tried after some of them.
+STEPS, MOVED = 3, ("none", "guided:9")
 OUTLINES: tuple[dict[str, float], ...] = (
     {},
     {"contrast": 0.5},
@@ -140,8 +141,8 @@ def fit_outline(defects: Sequence[SyntheticDefect]) -> tuple[MaskSpec, float]:
     for defect in defects:
         smooth = {name: smoothing(defect.relevance, defect.guide) for name, smoothing in smoothings.items()}
         contrast = local_contrast(defect.guide)
-        masks = (head.threshold(smooth[head.spec.smoothing]) for head in thresholds)
-        rows = np.array([_outlined(defect, mask, contrast) for mask in masks])
+        masks = [(head.spec.smoothing, head.threshold(smooth[head.spec.smoothing])) for head in thresholds]
+        rows = np.array([_outlined(defect, mask, contrast, name in MOVED) for name, mask in masks])
         found.setdefault(defect.kind, []).append(rows)
     means = np.mean([np.mean(each, axis=0) for each in found.values()], axis=0)
     threshold, outline = np.unravel_index(int(means.argmax()), means.shape)
@@ -149,12 +150,16 @@ def fit_outline(defects: Sequence[SyntheticDefect]) -> tuple[MaskSpec, float]:
     return dataclasses.replace(spec, parameters={**spec.parameters, **OUTLINES[outline]}), float(means.max())
 
 
-def _outlined(defect: SyntheticDefect, mask: Tensor, contrast: Tensor) -> list[float]:
-    """Return the IoU of a mask of a defect with each of the outlines, given the image's local contrast [1, H, W]."""
-    moved: dict[float, Tensor] = {0: mask, STEPS: two_means(defect.guide, mask, STEPS)}
+def _outlined(defect: SyntheticDefect, mask: Tensor, contrast: Tensor, moves: bool) -> list[float]:
+    """Return the IoU of a mask of a defect with each of the outlines, given the image's local contrast [1, H, W].
+
+    That is 0 for outlines by two means unless it `moves`.
+    """
+    empty = torch.zeros_like(mask)
+    starts: dict[float, Tensor] = {0: mask, STEPS: two_means(defect.guide, mask, STEPS) if moves else empty}
     # No contrast is less than 0, so that the gate of 0 is none.
     return [
-        float(defect.ious(moved[outline.get("two_means", 0)] & (contrast >= outline.get("contrast", 0.0))))
+        float(defect.ious(starts[outline.get("two_means", 0)] & (contrast >= outline.get("contrast", 0.0))))
         for outline in OUTLINES
     ]
 
@@ -178,7 +183,7 @@ def extents(fine: Sequence[SyntheticDefect], large: Sequence[SyntheticDefect]) -
     """Return how far relevance of fine defects extends at most, and that of large ones at least, in pixels.
 
     That is the local extent that nine in ten fine defects of each kind do not exceed, and that nine in ten large ones
-    exceed, which is no less; without any large one, half of the window it is measured in.
+    exceed, which is no less and at least 1; without any large one, half of the window it is measured in.
     """
 
     def of(kind: object) -> list[float]:
@@ -186,4 +191,4 @@ def extents(fine: Sequence[SyntheticDefect], large: Sequence[SyntheticDefect]) -
 
     most = max(float(np.quantile(found, MOST)) for found in map(of, FINE) if found)
     areas = [value for kind in LARGE for value in of(kind)]
-    return most, max(most, float(np.quantile(areas, 1 - MOST)) if areas else EXTENT_WINDOW**2 / 2)
+    return most, max(most, 1.0, float(np.quantile(areas, 1 - MOST)) if areas else EXTENT_WINDOW**2 / 2)

@@ -1,5 +1,6 @@
 """Heads fitted to synthetic defects, with relevance that is what relevance is like: wider than the defect."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import cv2
@@ -68,6 +69,17 @@ def test_areas_are_filled():
     assert best == pytest.approx(np.mean(found), abs=1e-6)
     bare = MaskHead(MaskSpec("otsu", {**parameters, "area_close": 0.0}, area_classes=("worn",)))
     assert best > 1.3 * np.mean([iou(each, bare(each.relevance, each.guide, torch.tensor([True]))) for each in defects])
+
+
+def test_a_limit_of_extents_is_one_that_a_head_takes():
+    silent = [
+        dataclasses.replace(each, relevance=torch.zeros_like(each.relevance)) for each in detected(heads.LARGE, 1)
+    ]
+    fine = [dataclasses.replace(each, kind=heads.FINE[0]) for each in silent]
+    _, least = heads.extents(fine, silent)
+    MaskHead(MaskSpec(parameters={"area_extent": least}))
+    most, none_drawn = heads.extents(detected(heads.FINE), [])
+    assert 1 < most < none_drawn == max(most, heads.EXTENT_WINDOW**2 / 2)
 
 
 def test_kinds_take_turns_and_are_drawn_again_alike():

@@ -133,7 +133,7 @@ def test_an_outage_that_the_outbox_outlasts_loses_nothing(running: Broker) -> No
         assert sink.counts()["published"] == 20
         running.start()
         _write(sink, range(index, index + 20))
-        until(lambda: len(heard.frames()) == index + 20, 60)
+        until(lambda: len(heard.frames()) == len(heard.frames("lrp-edge/verdict")) == index + 20, 60)
         sink.close()
         assert heard.frames() == heard.frames("lrp-edge/verdict") == list(range(index + 20))
     assert sink.counts() == {"published": index + 20, "outbox_waiting": 0, "outbox_dropped": 0, "reconnects": 1}
@@ -156,7 +156,7 @@ def test_the_order_is_kept_whenever_the_connection_is_lost_and_comes_back(runnin
         _write(sink, range(11, 16))
         time.sleep(0.3)
         running.thaw()
-        until(lambda: len(heard.frames()) == 16)
+        until(lambda: len(heard.frames()) == len(heard.frames("lrp-edge/verdict")) == 16)
         sink.close()
         assert heard.frames() == heard.frames("lrp-edge/verdict") == list(range(16))
     assert sink.counts() == {"published": 16, "outbox_waiting": 0, "outbox_dropped": 0, "reconnects": 1}
