@@ -130,14 +130,14 @@ def demo(
 
 
 def demo_card(card: ModelCard) -> ModelCard:
-    """Return the card of the demo's export: fixed size, masks calibrated on defect-free parts alone."""
+    """Return the card of the demo's export: fixed size, masks calibrated on defect-free parts, with two means."""
     from dataclasses import replace
 
     return card.replace(
         input=replace(card.input, size=SIZE),
         explained="contrast",
         composite="Segmentation",
-        mask=MaskSpec("calibrated", smoothing="gaussian:1.0"),
+        mask=MaskSpec("calibrated", {"two_means": 3}, "gaussian:1.0"),
     )
 
 
