@@ -61,7 +61,9 @@ def effective_area(relevance: Tensor) -> Tensor:
 
 
 def local_extent(relevance: Tensor) -> Tensor:
-    """Return the effective area of positive relevance in the windows around each pixel, averaged by it, [N, 1, 1].
+    """Return the mean effective area, in pixels, that relevance [N, H, W] has in a window around each pixel, [N, 1, 1].
+
+    Only the positive part counts, and pixels are weighted by it.
 
     A line has the same wherever it ends, and several spots that of one, where a large area has nearly the whole window:
     this tells thick from thin, which :func:`effective_area` of the frame does not. The border's pixels are repeated
@@ -272,6 +274,9 @@ def check(spec: MaskSpec) -> None:
     for name, (low, high) in _RANGES.items():
         if not low <= given.get(name, low) <= high:
             raise LrpEdgeError(f"{head}: {name} is {given[name]}; expected {low} to {high}")
+    for name in ("steps", TWO_MEANS):
+        if given.get(name, 1) % 1:
+            raise LrpEdgeError(f"{head}: {name} is {given[name]}; expected a whole number")
     for name, unit in _POSITIVE.items():
         if given.get(name, 1) <= 0:
             raise LrpEdgeError(f"{head}: {name} is {given[name]}; expected {unit}, more than 0")

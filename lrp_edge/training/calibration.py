@@ -159,7 +159,8 @@ def _chosen_by(
     """Say which frames have a large area: those of classes that are named or found, or those of a large extent.
 
     A class is found to be one of areas if relevance of its median image has a local extent nearer to that of drawn
-    areas than to that of fine defects; only labels are read. Where no class is, a frame's must be as drawn areas'.
+    areas than to that of fine defects; only labels are read. Without such a class, each frame with a local extent
+    like that of drawn areas is taken for one.
     """
     if spec.area_classes:
         return dataclasses.replace(spec, found=f"{spec.found}; area classes as named")
