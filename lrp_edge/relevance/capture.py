@@ -5,17 +5,28 @@ from __future__ import annotations
 import copy
 import operator
 import warnings
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 
 from lrp_edge.errors import LrpEdgeError, first_line
 
 aten = torch.ops.aten
+
+#: Operations whose output is a tensor of its own, never a view of an input.
+NEW_TENSORS = {
+    aten.conv2d.default,
+    aten.linear.default,
+    aten.batch_norm.default,
+    aten.add.Tensor,
+    aten.mul.Tensor,
+    aten.cat.default,
+}
 
 
 @dataclass
@@ -75,7 +86,7 @@ def module_path(node: fx.Node) -> str:
     return str(stack[-1][0]) if stack else ""
 
 
-def capture(model: nn.Module, example: Tensor, any_size: bool = True) -> Capture:
+def capture(model: nn.Module, example: Tensor, any_size: bool = True, known: Container[Any] = ()) -> Capture:
     """Capture the forward pass of a classifier in evaluation mode.
 
     The batch stays symbolic wherever the model allows it, and so do height and width if they may be any.
@@ -88,6 +99,8 @@ def capture(model: nn.Module, example: Tensor, any_size: bool = True) -> Capture
         An image of the size that the model is for; its values do not matter.
     any_size : bool
         Whether the graph is for images of other sizes too. For one size it is captured faster.
+    known : container of OpOverload
+        Operations that the caller has rules for. A graph of these alone is left as it is; others are decomposed.
 
     Raises
     ------
@@ -104,7 +117,9 @@ def capture(model: nn.Module, example: Tensor, any_size: bool = True) -> Capture
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own code
             program = torch.export.export(model, (example,), dynamic_shapes=(dynamic,))
-            program = program.run_decompositions({})
+            _remove_dropout(program.graph)
+            if not _make_functional(program.graph, known):
+                program = program.run_decompositions({})
     except Exception as error:
         raise LrpEdgeError(
             f"torch.export cannot capture {type(model).__name__} on an input {list(example.shape)}: {first_line(error)}"
@@ -124,6 +139,41 @@ def _refuse_nonfinite(model: nn.Module) -> None:
             raise LrpEdgeError(f"weight {name!r} has NaN or infinite values; train or load the model again")
 
 
+def _remove_dropout(graph: fx.Graph) -> None:
+    """Put the input of each dropout in its place, which it returns at inference: one tensor that two names write to."""
+    for node in list(graph.nodes):
+        if node.op == "call_function" and "dropout" in str(node.target) and arguments(node).get("train") is False:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+
+
+def _make_functional(graph: fx.Graph, known: Container[Any]) -> bool:
+    """Replace operations that write to their input, and say whether all operations of the graph are then known ones.
+
+    `run_decompositions` does so for any graph, but traces it once more, which takes twice as long as the export. Here
+    what is written to must have been made for this one operation, as a convolution's output is for ``relu_``.
+    """
+    targets: dict[fx.Node, Any] = {}
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "call_function" or not isinstance(value, Tensor | list | tuple):
+            continue
+        target = node.target
+        if target._schema.is_mutable:
+            written = node.args[0]
+            like = all(source.meta["val"].dtype == written.meta["val"].dtype for source in node.all_input_nodes)
+            if targets.get(written) not in NEW_TENSORS or len(written.users) > 1 or not like:
+                return False
+            packet = getattr(aten, target._schema.name.removeprefix("aten::").removesuffix("_"), None)
+            target = getattr(packet, target._overloadname, None)
+        if target not in known or arguments(node).get("training"):
+            return False
+        targets[node] = target
+    for node, target in targets.items():
+        node.target = target
+    return True
+
+
 def _split_inputs(program: torch.export.ExportedProgram) -> Capture:
     graph = program.graph
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
@@ -137,11 +187,14 @@ def _split_inputs(program: torch.export.ExportedProgram) -> Capture:
             constants[node] = program.state_dict[spec.target].detach()
         else:
             constants[node] = program.constants[str(spec.target)]
-    outputs = next(node for node in graph.nodes if node.op == "output").args[0]
-    logits = outputs[-1]
-    if len(outputs) != 1 or logits.meta["val"].ndim != 2:
+    returned = next(node for node in graph.nodes if node.op == "output")
+    # A model that writes to its image returns that too, once made functional.
+    kinds = [spec.kind for spec in program.graph_signature.output_specs]
+    outputs = [out for out, kind in zip(returned.args[0], kinds, strict=True) if kind == OutputKind.USER_OUTPUT]
+    if len(outputs) != 1 or outputs[0].meta["val"].ndim != 2:
         found = ", ".join(str(list(out.meta["val"].shape)) for out in outputs)
         raise LrpEdgeError(f"the model returns {len(outputs)} tensor(s) {found}; expected one of logits [N, K]")
+    returned.args = (tuple(outputs),)
     return Capture(graph, constants, images[0])
 
 

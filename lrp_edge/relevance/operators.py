@@ -249,7 +249,6 @@ elementwise(
 elementwise(
     aten.clone.default,
     aten.alias.default,
-    aten.dropout.default,
     aten._to_copy.default,
     aten.leaky_relu.default,
     aten.elu.default,

@@ -70,7 +70,7 @@ def unroll(
     Bach et al. 2015, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance
     Propagation". Seibold et al. 2022, "From Explanations to Segmentation", arXiv 2202.00315.
     """
-    captured = capture(model, example, any_size)
+    captured = capture(model, example, any_size, OPERATORS)
     canonize(captured, find_layers(captured))
     layers = find_layers(captured)
     rules = composite_from(composite, rule_parameters).rules(layers)
