@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING
 from types import UnionType
@@ -135,6 +136,13 @@ class OptionGroup:
 
 def options_of(kind: type[Any]) -> tuple[Option, ...]:
     """Return the options that a dataclass declares, in order, without those of the groups in it."""
+    # mypy takes a type[...] for something that has no hash, which a cache needs.
+    hashable: Any = kind
+    return _options_of(hashable)
+
+
+@functools.cache
+def _options_of(kind: Any) -> tuple[Option, ...]:
     hints, found = get_type_hints(kind), []
     # What a group adds to another comes first.
     own_first = sorted(dataclasses.fields(kind), key=lambda declared: declared.name not in kind.__annotations__)
