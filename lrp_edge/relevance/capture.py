@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 from torch.export import Dim
 from torch.export.graph_signature import InputKind, OutputKind
 
@@ -159,6 +160,8 @@ def _make_functional(graph: fx.Graph, known: Container[Any]) -> bool:
         if node.op != "call_function" or not isinstance(value, Tensor | list | tuple):
             continue
         target = node.target
+        if not isinstance(target, OpOverload):
+            return False
         if target._schema.is_mutable:
             written = node.args[0]
             like = all(source.meta["val"].dtype == written.meta["val"].dtype for source in node.all_input_nodes)

@@ -104,6 +104,15 @@ def test_statistics_of_the_batch_are_refused(layer, operator):
         unroll(model, IMAGE)
 
 
+def test_a_condition_on_the_image_is_refused():
+    class Conditional(Blocks):
+        def plain(self, x, convolution, norm):
+            return torch.cond(x.mean() > 0, lambda x: x + 1, lambda x: x - 1, (convolution(x),))
+
+    with pytest.raises(LrpEdgeError, match="no rule for operator"):
+        unroll(Conditional(["plain"]).double(), IMAGE)
+
+
 def test_dropout_that_stays_on_is_refused():
     class Noisy(Blocks):
         def plain(self, x, convolution, norm):
