@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,16 +71,22 @@ def run(
         raise typer.Exit(130)
 
 
+#: Seconds within which a signal is the same one again: ``timeout`` and others send it to a process and to its group.
+SAME = 0.5
+
+
 class _Stop(threading.Event):
-    """Set by SIGINT and SIGTERM; a second one ends the process at once."""
+    """Set by SIGINT and SIGTERM; another one, later than :data:`SAME`, ends the process at once."""
 
     signal: int | None = None
+    at = 0.0
 
     def handle(self, number: int, frame: Any) -> None:
         """Take a signal."""
-        if self.signal is not None:
+        if self.signal is not None and time.monotonic() - self.at > SAME:
             raise KeyboardInterrupt
-        self.signal = number
+        if self.signal is None:
+            self.signal, self.at = number, time.monotonic()
         self.set()
 
 

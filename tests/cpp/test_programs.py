@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
+import termios
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from lrp_edge.runtime.result import Frame, Result
 from lrp_edge.synthetic import KINDS, draw
 from tests.support import cpp_build
 from tests.support.runtime_graphs import brightness_card, brightness_graph
+from tests.support.scripted import until
 
 COUNT = 12
 
@@ -201,28 +206,47 @@ def test_camera_counts_frames_that_the_model_does_not_take(programs: Path, write
     assert all("this model takes 32x40" in line["error"] for line in lines(done.stdout))
 
 
-def interrupted(program: Sequence[object], number: int) -> tuple[list[dict[str, Any]], str]:
-    """Send a signal after the first line; return all lines and what was said on stderr."""
+def interrupted(program: Sequence[object], number: int, times: int = 1) -> tuple[list[dict[str, Any]], str]:
+    """Send a signal after the first line, some times in a row; return all lines and what was said on stderr."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     # Without a buffer, else what it read ahead would be lost to communicate().
     with subprocess.Popen(list(map(str, program)), bufsize=0, **pipes) as process:
         assert process.stdout
         first = process.stdout.readline()
-        process.send_signal(number)
+        for _ in range(times):
+            process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     return lines((first + out).decode()), err.decode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_camera_ends_in_order_after_a_signal(programs: Path, model: Path, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)])
+def test_camera_ends_in_order_after_a_signal(
+    programs: Path, model: Path, tmp_path: Path, number: int, times: int
+) -> None:
     count = 5000
     # Its lines do not fit into the pipe, so the program is still at work when the signal comes.
     path = write_video(tmp_path / "long.avi", count)
     words = [programs / "lrp_edge_camera", model, "--source", path, "--headless", "--json", "--lossless"]
-    found, err = interrupted(words, number)
+    found, err = interrupted(words, number, times)
     captured, segmented, _, _ = account(err)
     assert count > captured >= segmented == len(found) > 0
+
+
+def test_a_later_signal_ends_the_camera_at_once(programs: Path, model: Path, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "long.avi", 5000)
+    words = [programs / "lrp_edge_camera", model, "--source", path, "--headless", "--json", "--lossless"]
+    with subprocess.Popen(list(map(str, words)), bufsize=0, stdout=subprocess.PIPE) as process:
+        pipe = process.stdout
+        assert pipe
+        # Nobody reads its lines: once the pipe is full, it cannot end in order.
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 4096)
+        until(lambda: int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder) > 3500, 60)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.7)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == -signal.SIGTERM
 
 
 def test_camera_needs_a_display_for_its_window(programs: Path, model: Path, frames: Path) -> None:

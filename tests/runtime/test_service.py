@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_type_hints
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lrp_edge.cli.run import SAME, _Stop
 from lrp_edge.runtime.config import read_config
 from lrp_edge.runtime.line import Line, build
 from tests.support.runtime_graphs import expected
@@ -43,16 +45,20 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status", "times"), [(signal.SIGTERM, 0, 1), (signal.SIGINT, 130, 1), (signal.SIGTERM, 0, 2)]
+)
 @pytest.mark.parametrize("policy", ["latest", "lossless"])
 def test_a_signal_finishes_what_is_in_flight(
-    number: signal.Signals, status: int, policy: str, model: Path, frames: Path, tmp_path: Path
+    number: signal.Signals, status: int, times: int, policy: str, model: Path, frames: Path, tmp_path: Path
 ) -> None:
+    """Once, or twice in a row as from a program that sends it to the process and to its group."""
     out = tmp_path / "out"
     source = ("--source", frames, "--loop", "--fps", "200", "--policy", policy)
     process = start(model, *source, "-o", out, "--images", "defects")
     until(lambda: len(lines(out)) > 30, 60)
-    process.send_signal(number)
+    for _ in range(times):
+        process.send_signal(number)
     printed, errors = process.communicate(timeout=30)
     assert process.returncode == status, errors
     assert not errors
@@ -67,6 +73,16 @@ def test_a_signal_finishes_what_is_in_flight(
         level = 10 + 12 * (line["frame"] % 20)
         assert line["label"] == expected(np.full((2, 2, 3), level))[1]
         assert not line["defect"] or (out / line["mask"]).is_file()
+
+
+def test_a_later_signal_ends_it_at_once() -> None:
+    stop = _Stop()
+    for _ in range(2):
+        stop.handle(signal.SIGTERM, None)
+    assert (stop.is_set(), stop.signal) == (True, signal.SIGTERM)
+    time.sleep(1.2 * SAME)
+    with pytest.raises(KeyboardInterrupt):
+        stop.handle(signal.SIGINT, None)
 
 
 def test_systemd_hears_that_it_is_ready_alive_and_stops(model: Path, frames: Path, tmp_path: Path) -> None:

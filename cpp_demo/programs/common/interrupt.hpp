@@ -1,5 +1,5 @@
 /// @file
-/// SIGINT and SIGTERM end a program cleanly; a second one ends it immediately.
+/// SIGINT and SIGTERM end a program cleanly; another one, half a second later or more, ends it immediately.
 #ifndef LRP_EDGE_PROGRAMS_COMMON_INTERRUPT_HPP
 #define LRP_EDGE_PROGRAMS_COMMON_INTERRUPT_HPP
 
