@@ -21,7 +21,7 @@ from lrp_edge.training import Options, train
 from tests.support.images import write_folder
 from tests.support.scripted import until
 
-EPOCHS = 10
+EPOCHS = 7
 ARGUMENTS = [
     *(
         "--model",
