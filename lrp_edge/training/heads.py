@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lrp_edge.card import MaskSpec, ModelCard
 from lrp_edge.errors import needs_extra
 from lrp_edge.export.deployable import Deployable
-from lrp_edge.relevance.masks import EXTENT_WINDOW, MaskHead, local_extent
+from lrp_edge.relevance.masks import CONTRAST, EXTENT_WINDOW, TWO_MEANS, MaskHead, local_extent
 from lrp_edge.relevance.outlines import close, local_contrast, two_means
 from lrp_edge.training.synthetic_defects import area, crack, draw_defects, long_crack, spot
 from lrp_edge.training.windows import Frames, cut
@@ -52,11 +52,11 @@ SMOOTHINGS = ("none", "gaussian:2", "guided:5", "guided:9", "guided:17", "guided
 STEPS, MOVED = 3, ("none", "guided:9")
 OUTLINES: tuple[dict[str, float], ...] = (
     {},
-    {"contrast": 0.5},
-    {"contrast": 0.75},
-    {"contrast": 1.0},
-    {"two_means": STEPS},
-    {"two_means": STEPS, "contrast": 0.5},
+    {CONTRAST: 0.5},
+    {CONTRAST: 0.75},
+    {CONTRAST: 1.0},
+    {TWO_MEANS: STEPS},
+    {TWO_MEANS: STEPS, CONTRAST: 0.5},
 )
 #: Shares of the maximum, and sides of the closing, that are tried for areas.
 FRACTIONS, CLOSINGS = (0.02, 0.05, 0.1, 0.2), (0, 31, 61, 125)
@@ -159,7 +159,7 @@ def _outlined(defect: SyntheticDefect, mask: Tensor, contrast: Tensor, moves: bo
     starts: dict[float, Tensor] = {0: mask, STEPS: two_means(defect.guide, mask, STEPS) if moves else empty}
     # No contrast is less than 0, so that the gate of 0 is none.
     return [
-        float(defect.ious(starts[outline.get("two_means", 0)] & (contrast >= outline.get("contrast", 0.0))))
+        float(defect.ious(starts[outline.get(TWO_MEANS, 0)] & (contrast >= outline.get(CONTRAST, 0.0))))
         for outline in OUTLINES
     ]
 
