@@ -156,16 +156,12 @@ def _make_functional(graph: fx.Graph, known: Container[Any]) -> bool:
     """
     targets: dict[fx.Node, Any] = {}
     for node in graph.nodes:
-        value = node.meta.get("val")
-        if node.op != "call_function" or not isinstance(value, Tensor | list | tuple):
-            continue
         target = node.target
-        if not isinstance(target, OpOverload):
-            return False
-        if target._schema.is_mutable:
-            written = node.args[0]
-            like = all(source.meta["val"].dtype == written.meta["val"].dtype for source in node.all_input_nodes)
-            if targets.get(written) not in NEW_TENSORS or len(written.users) > 1 or not like:
+        writes = isinstance(target, OpOverload) and target._schema.is_mutable
+        if node.op != "call_function" or not (writes or isinstance(node.meta.get("val"), Tensor | list | tuple)):
+            continue
+        if writes:
+            if not _writes_to_its_own(node, targets):
                 return False
             packet = getattr(aten, target._schema.name.removeprefix("aten::").removesuffix("_"), None)
             target = getattr(packet, target._overloadname, None)
@@ -175,6 +171,15 @@ def _make_functional(graph: fx.Graph, known: Container[Any]) -> bool:
     for node, target in targets.items():
         node.target = target
     return True
+
+
+def _writes_to_its_own(node: fx.Node, targets: dict[fx.Node, Any]) -> bool:
+    """Whether what an operation writes to is a new tensor that nothing else reads, and stays of its dtype."""
+    written = node.args[0]
+    if not isinstance(written, fx.Node) or targets.get(written) not in NEW_TENSORS or len(written.users) > 1:
+        return False
+    values = (source.meta.get("val") for source in node.all_input_nodes)
+    return len({value.dtype for value in values if isinstance(value, Tensor)}) == 1
 
 
 def _split_inputs(program: torch.export.ExportedProgram) -> Capture:

@@ -71,6 +71,16 @@ class Blocks(nn.Module):
         y += y
         return norm(y)
 
+    def by_its_size(self, x, convolution, norm):
+        y = convolution(x)
+        y *= y.shape[3]
+        return norm(y)
+
+    def of_two_dtypes(self, x, convolution, norm):
+        y = convolution(x)
+        y += x.float()
+        return norm(y)
+
     def scaled(self, x, convolution, norm):
         return norm(convolution(x).mul_(0.5).sub_(0.1))
 
@@ -111,6 +121,17 @@ def test_a_condition_on_the_image_is_refused():
 
     with pytest.raises(LrpEdgeError, match="no rule for operator"):
         unroll(Conditional(["plain"]).double(), IMAGE)
+
+
+def test_a_list_that_is_written_to_is_refused():
+    class Several(Blocks):
+        def plain(self, x, convolution, norm):
+            both = [convolution(x), norm(x)]
+            torch._foreach_mul_(both, 0.5)
+            return both[0] + both[1]
+
+    with pytest.raises(LrpEdgeError, match="no rule for operator .*foreach_mul"):
+        unroll(Several(["plain"]).double(), IMAGE)
 
 
 def test_dropout_that_stays_on_is_refused():
