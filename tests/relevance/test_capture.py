@@ -130,7 +130,7 @@ def test_a_list_that_is_written_to_is_refused():
             torch._foreach_mul_(both, 0.5)
             return both[0] + both[1]
 
-    with pytest.raises(LrpEdgeError, match="no rule for operator .*foreach_mul"):
+    with pytest.raises(LrpEdgeError, match=r"no rule for operator .*foreach_mul"):
         unroll(Several(["plain"]).double(), IMAGE)
 
 
