@@ -154,27 +154,27 @@ def calibrated(
 
 
 def _chosen_by(
-    deployable: Deployable, spec: MaskSpec, part: Dataset, drawn: tuple[float, float], find_areas: bool
+    deployable: Deployable, spec: MaskSpec, part: Dataset, limits: tuple[float, float], find_areas: bool
 ) -> MaskSpec:
     """Say which frames have a large area: those of classes that are named or found, or those of a large extent.
 
-    A class is found to be one of areas if relevance of its median image has a local extent nearer to that of drawn
-    areas than to that of fine defects; only labels are read. Without such a class, each frame with a local extent
-    like that of drawn areas is taken for one.
+    A class is found to be one of areas if relevance of its median image has a local extent beyond the first of the
+    `limits`, see :func:`~lrp_edge.training.heads.extents`; only labels are read. Without such a class, each frame whose
+    relevance has one beyond the second is taken for one.
     """
     if spec.area_classes:
         return dataclasses.replace(spec, found=f"{spec.found}; area classes as named")
     if not find_areas:
         return spec
-    most, least = drawn
-    medians, middle = _median_extents(deployable, part), (most + least) / 2
-    names = tuple(name for name in deployable.card.defects if medians.get(name, 0.0) > middle)
+    of_class, of_frame = limits
+    medians = _median_extents(deployable, part)
+    names = tuple(name for name in deployable.card.defects if medians.get(name, 0.0) > of_class)
     if names:
-        found = f"relevance of their median image has a local extent of more than {middle:.0f} pixels"
+        found = f"relevance of their median image has a local extent of more than {of_class:.0f} pixels"
         found = f"{spec.found}; area classes by labels: {found}, halfway from drawn fine defects to drawn areas"
         return dataclasses.replace(spec, area_classes=names, found=found)
-    found = f"{spec.found}; areas by the frame: its relevance has a local extent of more than {least:.0f} pixels"
-    parameters = {**spec.parameters, "area_extent": least}
+    found = f"{spec.found}; areas by the frame: its relevance has a local extent of more than {of_frame:.0f} pixels"
+    parameters = {**spec.parameters, "area_extent": of_frame}
     return dataclasses.replace(spec, parameters=parameters, found=f"{found}, as drawn areas have")
 
 

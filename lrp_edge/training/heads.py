@@ -59,7 +59,7 @@ OUTLINES: tuple[dict[str, float], ...] = (
     {TWO_MEANS: STEPS, CONTRAST: 0.5},
 )
 #: Shares of the maximum, and sides of the closing, that are tried for areas.
-FRACTIONS, CLOSINGS = (0.02, 0.05, 0.1, 0.2), (0, 31, 61, 125)
+FRACTIONS, CLOSINGS = (0.01, 0.02, 0.05, 0.1, 0.2), (0, 31, 61, 125, 187, 251)
 #: A pixel belongs to a synthetic defect where the defect has at least this share of its full strength.
 OUTLINE = 0.25
 #: Most of the synthetic defects of a kind, whose extents tell fine ones from areas.
@@ -180,15 +180,20 @@ def fit_area(defects: Sequence[SyntheticDefect], smoothing: str) -> tuple[dict[s
 
 
 def extents(fine: Sequence[SyntheticDefect], large: Sequence[SyntheticDefect]) -> tuple[float, float]:
-    """Return how far relevance of fine defects extends at most, and that of large ones at least, in pixels.
+    """Return from which local extent on, in pixels, relevance is that of a large area: of a class, and of a frame.
 
-    That is the local extent that nine in ten fine defects of each kind do not exceed, and that nine in ten large ones
-    exceed, which is no less and at least 1; without any large one, half of the window it is measured in.
+    Of a class, whose frames are many, that is halfway, as a ratio, from the mean of the fine kind that extends
+    farthest to that of areas. A single frame must extend as far as nine in ten areas do, and as nine in ten of each
+    fine kind do not, and at least 1. Without any large defect, areas are taken to fill half of the window that extents
+    are measured in.
     """
 
-    def of(kind: object) -> list[float]:
-        return [float(local_extent(defect.relevance)) for defect in (*fine, *large) if defect.kind is kind]
+    def of(kinds: Sequence[object]) -> list[NDArray[np.float64]]:
+        drawn = [[float(local_extent(x.relevance)) for x in (*fine, *large) if x.kind is kind] for kind in kinds]
+        return [np.array(each).clip(1) for each in drawn if each]
 
-    most = max(float(np.quantile(found, MOST)) for found in map(of, FINE) if found)
-    areas = [value for kind in LARGE for value in of(kind)]
-    return most, max(most, 1.0, float(np.quantile(areas, 1 - MOST)) if areas else EXTENT_WINDOW**2 / 2)
+    areas = of(LARGE) or [np.array([EXTENT_WINDOW**2 / 2])]
+    farthest = max(float(np.log(each).mean()) for each in of(FINE))
+    limit = float(np.exp((farthest + np.log(np.concatenate(areas)).mean()) / 2))
+    most = max(float(np.quantile(each, MOST)) for each in of(FINE))
+    return limit, max(most, float(np.quantile(np.concatenate(areas), 1 - MOST)))

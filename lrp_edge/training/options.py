@@ -23,8 +23,8 @@ IMAGENET, NONE = "imagenet", "none"
 RECIPES: dict[str, dict[str, Any]] = {
     "pretrained": {
         "width": 1.0, "epochs": 16, "patch": 0, "batch": 8, "lr": 4e-3, "backbone_lr": 0.1, "weight_decay": 1e-3,
-        "label_smoothing": 0.02, "ok_share": 0.5, "dense_negatives": 0.5, "guided": 0.0, "mark_epochs": 0,
-        "mark_share": 0.0, "ema": 0.98, "val_every": 2, "freeze_batch_norm": True,
+        "label_smoothing": 0.02, "ok_share": 0.5, "dense_negatives": 0.5, "guided": 0.0, "mark_epochs": 2,
+        "mark_share": 0.2, "ema": 0.98, "val_every": 2, "freeze_batch_norm": True,
     },
     "pixel": {
         "width": 1.0, "epochs": 16, "patch": 256, "batch": 8, "lr": 1e-3, "backbone_lr": 0.5, "weight_decay": 1e-3,
