@@ -160,7 +160,7 @@ def _chosen_by(
 
     A class is found to be one of areas if relevance of its median image has a local extent beyond the first of the
     `limits`, see :func:`~lrp_edge.training.heads.extents`; only labels are read. Without such a class, each frame whose
-    relevance has one beyond the second is taken for one.
+    relevance has one beyond the second is taken for one, if that is finite.
     """
     if spec.area_classes:
         return dataclasses.replace(spec, found=f"{spec.found}; area classes as named")
@@ -173,6 +173,9 @@ def _chosen_by(
         found = f"relevance of their median image has a local extent of more than {of_class:.0f} pixels"
         found = f"{spec.found}; area classes by labels: {found}, halfway from drawn fine defects to drawn areas"
         return dataclasses.replace(spec, area_classes=names, found=found)
+    if np.isinf(of_frame):
+        found = f"{spec.found}; no areas: relevance of drawn ones extends no farther than that of drawn fine defects"
+        return dataclasses.replace(spec, found=found)
     found = f"{spec.found}; areas by the frame: its relevance has a local extent of more than {of_frame:.0f} pixels"
     parameters = {**spec.parameters, "area_extent": of_frame}
     return dataclasses.replace(spec, parameters=parameters, found=f"{found}, as drawn areas have")

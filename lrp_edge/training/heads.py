@@ -64,6 +64,8 @@ FRACTIONS, CLOSINGS = (0.01, 0.02, 0.05, 0.1, 0.2), (0, 31, 61, 125, 187, 251)
 OUTLINE = 0.25
 #: Most of the synthetic defects of a kind, whose extents tell fine ones from areas.
 MOST = 0.9
+#: Share of the pairs of an area and a fine defect in which the area must extend farther.
+APART = 0.8
 #: At most this many detected synthetic defects of a kind are used; the choice settles before that.
 MOST_OF_KIND = 16
 #: Synthetic defects on each image.
@@ -182,18 +184,23 @@ def fit_area(defects: Sequence[SyntheticDefect], smoothing: str) -> tuple[dict[s
 def extents(fine: Sequence[SyntheticDefect], large: Sequence[SyntheticDefect]) -> tuple[float, float]:
     """Return from which local extent on, in pixels, relevance is that of a large area: of a class, and of a frame.
 
-    Of a class, whose frames are many, that is halfway, as a ratio, from the mean of the fine kind that extends
+    Of a class, whose frames are many, that is halfway, as a ratio, from the median of the fine kind that extends
     farthest to that of areas. A single frame must extend as far as nine in ten areas do, and as nine in ten of each
-    fine kind do not, and at least 1. Without any large defect, areas are taken to fill half of the window that extents
-    are measured in.
+    fine kind do not. Both are infinite where areas do not extend farther than that kind in :data:`APART` of all pairs:
+    then nothing tells them apart. Without any large defect, a class cannot be told, and a frame must fill half of the
+    window that extents are measured in. What has no relevance is left out.
     """
 
-    def of(kinds: Sequence[object]) -> list[NDArray[np.float64]]:
-        drawn = [[float(local_extent(x.relevance)) for x in (*fine, *large) if x.kind is kind] for kind in kinds]
-        return [np.array(each).clip(1) for each in drawn if each]
+    def of(kind: object) -> NDArray[np.float64]:
+        found = np.array([float(local_extent(x.relevance)) for x in (*fine, *large) if x.kind is kind])
+        return found[found > 0]
 
-    areas = of(LARGE) or [np.array([EXTENT_WINDOW**2 / 2])]
-    farthest = max(float(np.log(each).mean()) for each in of(FINE))
-    limit = float(np.exp((farthest + np.log(np.concatenate(areas)).mean()) / 2))
-    most = max(float(np.quantile(each, MOST)) for each in of(FINE))
-    return limit, max(most, float(np.quantile(np.concatenate(areas), 1 - MOST)))
+    drawn = [found for found in map(of, FINE) if found.size]
+    areas = np.concatenate([of(kind) for kind in LARGE])
+    most = max((float(np.quantile(found, MOST)) for found in drawn), default=0.0)
+    if not areas.size or not drawn:
+        return np.inf, max(most, EXTENT_WINDOW**2 / 2)
+    farthest = max(drawn, key=np.median)
+    if (areas > farthest[:, None]).mean() < APART:
+        return np.inf, np.inf
+    return float(np.sqrt(np.median(farthest) * np.median(areas))), max(most, float(np.quantile(areas, 1 - MOST)))

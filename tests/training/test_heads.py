@@ -1,6 +1,5 @@
 """Heads fitted to synthetic defects, with relevance that is what relevance is like: wider than the defect."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import cv2
@@ -11,7 +10,7 @@ from scipy import ndimage
 
 from lrp_edge.card import InputSpec, MaskSpec, ModelCard
 from lrp_edge.datasets import open_dataset
-from lrp_edge.relevance.masks import OUTLINE, MaskHead
+from lrp_edge.relevance.masks import OUTLINE, MaskHead, local_extent
 from lrp_edge.synthetic import draw
 from lrp_edge.training import heads
 from lrp_edge.training.calibration import calibrated
@@ -71,15 +70,37 @@ def test_areas_are_filled():
     assert best > 1.3 * np.mean([iou(each, bare(each.relevance, each.guide, torch.tensor([True]))) for each in defects])
 
 
-def test_a_limit_of_extents_is_one_that_a_head_takes():
-    silent = [
-        dataclasses.replace(each, relevance=torch.zeros_like(each.relevance)) for each in detected(heads.LARGE, 1)
-    ]
-    fine = [dataclasses.replace(each, kind=heads.FINE[0]) for each in silent]
-    _, least = heads.extents(fine, silent)
-    MaskHead(MaskSpec(parameters={"area_extent": least}))
-    most, none_drawn = heads.extents(detected(heads.FINE), [])
-    assert 1 < most < none_drawn == max(most, heads.EXTENT_WINDOW**2 / 2)
+def of_extents(kind, values):
+    """Defects of a kind whose relevance fills so many pixels, row by row."""
+    for value in values:
+        relevance = torch.zeros(1, 63, 63)
+        relevance.view(-1)[: int(value)] = 1
+        yield heads.SyntheticDefect(kind, relevance > 0, relevance, relevance)
+
+
+def test_limits_of_extents_lie_between_fine_defects_and_areas():
+    crack, (area,) = heads.FINE[1], heads.LARGE
+    fine, large = (
+        list(of_extents(kind, range(*span))) for kind, span in ((crack, (400, 500, 10)), (area, (1500, 1600, 10)))
+    )
+    found = [np.array([float(local_extent(each.relevance)) for each in kind]) for kind in (fine, large)]
+    limits = heads.extents(fine, large)
+    assert found[0].max() < limits[0] < found[1].min()
+    assert limits[0] == pytest.approx(np.sqrt(np.median(found[0]) * np.median(found[1])))
+    assert limits[1] == pytest.approx(np.quantile(found[1], 0.1))
+    MaskHead(MaskSpec(parameters={"area_extent": limits[1]}))
+    # Neither an outlier nor what has no relevance moves the limit far.
+    strays = [*of_extents(crack, [1590, 0, 0]), *of_extents(area, [0, 0])]
+    assert heads.extents([*fine, *strays[:3]], [*large, *strays[3:]])[0] == pytest.approx(limits[0], rel=0.02)
+
+
+def test_no_limit_where_nothing_tells_areas_from_cracks():
+    crack, (area,) = heads.FINE[1], heads.LARGE
+    fine, large = (list(of_extents(kind, range(400, 900, 50))) for kind in (crack, area))
+    assert heads.extents(fine, large) == (np.inf, np.inf)
+    assert heads.extents(list(of_extents(crack, [9])), []) == (np.inf, heads.EXTENT_WINDOW**2 / 2)
+    silent = list(of_extents(crack, [0, 0]))
+    assert heads.extents(silent, large) == (np.inf, heads.EXTENT_WINDOW**2 / 2)
 
 
 def test_kinds_take_turns_and_are_drawn_again_alike():
