@@ -169,6 +169,8 @@ class ModelCard:
         ``"evidence"`` (all defects, by how far each exceeds OK) or a class name.
     activation : {"softmax", "sigmoid"}
         How logits become scores.
+    logits : str
+        Which of several tensors that the network returns the logits are, by key or place; empty for the only one.
     decision : DecisionSpec, optional
         When a frame is a defect. None is the rule of files without a threshold: the class with the greatest score.
     architecture : dict
@@ -208,6 +210,7 @@ class ModelCard:
     input: InputSpec = field(default_factory=InputSpec)
     explained: str = "predicted"
     activation: str = "softmax"
+    logits: str = ""
     decision: DecisionSpec | None = None
     architecture: dict[str, Any] = field(default_factory=dict)
     composite: str = "Segmentation"

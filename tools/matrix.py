@@ -106,7 +106,7 @@ def _export(case: Case, folder: Path, checkpoint: Path | None) -> Path:
 def _flat(model: str, form: str, checkpoint: Path | None) -> str:
     """Export a model in float32, which all precisions and gates of a form start from."""
     from lrp_edge.export import to_onnx
-    from lrp_edge.export.deployable import load_model
+    from lrp_edge.export.origin import load_model
 
     if model in MODELS:
         from tests.support.oracles import torchvision_model

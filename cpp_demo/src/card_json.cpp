@@ -188,7 +188,7 @@ Card read_card(const json& data) {
   fields.read("gate", card.gate);
   fields.read("receptive_field", card.receptive_field);
   fields.allow({"usable"});
-  fields.allow({"architecture", "composite_parameters", "provenance", "parity", "schema", "profile", "engine"});
+  fields.allow({"architecture", "composite_parameters", "logits", "provenance", "parity", "schema", "profile", "engine"});
   fields.allow_no_more();
   card.profile = read_profile(data.value("profile", json::object()));
   card.engine = read_engine(data.value("engine", json::object()));

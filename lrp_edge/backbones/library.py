@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lrp_edge.errors import LrpEdgeError, did_you_mean, first_line, needs_extra
@@ -12,9 +12,10 @@ with needs_extra("export"):
     from torch import nn
 
 LIBRARIES = ("timm", "torchvision")
+_Create = Callable[[str, bool, Mapping[str, int]], nn.Module]
 
 
-def library_network(library: str, name: str, imagenet: bool = False) -> nn.Module:
+def library_network(library: str, name: str, imagenet: bool = False, classes: int | None = None) -> nn.Module:
     """Return a classifier of a library, on the CPU.
 
     Parameters
@@ -25,6 +26,8 @@ def library_network(library: str, name: str, imagenet: bool = False) -> nn.Modul
         Its name for the network, e.g. ``"resnet18"``.
     imagenet : bool
         Download the library's own weights; otherwise they are random.
+    classes : int, optional
+        Its outputs; by default those of the library.
 
     Raises
     ------
@@ -38,7 +41,7 @@ def library_network(library: str, name: str, imagenet: bool = False) -> nn.Modul
     # Some networks compute with numbers of their tensors while they are built: they cannot be built without values.
     with torch.device("cpu"):
         try:
-            return create(name, imagenet)
+            return create(name, imagenet, {} if classes is None else {"num_classes": classes})
         except Exception as error:
             if not imagenet:
                 raise LrpEdgeError(f"{library}:{name} cannot be built ({first_line(error)}); choose another") from error
@@ -48,17 +51,21 @@ def library_network(library: str, name: str, imagenet: bool = False) -> nn.Modul
             ) from error
 
 
-def _timm() -> tuple[Callable[[str, bool], nn.Module], Sequence[str]]:
+def _timm() -> tuple[_Create, Sequence[str]]:
     timm = _import("timm")
 
-    return lambda name, imagenet: timm.create_model(name, pretrained=imagenet), timm.list_models()
+    def create(name: str, imagenet: bool, changes: Mapping[str, int]) -> nn.Module:
+        made: nn.Module = timm.create_model(name, pretrained=imagenet, **changes)
+        return made
+
+    return create, timm.list_models()
 
 
-def _torchvision() -> tuple[Callable[[str, bool], nn.Module], Sequence[str]]:
+def _torchvision() -> tuple[_Create, Sequence[str]]:
     models = _import("torchvision").models
 
-    def create(name: str, imagenet: bool) -> nn.Module:
-        made: nn.Module = models.get_model(name, weights="DEFAULT" if imagenet else None)
+    def create(name: str, imagenet: bool, changes: Mapping[str, int]) -> nn.Module:
+        made: nn.Module = models.get_model(name, weights="DEFAULT" if imagenet else None, **changes)
         return made
 
     return create, models.list_models(module=models)

@@ -27,16 +27,18 @@ class TargetOptions(OptionGroup):
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A checkpoint, or module:factory of a torch.nn.Module.")],
+    model: Annotated[
+        str, typer.Argument(help="A checkpoint, timm:NAME, torchvision:NAME, or module:factory of a torch.nn.Module.")
+    ],
     target: TargetOptions,
     options: ExportOptions,
 ) -> None:
     """Export a classifier as one ONNX file that answers with class, scores, mask and relevance."""
-    from lrp_edge.export.deployable import load_model
     from lrp_edge.export.onnx_file import to_onnx
+    from lrp_edge.export.origin import load_model
     from lrp_edge.export.verify.frames import read_frames
 
-    network, own, origin = load_model(model, options.weights)
+    network, own, origin = load_model(model, options.weights, len(options.classes) if options.classes else None)
     card = options.card(own)
     most = 48 if card.precision == "int8" else 16
     file = to_onnx(

@@ -17,9 +17,10 @@ from typing import Any
 from lrp_edge.card import METADATA_KEY, THRESHOLD, ModelCard
 from lrp_edge.decision import with_decision
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
-from lrp_edge.export.deployable import OUTPUTS, Deployable, load_model, relative_to
+from lrp_edge.export.deployable import OUTPUTS, Deployable
 from lrp_edge.export.graph import name_places
 from lrp_edge.export.options import ExportOptions
+from lrp_edge.export.origin import load_model, relative_to
 from lrp_edge.export.passes.constants import fold_constants, separate_orientations
 from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import to_half
@@ -83,7 +84,7 @@ def to_onnx(
     weights : path, optional
         Weights for a module that is not a checkpoint.
     origin : mapping, optional
-        Where a module in memory was loaded from, as :func:`~lrp_edge.export.deployable.load_model` returns it; without
+        Where a module in memory was loaded from, as :func:`~lrp_edge.export.origin.load_model` returns it; without
         it a checkpoint's weights would be taken for those of a module that nothing can be compared with.
     composite : Composite, optional
         A custom composite in place of the card's preset.
@@ -113,7 +114,7 @@ def to_onnx(
     rate = accepted(ExportOptions, false_alarm_rate=rate, name=name)["false_alarm_rate"]
     output = Path(output)
     claim_folder(output)
-    network, own_card, loaded = load_model(model, weights)
+    network, own_card, loaded = load_model(model, weights, len(card.classes) if card else None)
     card = card or own_card
     if card is None:
         raise LrpEdgeError("this model has no card: give its classes and input with card=ModelCard(...)")

@@ -33,6 +33,12 @@ class ExportOptions(OptionGroup):
     )
     ok_class: str | None = like(Common, "ok_class", panel="Model")
     weights: Path | None = like(Common, "weights")
+    logits: str | None = option(
+        None,
+        "Which of several tensors that the network returns the logits are, by key or place, e.g. logits or 0.",
+        metavar="NAME",
+        panel="Model",
+    )
     size: tuple[int, int] | Literal["dynamic"] | None = frame_size(
         "Size of the frames that the file takes, or dynamic for any.",
         expected="dynamic, or a height and width of 1 or more",
@@ -140,13 +146,13 @@ class ExportOptions(OptionGroup):
             input=dataclasses.replace(card.input, **self._input()),
             mask=dataclasses.replace(card.mask, **self._mask(card.mask.method)),
             **self._relevance(),
-            **_given(precision=self.precision, gate=self.gate),
+            **_given(precision=self.precision, gate=self.gate, logits=self.logits),
         )
 
     def _with_classes(self, own: ModelCard | None) -> ModelCard:
         names = self.classes or (own.classes if own else ())
         if not names:
-            raise LrpEdgeError("a module:factory needs --classes, e.g. --classes ok,scratch")
+            raise LrpEdgeError("a network without a card needs --classes, e.g. --classes ok,scratch")
         if own is None:
             return ModelCard(names, defect_names(names, self.ok_class))
         if not self.classes and not self.ok_class:

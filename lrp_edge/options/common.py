@@ -40,7 +40,12 @@ class Common(OptionGroup):
         metavar="NAME",
     )
     frames: str = option("", "Real frames: file, folder, glob or video.", metavar="FRAMES", panel="Frames")
-    weights: Path | None = option(None, "Weights for module:factory (state dict).", metavar="FILE", panel="Model")
+    weights: Path | None = option(
+        None,
+        "Weights for module:factory, timm:NAME or torchvision:NAME: a state dict, or a checkpoint that holds one.",
+        metavar="FILE",
+        panel="Model",
+    )
     json: str | None = option(
         None, "Write all figures as JSON to a file; with - or no name, print them.", metavar="FILE"
     )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 import warnings
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,10 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.export import Dim
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils import _pytree as pytree
 
-from lrp_edge.errors import LrpEdgeError, first_line
+from lrp_edge.errors import LrpEdgeError, did_you_mean, first_line
+from lrp_edge.relevance.plain import plain
 
 aten = torch.ops.aten
 
@@ -87,10 +88,14 @@ def module_path(node: fx.Node) -> str:
     return str(stack[-1][0]) if stack else ""
 
 
-def capture(model: nn.Module, example: Tensor, any_size: bool = True, known: Container[Any] = ()) -> Capture:
+def capture(
+    model: nn.Module, example: Tensor, any_size: bool = True, known: Container[Any] = (), logits: str | None = None
+) -> Capture:
     """Capture the forward pass of a classifier in evaluation mode.
 
-    The batch stays symbolic wherever the model allows it, and so do height and width if they may be any.
+    The batch stays symbolic wherever the model allows it, and so do height and width if they may be any. Wrappers
+    and other dtypes of weights are no obstacle, see :func:`~lrp_edge.relevance.plain.plain`. A single logit is that of
+    the second of two classes, whose first has the logit zero: their softmax is the sigmoid of it.
 
     Parameters
     ----------
@@ -102,21 +107,25 @@ def capture(model: nn.Module, example: Tensor, any_size: bool = True, known: Con
         Whether the graph is for images of other sizes too. For one size it is captured faster.
     known : container of OpOverload
         Operations that the caller has rules for. A graph of these alone is left as it is; others are decomposed.
+    logits : str, optional
+        Which of several tensors that the model returns they are: its key or place, ``"logits"``, ``"0"``, or a
+        path of them, ``"heads.0"``.
 
     Raises
     ------
     LrpEdgeError
-        If `torch.export` cannot capture the model, the model does not return one tensor [N, K], or a weight is
-        NaN or infinite.
+        If `torch.export` cannot capture the model, its logits are not known or not [N, K], or a weight is NaN or
+        infinite.
     """
-    model = copy.deepcopy(model).eval()
-    _refuse_nonfinite(model)
+    model = plain(model, example)
     if example.shape[0] == 1:
         example = example.repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant
     dynamic = dict.fromkeys((0, 2, 3) if any_size else (0,), Dim.AUTO)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its own code
+            # The former weight_norm computes its weight in each call, from weights that are constant.
+            warnings.filterwarnings("ignore", "The tensor attribute", UserWarning)
             program = torch.export.export(model, (example,), dynamic_shapes=(dynamic,))
             _remove_dropout(program.graph)
             if not _make_functional(program.graph, known):
@@ -125,19 +134,15 @@ def capture(model: nn.Module, example: Tensor, any_size: bool = True, known: Con
         raise LrpEdgeError(
             f"torch.export cannot capture {type(model).__name__} on an input {list(example.shape)}: {first_line(error)}"
         ) from error
-    captured = _split_inputs(program)
+    captured = _split_inputs(program, logits)
+    if captured.logits.meta["val"].shape[1] == 1:
+        _two_classes(captured)
     for node in list(captured.graph.nodes):
         if node.target == aten._native_batch_norm_legit_no_training.default:
             _one_output_batch_norm(captured.graph, node)
     _fold_constants(captured)
     captured.prune()
     return captured
-
-
-def _refuse_nonfinite(model: nn.Module) -> None:
-    for name, tensor in model.state_dict().items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise LrpEdgeError(f"weight {name!r} has NaN or infinite values; train or load the model again")
 
 
 def _remove_dropout(graph: fx.Graph) -> None:
@@ -182,7 +187,7 @@ def _writes_to_its_own(node: fx.Node, targets: dict[fx.Node, Any]) -> bool:
     return len({value.dtype for value in values if isinstance(value, Tensor)}) == 1
 
 
-def _split_inputs(program: torch.export.ExportedProgram) -> Capture:
+def _split_inputs(program: torch.export.ExportedProgram, logits: str | None) -> Capture:
     graph = program.graph
     placeholders = {node.name: node for node in graph.nodes if node.op == "placeholder"}
     constants: dict[fx.Node, Tensor] = {}
@@ -196,14 +201,53 @@ def _split_inputs(program: torch.export.ExportedProgram) -> Capture:
         else:
             constants[node] = program.constants[str(spec.target)]
     returned = next(node for node in graph.nodes if node.op == "output")
+    returned.args = ((_logits(program, returned, logits),),)
+    return Capture(graph, constants, images[0])
+
+
+def _logits(program: torch.export.ExportedProgram, returned: fx.Node, wanted: str | None) -> fx.Node:
+    """Choose among what the model returns."""
     # A model that writes to its image returns that too, once made functional.
     kinds = [spec.kind for spec in program.graph_signature.output_specs]
-    outputs = [out for out, kind in zip(returned.args[0], kinds, strict=True) if kind == OutputKind.USER_OUTPUT]
-    if len(outputs) != 1 or outputs[0].meta["val"].ndim != 2:
-        found = ", ".join(str(list(out.meta["val"].shape)) for out in outputs)
-        raise LrpEdgeError(f"the model returns {len(outputs)} tensor(s) {found}; expected one of logits [N, K]")
-    returned.args = (tuple(outputs),)
-    return Capture(graph, constants, images[0])
+    outputs: Any = returned.args[0]
+    values = [value for value, kind in zip(outputs, kinds, strict=True) if kind == OutputKind.USER_OUTPUT]
+    tree = pytree.tree_unflatten(range(len(values)), program.call_spec.out_spec)
+    paths = [_path(keys) for keys, _ in pytree.tree_flatten_with_path(tree)[0]]
+    # What is no tensor, None among it, is no node.
+    named = {path: value for path, value in zip(paths, values, strict=True) if isinstance(value, fx.Node)}
+    said = ", ".join(f"{path} {_shape(value)}".strip() for path, value in named.items())
+    if wanted is not None and wanted not in named:
+        hint = did_you_mean(wanted, [path for path in named if path], f"it returns {said}")
+        raise LrpEdgeError(f"the model returns no {wanted!r}; {hint}")
+    if wanted is None and len(named) != 1:
+        likely = [path for path, value in named.items() if value.meta["val"].ndim == 2]
+        asked = f"say which are the logits, e.g. --logits {next(iter(likely), 'NAME')}"
+        raise LrpEdgeError(f"the model returns {len(named)} tensors, {said}; {asked}")
+    chosen = named[wanted] if wanted is not None else next(iter(named.values()))
+    if chosen.meta["val"].ndim != 2:
+        raise LrpEdgeError(f"the model returns {said}; expected logits [N, K]")
+    return chosen
+
+
+def _shape(node: fx.Node) -> str:
+    """Return a shape in words, the batch as N and other sizes that are not fixed as ``?``."""
+    sizes = ["N", *(str(size) if isinstance(size, int) else "?" for size in node.meta["val"].shape[1:])]
+    return f"[{', '.join(sizes[: node.meta['val'].ndim])}]"
+
+
+def _path(keys: Sequence[Any]) -> str:
+    """Return the path to an output: ``"logits"`` for ``{"logits": ...}``, ``"1.0"`` for the first of a second pair."""
+    return ".".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in keys)
+
+
+def _two_classes(captured: Capture) -> None:
+    """Put the logit zero before a single one."""
+    single = captured.logits
+    returned = next(node for node in captured.graph.nodes if node.op == "output")
+    with captured.graph.inserting_before(returned):
+        both = captured.graph.call_function(aten.constant_pad_nd.default, (single, [1, 0], 0.0))
+    both.meta = {**single.meta, "val": torch.nn.functional.pad(single.meta["val"], (1, 0))}
+    returned.args = ((both,),)
 
 
 def _one_output_batch_norm(graph: fx.Graph, node: fx.Node) -> None:

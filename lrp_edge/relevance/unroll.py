@@ -28,6 +28,7 @@ def unroll(
     defects: Sequence[int] | None = None,
     any_size: bool = True,
     stride: int = 1,
+    logits: str | None = None,
     **rule_parameters: Any,
 ) -> Unrolled:
     """Turn a classifier into a module that returns its logits and their relevance.
@@ -50,6 +51,8 @@ def unroll(
         Where relevance is read: at the pixels, or at the network's stage of that stride, e.g. 4, which is cheaper, see
         :func:`~lrp_edge.relevance.stages.find_stage`. Rules are those of the whole network, so that what a composite
         says of the first layer holds for the first one.
+    logits : str, optional
+        Which of several tensors that the model returns they are, see :func:`~lrp_edge.relevance.capture.capture`.
     **rule_parameters
         Parameters of the composite, e.g. ``epsilon``, ``gamma``, ``low`` and ``high``.
 
@@ -70,7 +73,7 @@ def unroll(
     Bach et al. 2015, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance
     Propagation". Seibold et al. 2022, "From Explanations to Segmentation", arXiv 2202.00315.
     """
-    captured = capture(model, example, any_size, OPERATORS)
+    captured = capture(model, example, any_size, OPERATORS, logits)
     canonize(captured, find_layers(captured))
     layers = find_layers(captured)
     rules = composite_from(composite, rule_parameters).rules(layers)

@@ -15,7 +15,7 @@ from lrp_edge.card import ModelCard
 from lrp_edge.classifiers import Classifier, build, of_colour_network, of_factory
 from lrp_edge.datasets import Dataset, Split, read_clicks
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.factory import fitting_weights, load_factory, read_weights
+from lrp_edge.factory import fitting_weights, load_factory, named_as, read_weights
 from lrp_edge.training.modules import LabelModule, TrainingModule
 from lrp_edge.training.options import IMAGENET, LITE, NONE, UNET_LITE, Options
 from lrp_edge.training.surroundings import Surroundings
@@ -62,6 +62,7 @@ def _load(model: nn.Module, options: Options) -> None:
     state = read_weights(options.weights)
     if options.is_cut or options.model == UNET_LITE:
         prefix, features = "features.", _features(model)
+        state = named_as({*model.state_dict(), *features.state_dict()}, state)
         own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         if features.state_dict().keys() <= own.keys():
             start_cut(features, own, options.weights)

@@ -25,7 +25,7 @@ from lrp_edge.classifiers import Classifier, build
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.evaluation.predictors import RelevancePredictor, open_predictor
 from lrp_edge.export import to_engine, to_onnx
-from lrp_edge.export.deployable import load_model
+from lrp_edge.export.origin import load_model
 from lrp_edge.runtime import Segmenter
 from lrp_edge.training import Options, TrainingResult, train
 from lrp_edge.training.modules import LabelModule

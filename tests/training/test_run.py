@@ -18,7 +18,8 @@ from lrp_edge.card import DecisionSpec, ModelCard
 from lrp_edge.checkpoint import load_checkpoint
 from lrp_edge.datasets import open_dataset, read_image, split, write_clicks, write_split
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.deployable import load_model, standardise
+from lrp_edge.export.deployable import standardise
+from lrp_edge.export.origin import load_model
 from lrp_edge.training import Options, TrainingResult, measure, train
 from lrp_edge.training.callbacks import running_average
 from tests.support.images import surface, write_folder

@@ -9,8 +9,9 @@ from typing import Any
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.deployable import Deployable, load_model, sha256
+from lrp_edge.export.deployable import Deployable
 from lrp_edge.export.graph import card_of
+from lrp_edge.export.origin import load_model, sha256
 from lrp_edge.export.verify.backends import Subject
 from lrp_edge.export.verify.frames import USUAL, Picture
 from lrp_edge.export.verify.parity import Answer, Session, TorchSession, run_frames
@@ -119,7 +120,7 @@ class References:
             return Reference(name, answers, engine.card.gate, sha256(file))
 
     def _of_model(self, path: Path, card: ModelCard, origin: str, pictures: Sequence[Picture]) -> Reference:
-        network, _, known = load_model(origin, self._weights)
+        network, _, known = load_model(origin, self._weights, len(card.classes))
         spec = card.input
         size = spec.size or spec.resize or USUAL
         deployable = Deployable(network, card, size, any_size=spec.size is None).eval()
