@@ -7,6 +7,7 @@ fine is the image's, and areas are filled.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -24,6 +25,7 @@ from lrp_edge.training.windows import Frames, cut
 
 with needs_extra("train"):
     import torch
+    from scipy.stats import mannwhitneyu
     from torch import Tensor
 
 #: Synthetic defects with a sharp outline, and those that are large.
@@ -64,11 +66,12 @@ FRACTIONS, CLOSINGS = (0.01, 0.02, 0.05, 0.1, 0.2), (0, 31, 61, 125, 187, 251)
 OUTLINE = 0.25
 #: Most of the synthetic defects of a kind, whose extents tell fine ones from areas.
 MOST = 0.9
-#: Share of the pairs of an area and a fine defect in which the area must extend farther.
-APART = 0.8
+#: Share of the pairs of an area and a fine defect in which the area must extend farther, and how likely that may be by
+#: chance (Mann and Whitney 1947).
+APART, CHANCE = 0.8, 0.01
 #: At most this many detected synthetic defects of a kind are used; the choice settles before that.
 MOST_OF_KIND = 16
-#: Synthetic defects on each image.
+#: Synthetic defects on each image, at least; of few images each has more, for as many of each kind to be drawn.
 WINDOWS = 3
 
 
@@ -103,7 +106,8 @@ def synthetic_defects(deployable: Deployable, frames: Frames, seed: int) -> Iter
     skipped.
     """
     kinds, detected = (*FINE, *LARGE), Counter[object]()
-    for index, window in product(range(len(frames)), range(WINDOWS)):
+    windows = max(WINDOWS, math.ceil(MOST_OF_KIND * len(kinds) / len(frames)))
+    for index, window in product(range(len(frames)), range(windows)):
         frame, _ = frames[index]
         kind = kinds[(index + window) % len(kinds)]
         if detected[kind] == MOST_OF_KIND:
@@ -186,9 +190,9 @@ def extents(fine: Sequence[SyntheticDefect], large: Sequence[SyntheticDefect]) -
 
     Of a class, whose frames are many, that is halfway, as a ratio, from the median of the fine kind that extends
     farthest to that of areas. A single frame must extend as far as nine in ten areas do, and as nine in ten of each
-    fine kind do not. Both are infinite where areas do not extend farther than that kind in :data:`APART` of all pairs:
-    then nothing tells them apart. Without any large defect, a class cannot be told, and a frame must fill half of the
-    window that extents are measured in. What has no relevance is left out.
+    fine kind do not. Both are infinite where areas do not extend farther than that kind in :data:`APART` of all pairs,
+    or are so few that this may be chance: then nothing tells them apart. Without any large defect, a class cannot be
+    told, and a frame must fill half of the window that extents are measured in. What has no relevance is left out.
     """
 
     def of(kind: object) -> NDArray[np.float64]:
@@ -201,6 +205,7 @@ def extents(fine: Sequence[SyntheticDefect], large: Sequence[SyntheticDefect]) -
     if not areas.size or not drawn:
         return np.inf, max(most, EXTENT_WINDOW**2 / 2)
     farthest = max(drawn, key=np.median)
-    if (areas > farthest[:, None]).mean() < APART:
+    chance = mannwhitneyu(areas, farthest, alternative="greater").pvalue
+    if (areas > farthest[:, None]).mean() < APART or chance > CHANCE:
         return np.inf, np.inf
     return float(np.sqrt(np.median(farthest) * np.median(areas))), max(most, float(np.quantile(areas, 1 - MOST)))

@@ -98,6 +98,8 @@ def test_no_limit_where_nothing_tells_areas_from_cracks():
     crack, (area,) = heads.FINE[1], heads.LARGE
     fine, large = (list(of_extents(kind, range(400, 900, 50))) for kind in (crack, area))
     assert heads.extents(fine, large) == (np.inf, np.inf)
+    few = list(of_extents(area, [1500, 1600]))
+    assert heads.extents(list(of_extents(crack, [400, 500, 450])), few) == (np.inf, np.inf)
     assert heads.extents(list(of_extents(crack, [9])), []) == (np.inf, heads.EXTENT_WINDOW**2 / 2)
     silent = list(of_extents(crack, [0, 0]))
     assert heads.extents(silent, large) == (np.inf, heads.EXTENT_WINDOW**2 / 2)
