@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ class Part:
         The predicted class and its score.
     defect : bool
         Whether that is a defect.
-    iou : float
-        Of the mask with the drawn one; 1 where both are empty.
+    overlap, union : int
+        Pixels that the mask and the drawn one have in common, and that either has.
     image : str
         Name of its pictures in ``frames/``, ``overlays/``, ``relevance/``, ``truth/`` and ``masks/``.
     """
@@ -63,13 +63,19 @@ class Part:
     name: str
     score: float
     defect: bool
-    iou: float
+    overlap: int
+    union: int
     image: str
 
     @property
     def right(self) -> bool:
         """Whether the class is the drawn one."""
         return self.name == self.truth
+
+    @property
+    def iou(self) -> float:
+        """IoU of the mask with the drawn one; 1 where both are empty."""
+        return self.overlap / self.union if self.union else 1.0
 
 
 def demo(
@@ -131,8 +137,6 @@ def demo(
 
 def demo_card(card: ModelCard) -> ModelCard:
     """Return the card of the demo's export: fixed size, masks calibrated on defect-free parts, with two means."""
-    from dataclasses import replace
-
     return card.replace(
         input=replace(card.input, size=SIZE),
         explained="contrast",
@@ -196,18 +200,14 @@ class _Album(Sink):
         truth, kind = self._truths.pop(frame.index), Path(frame.source).stem
         name = f"{frame.index:06d}_{kind}.png"
         _pictures(self._output, name, frame.image, truth, found)
-        score = float(found.scores[found.label])
-        self.parts.append(Part(frame.index, kind, found.name, score, found.defect, _iou(found.mask, truth), name))
+        score, counts = float(found.scores[found.label]), (found.mask & truth, found.mask | truth)
+        overlap, union = map(np.count_nonzero, counts)
+        self.parts.append(Part(frame.index, kind, found.name, score, found.defect, overlap, union, name))
 
 
 def _pictures(output: Path, name: str, image: UInt8, truth: UInt8, result: Segmentation) -> None:
     for folder, pixels in (("frames", image), ("truth", truth), ("relevance", draw_relevance(result))):
         (output / folder / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
-
-
-def _iou(mask: UInt8, truth: UInt8) -> float:
-    either = np.count_nonzero(mask | truth)
-    return np.count_nonzero(mask & truth) / either if either else 1.0
 
 
 def _write_table(path: Path, parts: Sequence[Part]) -> None:
@@ -219,7 +219,10 @@ def _write_table(path: Path, parts: Sequence[Part]) -> None:
 
 
 def figures(parts: Sequence[Part]) -> dict[str, Any]:
-    """Return the line's figures: class accuracy, verdicts, and mean IoU of the masks over parts with a defect."""
+    """Return the line's figures: class accuracy, verdicts, and IoU of the masks over parts with a defect.
+
+    That is the mean over the parts, and pooled over all their pixels.
+    """
     if not parts:
         raise LrpEdgeError("the line has no part; expected one or more frames")
     defects = [part for part in parts if part.truth != "ok"]
@@ -228,6 +231,7 @@ def figures(parts: Sequence[Part]) -> dict[str, Any]:
         "accuracy": sum(part.right for part in parts) / len(parts),
         "verdicts": sum((part.truth != "ok") == part.defect for part in parts) / len(parts),
         "iou": float(np.mean([part.iou for part in defects])) if defects else 1.0,
+        "pooled": sum(part.overlap for part in defects) / max(1, sum(part.union for part in defects)),
     }
 
 

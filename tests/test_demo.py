@@ -44,11 +44,17 @@ def test_the_page_says_what_the_table_says(line):
     iou = np.mean([float(row["iou"]) for row in rows if row["drawn"] != "ok"])
     assert f"<b>{100 * accuracy:.1f} %</b><span>right class" in page
     assert float(re.search(r"<b>([\d.]+)</b><span>mean IoU", page)[1]) == pytest.approx(iou, abs=1e-3)
+    overlap = union = 0
     for row in rows:
         truth = cv2.imread(str(folder / "truth" / f"{int(row['frame']):06d}_{row['drawn']}.png"), 0) > 0
         mask = cv2.imread(str(folder / "masks" / f"{int(row['frame']):06d}_{row['drawn']}.png"), 0) > 0
         expected = (truth & mask).sum() / max(1, (truth | mask).sum()) if (truth | mask).any() else 1
         assert float(row["iou"]) == pytest.approx(expected, abs=1e-4)
+        if row["drawn"] != "ok":
+            overlap, union = overlap + (truth & mask).sum(), union + (truth | mask).sum()
+    assert float(re.search(r"<b>([\d.]+)</b><span>IoU of masks, all", page)[1]) == pytest.approx(
+        overlap / union, abs=1e-3
+    )
 
 
 def test_the_shipped_classifier_knows_the_line(line):
