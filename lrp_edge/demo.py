@@ -201,7 +201,7 @@ class _Album(Sink):
         name = f"{frame.index:06d}_{kind}.png"
         _pictures(self._output, name, frame.image, truth, found)
         score, counts = float(found.scores[found.label]), (found.mask & truth, found.mask | truth)
-        overlap, union = map(np.count_nonzero, counts)
+        overlap, union = (int(np.count_nonzero(pixels)) for pixels in counts)
         self.parts.append(Part(frame.index, kind, found.name, score, found.defect, overlap, union, name))
 
 

@@ -38,7 +38,7 @@ with needs_extra("export"):
     import onnx
     import torch
     from onnx import numpy_helper
-    from torch import nn
+    from torch import Tensor, nn
     from torch.export import Dim
 
 #: Products in bfloat16 came with opset 22, Q/DQ pairs in half precision with 21.
@@ -48,6 +48,8 @@ _ADVICE = {
     "bf16": "bfloat16 has eight bits, try --precision fp32",
     "int8": "try other --frames, or --precision fp16",
 }
+#: What a calibrated threshold is multiplied by: it is some pixel's own value, which other arithmetic must not exceed.
+RAISED = 1.0001
 _AXES = {"image": "NHW", "scores": "N", "label": "N", "mask": "NHW", "relevance": "NHW"}
 
 
@@ -203,20 +205,32 @@ def _calibrated(
         return card
     if not len(frames):
         raise LrpEdgeError("mask head calibrated needs defect-free frames, or a threshold")
-    # A defect-free frame is explained for the defect that it is nearest to: its own class would say nothing.
-    explained = "defect" if card.explained == "predicted" else card.explained
+    # A defect-free frame is explained for the defect that it is nearest to: its own class would say nothing. Where that
+    # defect's logit is negative, rules that keep signs leave nothing positive; the evidence for defects is always so.
+    usual = "defect" if card.explained == "predicted" else card.explained
     parameters = {**card.mask.parameters, "threshold": 0.0}
     without = card.replace(mask=dataclasses.replace(card.mask, parameters=parameters))
-    deployable = Deployable(network, without, size, composite, explained=explained).eval()
+    for explained in dict.fromkeys((usual, "evidence")):
+        deployable = Deployable(network, without, size, composite, explained=explained).eval()
+        threshold = RAISED * calibrate(_maxima(deployable, frames), rate)
+        if threshold > 0:
+            found = f"from {len(frames)} defect-free frames, {rate:.1%} of them above it"
+            parameters["threshold"] = threshold
+            return card.replace(mask=dataclasses.replace(card.mask, parameters=parameters, found=found))
+    raise LrpEdgeError(
+        f"the {len(frames)} defect-free frames have no relevance that speaks for a defect, so that no threshold can be "
+        "set on them; choose another mask head, e.g. --mask otsu"
+    )
+
+
+@torch.no_grad()
+def _maxima(deployable: Deployable, frames: Frames) -> Tensor:
+    """Return of each frame the greatest value that the mask head compares with its threshold."""
     head, maxima = deployable.head, []
-    with torch.no_grad():
-        for frame in frames:
-            batch = torch.from_numpy(frame[None])
-            maxima.append(head.widen(head.smooth(deployable.explain(batch)[1], deployable.guide(batch))).amax())
-    threshold = calibrate(torch.stack(maxima), rate)
-    found = f"from {len(maxima)} defect-free frames, {rate:.1%} of them above it"
-    parameters["threshold"] = threshold
-    return card.replace(mask=dataclasses.replace(card.mask, parameters=parameters, found=found))
+    for frame in frames:
+        batch = torch.from_numpy(frame[None])
+        maxima.append(head.widen(head.smooth(deployable.explain(batch)[1], deployable.guide(batch))).amax())
+    return torch.stack(maxima)
 
 
 def _export(deployable: Deployable, card: ModelCard, size: tuple[int, int]) -> onnx.ModelProto:
