@@ -7,7 +7,7 @@ import importlib
 import pickle
 import sys
 import traceback
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -126,12 +126,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
             return load_file(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise LrpEdgeError(
-            f"{path}: this file holds other objects than tensors, which could run code when they are read; save "
-            "model.state_dict() alone"
-        ) from error
     except Exception as error:
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+            raise LrpEdgeError(
+                f"{path}: this file holds other objects than tensors, which could run code when they are read; save "
+                "model.state_dict() alone"
+            ) from error
         raise LrpEdgeError(
             f"{path}: these weights cannot be loaded ({first_line(error)}); expected a state dict"
         ) from error
@@ -181,21 +181,23 @@ def _some(what: str, names: Sequence[str]) -> list[str]:
     return [f"{what} {', '.join(names[:3])}{more}"] if names else []
 
 
-def named_as(own: Container[str], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def named_as(own: Collection[str], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights under a model's own names, from under what a wrapper or a training put before them.
 
     That is ``module.`` of `DataParallel` and ``_orig_mod.`` of `torch.compile`, wherever they stand, and any one prefix
     of all the rest, such as ``model.`` of a Lightning module. What does not have that prefix, a loss's weights for
-    instance, is left out. The names stay as they are where no such change makes more of them fit.
+    instance, is left out. The names stay as they are where no such change makes more of them fit. A model with compiled
+    parts has such names itself, and takes weights without them.
     """
-    best, most = dict(given), sum(name in own for name in given)
+    names_of = {**{_bare(name): name for name in own}, **{name: name for name in own}}
+    best, most = dict(given), sum(name in names_of for name in given)
     for names in (dict(given), {_bare(name): value for name, value in given.items()}):
         for prefix in ("", *sorted({prefix for name in names for prefix in _prefixes(name)}, key=len)):
             renamed = {name[len(prefix) :]: value for name, value in names.items() if name.startswith(prefix)}
-            fitting = sum(name in own for name in renamed)
+            fitting = sum(name in names_of for name in renamed)
             if fitting > most:
                 best, most = renamed, fitting
-    return best
+    return {names_of.get(name, name): value for name, value in best.items()}
 
 
 def _bare(name: str) -> str:

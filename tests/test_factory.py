@@ -48,6 +48,13 @@ def test_a_wrapper_inside_a_network_does_not_matter():
     assert named_as(own, inside).keys() == own.keys()
 
 
+def test_a_model_of_compiled_parts_takes_bare_weights():
+    own = network().state_dict()
+    compiled = {f"{name.partition('.')[0]}._orig_mod.{name.partition('.')[2]}": value for name, value in own.items()}
+    for prefix in ("", "model.", "module.model."):
+        assert named_as(compiled, {prefix + name: value for name, value in own.items()}) == compiled
+
+
 def test_names_that_contain_a_wrapper_s_stay():
     own = {"module.weight": torch.ones(1), "head.weight": torch.ones(2)}
     assert named_as(own, own) == own
@@ -138,6 +145,14 @@ def test_no_pickle_of_anything_else_is_read(stored, message, tmp_path, capsys):
     with pytest.raises(LrpEdgeError, match=message):
         read_weights(tmp_path / "w.pt")
     assert "this was run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: whole[:999], lambda whole: b"weights"])
+def test_a_damaged_file_is_not_taken_for_a_harmful_one(damage, tmp_path):
+    torch.save(network().state_dict(), tmp_path / "w.pt")
+    (tmp_path / "w.pt").write_bytes(damage((tmp_path / "w.pt").read_bytes()))
+    with pytest.raises(LrpEdgeError, match="these weights cannot be loaded"):
+        read_weights(tmp_path / "w.pt")
 
 
 FAILING = {

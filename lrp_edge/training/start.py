@@ -59,16 +59,19 @@ def _built(architecture: dict[str, Any], options: Options) -> nn.Module:
 
 def _load(model: nn.Module, options: Options) -> None:
     """Load a file: a checkpoint of a like network by name and shape; else one of what its features are a part of."""
-    state = read_weights(options.weights)
+    stored = state = read_weights(options.weights)
     if options.is_cut or options.model == UNET_LITE:
         prefix, features = "features.", _features(model)
-        state = named_as({*model.state_dict(), *features.state_dict()}, state)
+        state = named_as({*model.state_dict(), *features.state_dict()}, stored)
         own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         if features.state_dict().keys() <= own.keys():
             start_cut(features, own, options.weights)
             state |= {prefix + name: value for name, value in features.state_dict().items()}
         else:
-            (start_lite0 if options.model in (LITE, UNET_LITE) else start_cut)(features, state, options.weights)
+            if options.model in (LITE, UNET_LITE):
+                start_lite0(features, stored, options.weights)
+            else:
+                start_cut(features, state, options.weights)
             return
     fitting, new = fitting_weights(model, state, options.weights)
     model.load_state_dict(fitting, strict=False)

@@ -20,7 +20,10 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_engine, to_onnx
 from lrp_edge.export.deployable import Deployable, Preprocess
 from lrp_edge.export.verify import parity
+from lrp_edge.relevance import Assignment, composite_from
 from lrp_edge.relevance.masks import HEADS
+from lrp_edge.relevance.operators import Kind
+from lrp_edge.relevance.rules import ZPlus
 from lrp_edge.runtime import Segmenter
 from lrp_edge.synthetic import KINDS, draw
 from tests.support.exported import CARD, CLASSES, RGB, tiny
@@ -279,6 +282,20 @@ def test_calibration_keeps_defect_free_frames_empty(tmp_path):
     assert segmenter.card.mask.parameters["threshold"] > 0
     assert "20 defect-free frames" in segmenter.card.mask.found
     assert sum(segmenter(frame).mask.any() for frame in frames) <= 2
+
+
+def test_a_threshold_is_found_where_rules_keep_signs(tmp_path):
+    frames = parity.random_frames((64, 64), 3, 6)
+    chosen = card(mask=MaskSpec("calibrated"), explained="contrast")
+    keeping = composite_from("Segmentation", {}).override(Assignment(ZPlus(), frozenset({Kind.LINEAR})))
+    # Nothing speaks for a defect's lead in these frames, but for defects by themselves.
+    file = to_onnx(tiny(), tmp_path, card=chosen, composite=keeping, calibration=frames, false_alarm_rate=0.0)
+    assert Segmenter(file).card.mask.parameters["threshold"] > 0
+    silent = tiny()
+    silent[-1].weight.data.zero_()
+    with pytest.raises(LrpEdgeError, match="6 defect-free frames have no relevance that speaks for a defect"):
+        to_onnx(silent, tmp_path, card=chosen, calibration=frames, name="silent")
+    assert not list(tmp_path.glob("silent*"))
 
 
 @pytest.mark.parametrize("name", ["false_alarm_rate", "false_alarms"])

@@ -59,7 +59,8 @@ def test_one_logit_is_exported_and_verified(tmp_path):
     frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     mean, std = (np.array(values, np.float32) for values in (card.input.mean, card.input.std))
     image = torch.from_numpy(((frame[..., ::-1] if card.input.order != "RGB" else frame) / 255 - mean) / std)
-    probability = float(network(image.permute(2, 0, 1)[None].float()).sigmoid())
+    with torch.no_grad():
+        probability = float(network(image.permute(2, 0, 1)[None].float()).sigmoid())
     found = Segmenter(tmp_path / "model.onnx")(frame)
     np.testing.assert_allclose(found.scores, [1 - probability, probability], atol=1e-5)
     verified = lrp_edge("verify", tmp_path / "model.onnx", "--against", NAME, *given)
