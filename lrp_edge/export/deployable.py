@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
@@ -16,7 +17,7 @@ with needs_extra("export"):
     from lrp_edge.relevance import unroll
     from lrp_edge.relevance.composites import Composite
     from lrp_edge.relevance.masks import MaskHead
-    from lrp_edge.relevance.targets import Target
+    from lrp_edge.relevance.targets import OfLogits, Target
 
 OUTPUTS = ("scores", "label", "mask", "relevance")
 
@@ -102,10 +103,11 @@ class Decision(nn.Module):
         exceeds = (self.probability(self.scores(logits)) > self.threshold).unsqueeze(1)
         return torch.where(exceeds, defects, others).argmax(1)
 
-    def start(self, logits: Tensor) -> Tensor:
-        """Return the relevance that the explanation of the decided class starts with: its logit."""
+    def decided(self, logits: Tensor) -> Tensor:
+        """Return weights [N, K] that are one for the decided class, else zero."""
         classes = torch.arange(logits.shape[1], device=logits.device)
-        return torch.where(classes == self(logits).unsqueeze(1), logits, 0.0)
+        decided: Tensor = classes == self(logits).unsqueeze(1)
+        return decided.to(logits.dtype)
 
 
 class Deployable(nn.Module):
@@ -162,12 +164,15 @@ class Deployable(nn.Module):
             logits=card.logits or None,
             **({} if composite else self._composite_parameters(card.composite, card.composite_parameters)),
         )
+        if self.unrolled.activation is not None:
+            # Scores are what the network itself makes of its logits.
+            self.card = self.decision.card = replace(card, activation=self.unrolled.activation)
         self.head = MaskHead(card.mask)
         self.register_buffer("is_area", torch.tensor([name in card.mask.area_classes for name in card.classes]))
 
     def _target(self, named: str) -> str | int | Target:
         if named == "predicted":
-            return self.decision.start
+            return OfLogits(self.decision.decided)
         return self.card.classes.index(named) if named in self.card.classes else named
 
     def _composite_parameters(self, name: str, given: Mapping[str, object]) -> dict[str, object]:

@@ -128,7 +128,7 @@ def to_onnx(
     card = card.replace(provenance={**card.provenance, **relative_to(origin or loaded, output), **_environment()})
     deployable = Deployable(network, card, size, composite, any_size=card.input.size is None).eval()
     _check_classes(deployable, card)
-    card = card.replace(receptive_field=receptive_field(deployable.unrolled))
+    card = deployable.card.replace(receptive_field=receptive_field(deployable.unrolled))
     proto, card = with_precision(_export(deployable, card, size), card, frames)
     if card.gate:
         proto = gate(proto, card)

@@ -62,6 +62,42 @@ class Scale(Affine):
         return relevance / (1 + stabilizer)
 
 
+class Shift(Affine):
+    """A signal times one factor, plus a constant of whatever shape: W [1]."""
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y = x * weight
+        return y if bias is None else y + bias
+
+    def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
+        return summed_to(s * transposed, like)
+
+    def flat(self, relevance: Tensor, like: Tensor, stabilizer: float) -> Tensor:
+        return summed_to(relevance, like) / (1 + stabilizer)
+
+
+class Contraction(Affine):
+    """A product of matrices, x [..., M, I] with W [..., I, O], or W [..., O, I] with x [..., I, M]."""
+
+    def __init__(self, weight_is_left: bool) -> None:
+        self._is_left = weight_is_left
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y = weight @ x if self._is_left else x @ weight
+        return y if bias is None else y + bias
+
+    def transpose(self, weight: Tensor) -> Tensor:
+        return weight.transpose(-2, -1)
+
+    def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
+        return summed_to(transposed @ s if self._is_left else s @ transposed, like)
+
+    def flat(self, relevance: Tensor, like: Tensor, stabilizer: float) -> Tensor:
+        axis = -2 if self._is_left else -1
+        share = relevance.sum(axis, keepdim=True) / (like.shape[axis] + stabilizer)
+        return summed_to(share.expand(*relevance.shape[:-2], *like.shape[-2:]), like)
+
+
 class Convolution(Affine):
     """A 2-D convolution: x [N, I, H, W], W [O, I / groups, kh, kw], zero padding."""
 
@@ -100,6 +136,31 @@ class Convolution(Affine):
         share = (by_group / (seen + stabilizer)).flatten(0, 1).unsqueeze(1)
         spread = single.adjoint(share, single.transpose(ones), like).reshape(-1, self.groups, 1, *like.shape[2:])
         return spread.expand(-1, -1, inputs, -1, -1).flatten(1, 2)
+
+
+class TransposedConvolution(Affine):
+    """A transposed 2-D convolution: x [N, I, H, W], W [I, O / groups, kh, kw]."""
+
+    def __init__(self, kernel: Pair, stride: Pair, padding: Pair, rest: Pair, dilation: Pair, groups: int) -> None:
+        self.kernel, self.stride, self.padding, self.rest, self.dilation = kernel, stride, padding, rest, dilation
+        self.groups = groups
+
+    def apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv_transpose2d(x, weight, bias, self.stride, self.padding, self.rest, self.groups, self.dilation)
+
+    def adjoint(self, s: Tensor, transposed: Tensor, like: Tensor) -> Tensor:
+        whole = F.conv2d(s, transposed, None, self.stride, self.padding, self.dilation, self.groups)
+        return whole[..., : like.shape[-2], : like.shape[-1]]
+
+    def flat(self, relevance: Tensor, like: Tensor, stabilizer: float) -> Tensor:
+        ones = relevance.new_ones(like.shape[1], relevance.shape[1] // self.groups, *self.kernel)
+        seen = self.apply(torch.ones_like(like[:1]), ones, None)
+        return self.adjoint(relevance / (seen + stabilizer), ones, like)
+
+
+def summed_to(share: Tensor, like: Tensor) -> Tensor:
+    """Sum a share over the axes along which a layer's input `like` was broadcast."""
+    return share.sum_to_size(like.shape) if share.ndim != like.ndim or share.shape != like.shape else share
 
 
 def spread_kernel(weight: Tensor, dilation: Pair) -> Tensor:

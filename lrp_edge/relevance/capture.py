@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import operator
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._guards import detect_fake_mode
 from torch._ops import OpOverload
 from torch.export import Dim
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from lrp_edge.errors import LrpEdgeError, did_you_mean, first_line
@@ -44,17 +46,31 @@ class Capture:
         Value of each placeholder that does not depend on the image: parameters, buffers, and what follows from them.
     image : torch.fx.Node
         The input of the graph.
+    activation : {"softmax", "sigmoid"} or None
+        What the model itself made scores with, which the graph leaves out; None for a model that returns logits.
     """
 
     graph: fx.Graph
     constants: dict[fx.Node, Tensor]
     image: fx.Node
+    activation: str | None = None
+
+    @property
+    def output(self) -> fx.Node:
+        """The node that ends the graph."""
+        last: fx.Node = next(node for node in self.graph.nodes if node.op == "output")
+        return last
 
     @property
     def logits(self) -> fx.Node:
         """What the graph returns."""
-        returned: tuple[fx.Node, ...] = next(node for node in self.graph.nodes if node.op == "output").args[0]
-        return returned[0]
+        returned: Any = self.output.args[0]
+        logits: fx.Node = returned[0]
+        return logits
+
+    def returns(self, node: fx.Node) -> None:
+        """Let the graph return another node."""
+        self.output.args = ((node,),)
 
     def value(self, argument: Any) -> Any:
         """Return the constant behind an argument of a node, or the argument itself where it is not a node."""
@@ -64,6 +80,10 @@ class Capture:
         """Add a constant to the graph, before all that computes."""
         with self.graph.inserting_before(self.image):
             node = self.graph.placeholder(name)
+        mode = detect_fake_mode(self.image.meta["val"])
+        node.meta["val"] = value
+        if mode is not None and isinstance(value, Tensor):  # an operation of several results returns no tensor
+            node.meta["val"] = mode.from_tensor(value, static_shapes=True)
         self.constants[node] = value
         return node
 
@@ -73,6 +93,37 @@ class Capture:
             if not node.users and (node.op == "call_function" or node in self.constants):
                 self.constants.pop(node, None)
                 self.graph.erase_node(node)
+
+
+class Writer:
+    """Writes operations before a node of a graph, as parts of the module that it is of."""
+
+    def __init__(self, captured: Capture, node: fx.Node) -> None:
+        self.captured, self.node = captured, node
+
+    def __call__(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        """Write one operation and return its node."""
+        graph = self.captured.graph
+        with graph.inserting_before(self.node):
+            written = graph.call_function(target, args, kwargs)
+        written.meta = {name: value for name, value in self.node.meta.items() if name != "val"}
+        values, named = fx.node.map_arg((args, kwargs), lambda source: source.meta["val"])
+        written.meta["val"] = target(*values, **named)
+        return written
+
+    def inline(self, function: Callable[..., Any], *args: fx.Node) -> fx.Node | list[fx.Node] | None:
+        """Write what a function of tensors computes, and return what it returns; None where that is the node itself."""
+        traced = make_fx(function)(*(source.meta["val"] for source in args))
+        if any(inner.target == self.node.target for inner in traced.graph.nodes):
+            return None
+        places = dict(zip((node for node in traced.graph.nodes if node.op == "placeholder"), args, strict=True))
+        for inner in traced.graph.nodes:
+            if inner.op == "call_function":
+                inner_args, named = fx.node.map_arg((inner.args, inner.kwargs), places.__getitem__)
+                places[inner] = self(inner.target, *inner_args, **named)
+        returned = next(node for node in traced.graph.nodes if node.op == "output").args[0]
+        found: fx.Node | list[fx.Node] = fx.node.map_arg(returned, places.__getitem__)
+        return found
 
 
 def arguments(node: fx.Node) -> dict[str, Any]:
@@ -94,8 +145,7 @@ def capture(
     """Capture the forward pass of a classifier in evaluation mode.
 
     The batch stays symbolic wherever the model allows it, and so do height and width if they may be any. Wrappers
-    and other dtypes of weights are no obstacle, see :func:`~lrp_edge.relevance.plain.plain`. A single logit is that of
-    the second of two classes, whose first has the logit zero: their softmax is the sigmoid of it.
+    and other dtypes of weights are no obstacle, see :func:`~lrp_edge.relevance.plain.plain`.
 
     Parameters
     ----------
@@ -135,13 +185,14 @@ def capture(
             f"torch.export cannot capture {type(model).__name__} on an input {list(example.shape)}: {first_line(error)}"
         ) from error
     captured = _split_inputs(program, logits)
-    if captured.logits.meta["val"].shape[1] == 1:
-        _two_classes(captured)
     for node in list(captured.graph.nodes):
         if node.target == aten._native_batch_norm_legit_no_training.default:
             _one_output_batch_norm(captured.graph, node)
-    _fold_constants(captured)
+    fold_constants(captured)
     captured.prune()
+    for node in captured.graph.nodes:
+        if hasattr(nn.ModuleDict, node.name):
+            node._rename(f"{node.name}_0")  # a layer's name is that of its module in Unrolled
     return captured
 
 
@@ -163,7 +214,8 @@ def _make_functional(graph: fx.Graph, known: Container[Any]) -> bool:
     for node in graph.nodes:
         target = node.target
         writes = isinstance(target, OpOverload) and target._schema.is_mutable
-        if node.op != "call_function" or not (writes or isinstance(node.meta.get("val"), Tensor | list | tuple)):
+        computes = writes or isinstance(node.meta.get("val"), Tensor | list | tuple)
+        if node.op != "call_function" or not computes or target is operator.getitem:
             continue
         if writes:
             if not _writes_to_its_own(node, targets):
@@ -224,8 +276,8 @@ def _logits(program: torch.export.ExportedProgram, returned: fx.Node, wanted: st
         asked = f"say which are the logits, e.g. --logits {next(iter(likely), 'NAME')}"
         raise LrpEdgeError(f"the model returns {len(named)} tensors, {said}; {asked}")
     chosen = named[wanted] if wanted is not None else next(iter(named.values()))
-    if chosen.meta["val"].ndim != 2:
-        raise LrpEdgeError(f"the model returns {said}; expected logits [N, K]")
+    if chosen.meta["val"].ndim not in (1, 2):
+        raise LrpEdgeError(f"the model returns {said}; expected logits [N, K], or [N] of a single one")
     return chosen
 
 
@@ -238,16 +290,6 @@ def _shape(node: fx.Node) -> str:
 def _path(keys: Sequence[Any]) -> str:
     """Return the path to an output: ``"logits"`` for ``{"logits": ...}``, ``"1.0"`` for the first of a second pair."""
     return ".".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in keys)
-
-
-def _two_classes(captured: Capture) -> None:
-    """Put the logit zero before a single one."""
-    single = captured.logits
-    returned = next(node for node in captured.graph.nodes if node.op == "output")
-    with captured.graph.inserting_before(returned):
-        both = captured.graph.call_function(aten.constant_pad_nd.default, (single, [1, 0], 0.0))
-    both.meta = {**single.meta, "val": torch.nn.functional.pad(single.meta["val"], (1, 0))}
-    returned.args = ((both,),)
 
 
 def _one_output_batch_norm(graph: fx.Graph, node: fx.Node) -> None:
@@ -263,7 +305,7 @@ def _one_output_batch_norm(graph: fx.Graph, node: fx.Node) -> None:
         graph.erase_node(user)
 
 
-def _fold_constants(captured: Capture) -> None:
+def fold_constants(captured: Capture) -> None:
     """Compute now what depends on weights alone, e.g. a weight-normalised kernel."""
     for node in list(captured.graph.nodes):
         inputs = node.all_input_nodes

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from lrp_edge.errors import LrpEdgeError, check_arguments, look_up
-from lrp_edge.relevance.operators import Kind, Layer
+from lrp_edge.relevance.layers import Kind, Layer
 from lrp_edge.relevance.rules import (
     RULES,
     AlphaBeta,
@@ -20,6 +20,7 @@ from lrp_edge.relevance.rules import (
     Epsilon,
     Flat,
     Gamma,
+    Magnitude,
     Norm,
     Pass,
     Rule,
@@ -29,6 +30,8 @@ from lrp_edge.relevance.rules import (
 )
 
 CONVOLUTIONS = frozenset({Kind.CONVOLUTION})
+#: What is weighed by attention is weighed as in a convolution, by weights that are never negative.
+WEIGHING = CONVOLUTIONS | {Kind.ATTENTION}
 AFFINE = frozenset({Kind.CONVOLUTION, Kind.LINEAR})
 
 
@@ -104,40 +107,66 @@ class Composite:
         )
 
 
-def _preset(name: str, convolutions: Rule, epsilon: float, stabilizer: float, *first: Assignment) -> Composite:
+def start_keeps_sign(layers: Sequence[Layer], rules: Sequence[Rule]) -> bool:
+    """Whether relevance has the sign of what the backward pass starts with: by the rule that makes shares of it.
+
+    Parameters
+    ----------
+    layers, rules : sequence of Layer, sequence of Rule
+        All layers in the order of the forward pass, and the rule of each.
+    """
+    by_node = {layer.node: (layer, rule) for layer, rule in zip(layers, rules, strict=True)}
+    layer, rule = by_node[layers[-1].node]
+    while isinstance(rule, Pass | WinnerTakesAll) and layer.inputs[0] in by_node:
+        layer, rule = by_node[layer.inputs[0]]
+    return rule.keeps_signs
+
+
+def _preset(name: str, convolutions: Rule, linear: Rule, stabilizer: float, *first: Assignment) -> Composite:
     return Composite(
         name,
         (
             *first,
-            Assignment(Pass(), frozenset({Kind.ACTIVATION, Kind.BATCH_NORM})),
+            Assignment(Pass(), frozenset({Kind.ACTIVATION, Kind.BATCH_NORM, Kind.NORM, Kind.OFFSET})),
             Assignment(Norm(stabilizer)),
             Assignment(WinnerTakesAll()),
-            Assignment(convolutions, CONVOLUTIONS),
-            Assignment(Epsilon(epsilon), frozenset({Kind.LINEAR})),
+            Assignment(convolutions, WEIGHING),
+            Assignment(linear, frozenset({Kind.LINEAR})),
         ),
     )
 
 
+def epsilon(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
+    """Epsilon wherever a layer is affine, also where BatchNorm is not folded and where constants are added.
+
+    With an ε near zero it is LRP-0: gradient × input for networks that are piecewise linear (Ancona et al. 2018,
+    "Towards better understanding of gradient-based attribution methods", proposition 1).
+    """
+    rule = Epsilon(epsilon)
+    affine = Assignment(rule, frozenset({Kind.BATCH_NORM, Kind.OFFSET}))
+    return _preset("Epsilon", rule, rule, stabilizer, affine)
+
+
 def epsilon_plus(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
     """ZPlus in convolutions, Epsilon in linear layers."""
-    return _preset("EpsilonPlus", ZPlus(stabilizer), epsilon, stabilizer)
+    return _preset("EpsilonPlus", ZPlus(stabilizer), Epsilon(epsilon), stabilizer)
 
 
 def epsilon_plus_flat(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
     """`EpsilonPlus` with Flat in the first convolution or linear layer."""
     flat = Assignment(Flat(stabilizer), AFFINE, first=1)
-    return _preset("EpsilonPlusFlat", ZPlus(stabilizer), epsilon, stabilizer, flat)
+    return _preset("EpsilonPlusFlat", ZPlus(stabilizer), Epsilon(epsilon), stabilizer, flat)
 
 
 def epsilon_alpha2_beta1(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
     """AlphaBeta with α = 2, β = 1 in convolutions, Epsilon in linear layers."""
-    return _preset("EpsilonAlpha2Beta1", AlphaBeta(2, 1, stabilizer), epsilon, stabilizer)
+    return _preset("EpsilonAlpha2Beta1", AlphaBeta(2, 1, stabilizer), Epsilon(epsilon), stabilizer)
 
 
 def epsilon_alpha2_beta1_flat(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
     """`EpsilonAlpha2Beta1` with Flat in the first convolution or linear layer."""
     flat = Assignment(Flat(stabilizer), AFFINE, first=1)
-    return _preset("EpsilonAlpha2Beta1Flat", AlphaBeta(2, 1, stabilizer), epsilon, stabilizer, flat)
+    return _preset("EpsilonAlpha2Beta1Flat", AlphaBeta(2, 1, stabilizer), Epsilon(epsilon), stabilizer, flat)
 
 
 def epsilon_gamma_box(
@@ -149,21 +178,26 @@ def epsilon_gamma_box(
 ) -> Composite:
     """ZBox in the first convolution, Gamma in the others, Epsilon in linear layers."""
     box = Assignment(ZBox(low, high, stabilizer), CONVOLUTIONS, first=1)
-    return _preset("EpsilonGammaBox", Gamma(gamma, stabilizer), epsilon, stabilizer, box)
+    return _preset("EpsilonGammaBox", Gamma(gamma, stabilizer), Epsilon(epsilon), stabilizer, box)
 
 
-def segmentation(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
+def segmentation(stabilizer: float = 1e-6) -> Composite:
     """The preset for masks: ZPlus wherever weights are, Flat in the first layer, Density in a soft maximum.
 
-    ZPlus in the linear layers too keeps relevance non-negative from the decision down to the pixels: what speaks
-    against the class never cancels what speaks for it, so no pixel of a defect is lost to cancellation.
+    ZPlus in the linear layers too, and Magnitude in sums, keep relevance non-negative from the decision down to the
+    pixels: what speaks against the class never cancels what speaks for it, so no pixel of a defect is lost to
+    cancellation. Averages of signed values are the exception: there relevance is by `Norm`.
     """
     flat = Assignment(Flat(stabilizer), AFFINE, first=1)
     soft = Assignment(Density(stabilizer), frozenset({Kind.SOFT_MAXIMUM}))
-    return _preset("Segmentation", ZPlus(stabilizer), epsilon, stabilizer, flat, soft)
+    summed = Assignment(Magnitude(stabilizer), frozenset({Kind.SUM}))
+    # Weights of interpolation add up to one: a resized image keeps its relevance, whatever the sign of its pixels.
+    resized = Assignment(Pass(), frozenset({Kind.RESAMPLED}))
+    return _preset("Segmentation", ZPlus(stabilizer), ZPlus(stabilizer), stabilizer, flat, soft, summed, resized)
 
 
 COMPOSITES: dict[str, Callable[..., Composite]] = {
+    "Epsilon": epsilon,
     "EpsilonPlus": epsilon_plus,
     "EpsilonPlusFlat": epsilon_plus_flat,
     "EpsilonAlpha2Beta1": epsilon_alpha2_beta1,

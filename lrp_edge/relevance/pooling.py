@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,16 @@ from lrp_edge.relevance.affine import Pair, scatter_windows, spread_kernel
 
 
 class Axes(NamedTuple):
-    """Whole axes that are pooled, and whether they are kept with size one."""
+    """Whole axes that are pooled, and whether they are kept with size one; a sharp maximum has one winner."""
 
     axes: tuple[int, ...]
     keeps: bool
+    sharp: bool = False
+
+    @classmethod
+    def of(cls, dim: Sequence[int] | int, keeps: bool, sharp: bool = False) -> Axes:
+        """Return the axes that an operator's argument names."""
+        return cls((dim,) if isinstance(dim, int) else tuple(dim), keeps, sharp)
 
     def places(self, like: Tensor) -> list[int]:
         """Return the axes of the input `like` in their order, counted from the first."""
@@ -41,9 +47,27 @@ class Axes(NamedTuple):
         return self.open(like, s)[0]
 
     def award(self, x: Tensor, y: Tensor, relevance: Tensor, sum_channels: bool) -> Tensor:
-        """Share by softmax: that is input times gradient but for a factor that restores the sum."""
+        """Share by softmax: that is input times gradient but for a factor that restores the sum.
+
+        A sharp maximum goes to the first element, in the order of its axes, that attains it.
+        """
         y, relevance = self.open(x, y, relevance)
-        return (x - y).exp() * relevance
+        return self._first_greatest(x) * relevance if self.sharp else (x - y).exp() * relevance
+
+    def _first_greatest(self, x: Tensor) -> Tensor:
+        """Return 1 where the first of the greatest elements is, 0 elsewhere, of the shape of `x`.
+
+        One axis after the other: of rows those that have a greatest element, of these the first, then its first one.
+        """
+        places = self.places(x)
+        attains = x == x.amax(places, keepdim=True)
+        wins = attains
+        for i, axis in enumerate(places):
+            has = attains.to(x.dtype).amax(places[i + 1 :], keepdim=True) if places[i + 1 :] else attains.to(x.dtype)
+            place = torch.arange(x.shape[axis], device=x.device).reshape(-1, *[1] * (x.ndim - 1 - axis))
+            wins = wins & (place == has.argmax(axis, keepdim=True))
+            attains = wins
+        return wins.to(x.dtype)
 
 
 class Windows(NamedTuple):
@@ -91,6 +115,16 @@ class Windows(NamedTuple):
             share = wins.to(relevance.dtype) * relevance
             shares.append(share.sum(1, keepdim=True) if sum_channels else share)
         return _assemble(shares, x, self)
+
+
+def pair(value: Any) -> Pair:
+    """Return an operator's argument, of one number or two, for rows and columns."""
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+
+def windows(kernel: Any, stride: Any, padding: Any, dilation: Any = 1, ceil: bool = False) -> Windows:
+    """Return the windows that an operator's arguments name; the stride is by default that of the kernel."""
+    return Windows(pair(kernel), pair(stride or kernel), pair(padding), pair(dilation), ceil)
 
 
 def max_pool(x: Tensor, windows: Windows) -> Tensor:

@@ -14,7 +14,7 @@ from torch import fx
 from lrp_edge.relevance.pooling import Windows
 
 if TYPE_CHECKING:
-    from lrp_edge.relevance.operators import Layer
+    from lrp_edge.relevance.layers import Layer
     from lrp_edge.relevance.unroll import Unrolled
 
 
@@ -114,7 +114,8 @@ def pooling(windows: Callable[[Layer], Windows]) -> Reach:
 def reduced(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
     """The axes of the argument `dim` are pooled."""
     axes = len(shape_of(layer.inputs[0]))
-    gone = {axis % axes for axis in layer.argument("dim")} & {axes - 2, axes - 1}
+    dim = layer.argument("dim")
+    gone = {axis % axes for axis in ([dim] if isinstance(dim, int) else dim)} & {axes - 2, axes - 1}
     if len(gone) == 1:
         return unknown(layer, inputs)
     return () if gone else inputs[0]
@@ -143,6 +144,18 @@ def padded(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
     """The border grows."""
     left, _, top, _ = [*layer.argument("pad"), 0, 0][:4]
     return tuple(span.through(padding=amount) for span, amount in zip(inputs[0], (top, left), strict=False))
+
+
+def sliced(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """Rows and columns are kept whole."""
+    axes = len(shape_of(layer.node))
+    return inputs[0] if layer.argument("dim") % axes < axes - 2 else unknown(layer, inputs)
+
+
+def selected(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
+    """One index of an axis that is no row or column."""
+    axes = len(shape_of(layer.inputs[0]))
+    return inputs[0] if layer.argument("dim") % axes < axes - 2 else unknown(layer, inputs)
 
 
 def permuted(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.relevance.affine import Affine
-from lrp_edge.relevance.operators import Back, Kind, Layer, unchanged
+from lrp_edge.relevance.affine import Affine, Convolution, summed_to
+from lrp_edge.relevance.layers import Back, Kind, Layer, Live, unchanged
 from lrp_edge.relevance.pooling import Axes, Windows
 
 Pick = Callable[[Tensor], Tensor]
@@ -100,15 +100,19 @@ class Rule:
     ----------
     kinds : frozenset of Kind
         The layers that it is for.
+    keeps_signs : bool
+        Whether shares have the sign of the relevance that they are of, whatever that of the output.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset(Kind)
+    keeps_signs: ClassVar[bool] = False
 
     def step(self, layer: Layer) -> nn.Module:
-        """Return the rule for one layer: a module ``(inputs, output, relevance) -> shares``.
+        """Return the rule for one layer: a module ``(inputs, output, relevance, *given) -> shares``.
 
-        `inputs` are the values of the layer's inputs that depend on the image, `shares` their relevance, of the same
-        shapes. The module holds the rule's constants, so that they move with the model.
+        `inputs` are the values of the layer's inputs that take relevance, `shares` their relevance, of the same
+        shapes; `given` are those of :attr:`Layer.given`. The module holds the rule's constants, so that they move with
+        the model.
         """
         raise NotImplementedError(f"{type(self).__name__} has no step")
 
@@ -148,7 +152,7 @@ class Function(nn.Module):
 class AffineRule(Rule):
     """A rule of an affine layer, as a sum of terms."""
 
-    kinds = frozenset({Kind.CONVOLUTION, Kind.LINEAR, Kind.BATCH_NORM})
+    kinds = frozenset({Kind.CONVOLUTION, Kind.LINEAR, Kind.BATCH_NORM, Kind.OFFSET, Kind.ATTENTION})
     stabilizer: float
 
     def terms(self) -> tuple[Term, ...]:
@@ -156,14 +160,15 @@ class AffineRule(Rule):
         raise NotImplementedError(f"{type(self).__name__} declares no terms")
 
     def step(self, layer: Layer) -> nn.Module:
-        return _Terms(_Term(term, self.stabilizer, layer) for term in self.terms() if term.factor)
+        one = _LiveTerm if isinstance(layer.form, Live) else _Term
+        return _Terms(one(term, self.stabilizer, layer) for term in self.terms() if term.factor)
 
 
 class _Terms(nn.ModuleList):
     """The sum of a rule's terms for one layer."""
 
-    def forward(self, inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-        shares = [term.share(inputs[0], output, relevance) for term in self]  # type: ignore[operator]
+    def forward(self, inputs: list[Tensor], output: Tensor, relevance: Tensor, *given: Tensor) -> list[Tensor]:
+        shares = [term.share(inputs[0], output, relevance, *given) for term in self]  # type: ignore[operator]
         return [sum(shares[1:], start=shares[0])]
 
 
@@ -213,6 +218,31 @@ class _Term(nn.Module):
         return share if self.term.factor == 1 else self.term.factor * share
 
 
+class _LiveTerm(nn.Module):
+    """A term for a layer whose weights are computed from the image, such as those of attention."""
+
+    def __init__(self, term: Term, stabilizer: float, layer: Layer) -> None:
+        super().__init__()
+        self.term, self.stabilizer = term, stabilizer
+        self.affine: Affine = layer.form.affine
+        parts = [part for part in term.parts if not (layer.nonnegative and part.input is negative)]
+        self.parts = [part for part in parts if not (layer.form.nonnegative and part.weight is negative)]
+
+    def share(self, x: Tensor, y: Tensor, relevance: Tensor, weight: Tensor) -> Tensor:
+        """Return what the layer's input `x` gets of the relevance of its output `y` by this term."""
+        picked = [(part.input(x), part.weight(weight)) for part in self.parts]
+        z = y
+        if not self.term.is_output:
+            contributions = [self.affine.apply(u, w, None) for u, w in picked]
+            z = sum(contributions[1:], start=contributions[0])
+        s = relevance / stabilize(z, self.stabilizer, self.term.sign)
+        if self.term.gate:
+            s = torch.where(y * self.term.gate > 0, s, 0.0)
+        shares = [u * self.affine.adjoint(s, self.affine.transpose(w), x) for u, w in picked]
+        share = sum(shares[1:], start=shares[0])
+        return share if self.term.factor == 1 else self.term.factor * share
+
+
 @dataclass(frozen=True)
 class Epsilon(AffineRule):
     """Relevance in proportion to each contribution (Bach et al. 2015, eq. 58); LRP-0 for ``epsilon=0``."""
@@ -232,6 +262,7 @@ class Epsilon(AffineRule):
 class ZPlus(AffineRule):
     """Positive contributions only: α = 1, β = 0 (Bach et al. 2015; Montavon et al. 2017)."""
 
+    keeps_signs = True
     stabilizer: float = 1e-6
 
     def terms(self) -> tuple[Term, ...]:
@@ -320,6 +351,7 @@ def _bound(value: float | tuple[float, ...]) -> Pick:
 class WSquare(AffineRule):
     """Relevance in proportion to the squared weights, whatever the input (Montavon et al. 2017)."""
 
+    keeps_signs = True
     stabilizer: float = 1e-6
 
     def terms(self) -> tuple[Term, ...]:
@@ -330,35 +362,40 @@ class WSquare(AffineRule):
 class Flat(AffineRule):
     """Relevance spread evenly over all inputs that an output sees (Lapuschkin et al. 2019)."""
 
+    keeps_signs = True
     stabilizer: float = 1e-6
 
     def step(self, layer: Layer) -> nn.Module:
         affine: Affine = layer.form.affine
-        return Function(lambda inputs, output, relevance: [affine.flat(relevance, inputs[0], self.stabilizer)])
+        return Function(lambda inputs, output, relevance, *given: [affine.flat(relevance, inputs[0], self.stabilizer)])
 
     def reads_channel_sum(self, layer: Layer) -> bool:
-        return layer.kind is Kind.CONVOLUTION and layer.argument("groups") == 1
+        affine = layer.form.affine
+        return isinstance(affine, Convolution) and affine.groups == 1
 
 
 @dataclass(frozen=True)
 class Pass(Rule):
     """Relevance is passed on unchanged to where the values came from: elementwise layers, and those that reorder."""
 
-    kinds = AffineRule.kinds | {Kind.ACTIVATION, Kind.SHAPE}
+    kinds = AffineRule.kinds - {Kind.ATTENTION} | {Kind.NORM, Kind.ACTIVATION, Kind.RESAMPLED, Kind.SHAPE}
+    keeps_signs = True
 
     def step(self, layer: Layer) -> nn.Module:
-        back: Back = unchanged if layer.kind in AffineRule.kinds else layer.form
-        return Function(lambda inputs, output, relevance: back(relevance, inputs))
+        back: Back = layer.form
+        if layer.kind in AffineRule.kinds:
+            back = unchanged if layer.keeps_shape else lambda s, inputs: [summed_to(s, inputs[0])]
+        return Function(lambda inputs, output, relevance, *given: back(relevance, inputs, *given))
 
     def reads_channel_sum(self, layer: Layer) -> bool:
-        return layer.kind is Kind.ACTIVATION and layer.sums_channels
+        return layer.kind is Kind.ACTIVATION and layer.sums_channels and layer.keeps_shape
 
 
 @dataclass(frozen=True)
 class Norm(Rule):
-    """Relevance in proportion to the summands: sums and averages."""
+    """Relevance in proportion to the summands: sums and averages; of a product of two signals, half to each."""
 
-    kinds = frozenset({Kind.SUM, Kind.AVERAGE_POOL})
+    kinds = frozenset({Kind.SUM, Kind.AVERAGE_POOL, Kind.RESAMPLED, Kind.PRODUCT})
     stabilizer: float = 1e-6
 
     def step(self, layer: Layer) -> nn.Module:
@@ -373,6 +410,29 @@ class Norm(Rule):
 
 
 @dataclass(frozen=True)
+class Magnitude(Rule):
+    """Relevance of a sum in proportion to the magnitudes of its summands, in the manner of Otsuki et al. 2024.
+
+    Where no summand is negative it is `Norm`. Where summands cancel, relevance neither explodes nor changes its sign
+    ("Layer-Wise Relevance Propagation with Conservation Property for ResNet", arXiv 2407.09115).
+    """
+
+    kinds = frozenset({Kind.SUM})
+    keeps_signs = True
+    stabilizer: float = 1e-6
+
+    def step(self, layer: Layer) -> nn.Module:
+        factors = [abs(factor) for factor in layer.form.factors]
+
+        def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
+            sizes = [x.abs() if factor == 1 else factor * x.abs() for x, factor in zip(inputs, factors, strict=True)]
+            s = relevance / (sum(sizes[1:], start=sizes[0]) + self.stabilizer)
+            return [size * summed_to(s, size) for size in sizes]
+
+        return Function(step)
+
+
+@dataclass(frozen=True)
 class WinnerTakesAll(Rule):
     """All relevance of a maximum goes to the first element that attains it.
 
@@ -380,6 +440,7 @@ class WinnerTakesAll(Rule):
     """
 
     kinds = frozenset({Kind.MAX_POOL, Kind.SOFT_MAXIMUM})
+    keeps_signs = True
 
     def step(self, layer: Layer) -> nn.Module:
         award, sums = layer.form.award, layer.sums_channels
@@ -437,6 +498,7 @@ RULES: dict[str, type[Rule]] = {
         Flat,
         Pass,
         Norm,
+        Magnitude,
         WinnerTakesAll,
         Proportional,
         Density,

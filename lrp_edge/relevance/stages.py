@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.relevance.operators import Kind, Layer
+from lrp_edge.relevance.layers import Kind, Layer
 from lrp_edge.relevance.receptive_field import Span, Spans, shape_of, spans_of
 
 

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
-from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.canonize import canonize
 from lrp_edge.relevance.capture import Capture, capture, module_path
-from lrp_edge.relevance.composites import Composite, composite_from
-from lrp_edge.relevance.operators import OPERATORS, Layer, forward_of
+from lrp_edge.relevance.composites import Composite, composite_from, start_keeps_sign
+from lrp_edge.relevance.layers import Layer, forward_of
+from lrp_edge.relevance.operators import OPERATORS
 from lrp_edge.relevance.rules import Function, Rule, prepare
+from lrp_edge.relevance.scores import take_off_scores, two_classes
+from lrp_edge.relevance.spellings import SPELLINGS, respell
 from lrp_edge.relevance.stages import Stage, find_stage
-from lrp_edge.relevance.targets import Target, target_from
+from lrp_edge.relevance.targets import OfLogits, Target, target_from
 
 
 def unroll(
@@ -73,60 +76,18 @@ def unroll(
     Bach et al. 2015, "On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance
     Propagation". Seibold et al. 2022, "From Explanations to Segmentation", arXiv 2202.00315.
     """
-    captured = capture(model, example, any_size, OPERATORS, logits)
-    canonize(captured, find_layers(captured))
-    layers = find_layers(captured)
+    captured = capture(model, example, any_size, {*OPERATORS, *SPELLINGS}, logits)
+    respell(captured)
+    take_off_scores(captured)
+    two_classes(captured)
+    layers = canonize(captured)
     rules = composite_from(composite, rule_parameters).rules(layers)
     classes = int(captured.logits.meta["val"].shape[1])
     stage = find_stage(layers, captured.image, stride)
-    return Unrolled(captured, layers, rules, target_from(target, classes, defects), classes, stage)
-
-
-def find_layers(captured: Capture) -> list[Layer]:
-    """List the operations that lie between image and logits, in the order of the forward pass.
-
-    Raises
-    ------
-    LrpEdgeError
-        If one of them has no rule: names the node, its operator, its place in the model, and the supported ones.
-    """
-    dependent, nonnegative = {captured.image}, set()
-    layers = []
-    for node in captured.graph.nodes:
-        inputs = tuple(source for source in _arguments(node) if source in dependent)
-        if node.op != "call_function" or not inputs or not _has_tensors(node):
-            continue
-        if node.target not in OPERATORS:
-            raise LrpEdgeError(_no_rule(node))
-        operator = OPERATORS[node.target]
-        signs = [source in nonnegative for source in inputs]
-        layers.append(Layer(node, operator.kind(inputs), captured, inputs, nonnegative=signs[0]))
-        dependent.add(node)
-        if operator.nonnegative(node, signs):
-            nonnegative.add(node)
-    return layers
-
-
-def _arguments(node: fx.Node) -> list[fx.Node]:
-    """Return the nodes among the arguments, in order, one that is given twice listed twice."""
-    found: list[fx.Node] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda source: found.append(source))
-    return found
-
-
-def _has_tensors(node: fx.Node) -> bool:
-    """Whether it computes tensors rather than sizes; one that returns several of them has no rule."""
-    value = node.meta.get("val")
-    return "val" not in node.meta or isinstance(value, Tensor | list | tuple)
-
-
-def _no_rule(node: fx.Node) -> str:
-    supported = ", ".join(sorted({str(target).removeprefix("aten.") for target in OPERATORS}))
-    place = module_path(node)
-    return (
-        f"no rule for operator {node.target} (node {node.name!r}, "
-        f"{f'in module {place}' if place else 'in the model itself'}); supported: {supported}"
-    )
+    start = target_from(target, classes, defects)
+    if isinstance(start, OfLogits) and start_keeps_sign(layers, rules):
+        start = replace(start, positive=True)
+    return Unrolled(captured, layers, rules, start, classes, stage)
 
 
 class Unrolled(nn.Module):
@@ -139,6 +100,8 @@ class Unrolled(nn.Module):
     ----------
     classes : int
         Number of classes K.
+    activation : {"softmax", "sigmoid"} or None
+        What the model itself makes scores with, which is left out here; None for one that returns logits.
     image : fx.Node
         The input of the graph.
     layers : list of Layer
@@ -146,7 +109,8 @@ class Unrolled(nn.Module):
     stage : Stage
         Where relevance is read.
     rules : dict of str to Rule
-        The rule of each layer that relevance goes through, by its place in the user's model.
+        The rule of each layer that relevance goes through, by its place in the user's model; by the name of its node
+        where a module is several layers.
     operations, steps : nn.ModuleDict
         What is computed forwards and backwards, by the name of the node.
     places : dict of str to str
@@ -164,6 +128,7 @@ class Unrolled(nn.Module):
     ) -> None:
         super().__init__()
         self.classes, self.image, self.stage = classes, captured.image, stage
+        self.activation = captured.activation
         self._logits, self._target = captured.logits, target
         self._nodes = [node for node in captured.graph.nodes if node.op == "call_function"]
         self.places = {node.name: module_path(node) for node in self._nodes}
@@ -183,7 +148,7 @@ class Unrolled(nn.Module):
             layer = replace(layer, sums_channels=layer.inputs[0] in summed)
             if rule.reads_channel_sum(layer) and readers[layer.node] == 1:
                 summed.add(layer.node)
-            self.rules[layer.path or layer.node.name] = rule
+            self.rules[layer.node.name if layer.path in ("", *self.rules) else layer.path] = rule
             self.steps[layer.node.name] = prepare(rule, layer)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,7 +156,8 @@ class Unrolled(nn.Module):
         relevance = {self._logits: self._target(values[self._logits])}
         for layer in reversed(self.layers[self.stage.depth :]):
             inputs = [values[source] for source in layer.inputs]
-            shares = self.steps[layer.node.name](inputs, values[layer.node], relevance.pop(layer.node))
+            given = [values[source] for source in layer.given]
+            shares = self.steps[layer.node.name](inputs, values[layer.node], relevance.pop(layer.node), *given)
             for source, share in zip(layer.inputs, shares, strict=True):
                 relevance[source] = relevance[source] + share if source in relevance else share
         return values[self._logits], relevance[self.stage.node]
@@ -199,7 +165,16 @@ class Unrolled(nn.Module):
     def _forward(self, image: Tensor) -> dict[fx.Node, Any]:
         values: dict[fx.Node, Any] = {node: self.get_buffer(name) for node, name in self._constants.items()}
         values[self.image] = image
+
+        def given(argument: Any) -> Any:
+            if isinstance(argument, fx.Node):
+                return values[argument]
+            # What the network makes in a float type of its own, e.g. places of a positional encoding, is in that of
+            # the image: it is float64 where the graph's own error is measured.
+            is_float = isinstance(argument, torch.dtype) and argument.is_floating_point
+            return image.dtype if is_float else argument
+
         for node in self._nodes:
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            args, kwargs = fx.node.map_aggregate((node.args, node.kwargs), given)
             values[node] = self.operations[node.name](*args, **kwargs)
         return values

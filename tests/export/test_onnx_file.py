@@ -21,8 +21,8 @@ from lrp_edge.export import to_engine, to_onnx
 from lrp_edge.export.deployable import Deployable, Preprocess
 from lrp_edge.export.verify import parity
 from lrp_edge.relevance import Assignment, composite_from
+from lrp_edge.relevance.layers import Kind
 from lrp_edge.relevance.masks import HEADS
-from lrp_edge.relevance.operators import Kind
 from lrp_edge.relevance.rules import ZPlus
 from lrp_edge.runtime import Segmenter
 from lrp_edge.synthetic import KINDS, draw

@@ -104,13 +104,10 @@ def test_a_model_that_writes_in_place_is_computed_as_it_computes(blocks):
     assert bool(relevance.isfinite().all())
 
 
-@pytest.mark.parametrize(
-    ("layer", "operator"),
-    [(nn.BatchNorm2d(3, track_running_stats=False), "batch_norm"), (nn.InstanceNorm2d(3), "norm")],
-)
-def test_statistics_of_the_batch_are_refused(layer, operator):
-    model = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).double()
-    with pytest.raises(LrpEdgeError, match=f"no rule for operator .*{operator}"):
+def test_statistics_of_the_batch_are_refused():
+    norm = nn.BatchNorm2d(3, track_running_stats=False)
+    model = nn.Sequential(norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).double()
+    with pytest.raises(LrpEdgeError, match=r"no rule for operator .*batch_norm"):
         unroll(model, IMAGE)
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.affine import Convolution, Linear
-from lrp_edge.relevance.operators import Weighted
-from lrp_edge.relevance.rules import AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
+from lrp_edge.relevance.layers import Summands, Weighted
+from lrp_edge.relevance.rules import AlphaBeta, Epsilon, Flat, Gamma, Magnitude, WSquare, ZBox, ZPlus
 
 EPS = 1e-6
 
@@ -123,6 +123,20 @@ def test_flat_convolution_is_that_of_a_kernel_of_ones(geometry, seed):
     relevance = torch.randn_like(seen)
     expected = affine.adjoint(relevance / (seen + EPS), affine.transpose(ones), x)
     assert torch.allclose(affine.flat(relevance, x, EPS), expected, atol=1e-12)
+
+
+@given(st.lists(st.sampled_from([1.0, -1.0, 0.5, -2.0]), min_size=2, max_size=2), st.integers(0, 2**31))
+def test_magnitude_shares_a_sum_whatever_cancels(factors, seed):
+    torch.manual_seed(seed)
+    first, second = torch.randn(2, 3, 4, 5, dtype=torch.float64), torch.randn(2, 3, 1, 1, dtype=torch.float64)
+    relevance = torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    step = Magnitude(0.0).step(SimpleNamespace(form=Summands(tuple(factors))))
+    shares = step([first, second], factors[0] * first + factors[1] * second, relevance)
+    assert [share.shape for share in shares] == [first.shape, second.shape]
+    assert all(bool((share >= 0).all()) for share in shares)
+    assert torch.allclose(sum(share.sum() for share in shares), relevance.sum())
+    sizes = (factors[0] * first).abs(), (factors[1] * second).abs()
+    assert torch.allclose(shares[0], sizes[0] / (sizes[0] + sizes[1]) * relevance)
 
 
 @given(

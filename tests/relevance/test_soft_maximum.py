@@ -9,7 +9,7 @@ from torch import nn
 from lrp_edge.classifiers import vgg
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import Assignment, composite_from, unroll
-from lrp_edge.relevance.operators import Kind
+from lrp_edge.relevance.layers import Kind
 from lrp_edge.relevance.rules import Density, Norm, Proportional, WinnerTakesAll
 from lrp_edge.relevance.targets import target_from
 

@@ -1,0 +1,352 @@
+"""Bring equal arithmetic to one form before rules are looked up, so that a spelling never decides.
+
+A spelling is one function, registered under its targets: it writes what a node computes in other operations. An
+operation that has neither a rule nor a spelling is replaced by what ATen itself composes it of.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._decomp import decomposition_table
+from torch._ops import OpOverload
+
+from lrp_edge.relevance.branches import NoRuleError, find_layers
+from lrp_edge.relevance.capture import Capture, Writer, arguments, fold_constants
+from lrp_edge.relevance.layers import Layer, is_tensor
+from lrp_edge.relevance.pooling import pair
+from lrp_edge.relevance.receptive_field import shape_of
+
+aten = torch.ops.aten
+
+
+#: Writes a node's computation anew, and returns the node or nodes of its results; None where it leaves it as it is.
+Spelling = Callable[[Writer, fx.Node], "fx.Node | Sequence[fx.Node] | None"]
+
+SPELLINGS: dict[Any, Spelling] = {}
+
+
+def spelling(*targets: Any) -> Callable[[Spelling], Spelling]:
+    """Register how operators are written in others."""
+
+    def decorate(function: Spelling) -> Spelling:
+        SPELLINGS.update(dict.fromkeys(targets, function))
+        return function
+
+    return decorate
+
+
+def respell(captured: Capture) -> None:
+    """Rewrite a graph in the operations that have rules, in place; what is written may itself be a spelling."""
+    rewritten = True
+    while rewritten:
+        rewritten, node = False, captured.image
+        while node.op != "output":
+            before = node.prev
+            written = node.op == "call_function" and _respell(captured, node)
+            node, rewritten = before.next if written else node.next, rewritten or written
+        fold_constants(captured)
+        captured.prune()
+
+
+def _respell(captured: Capture, node: fx.Node) -> bool:
+    """Rewrite one node by its spelling, and say whether it was."""
+    written = SPELLINGS[node.target](Writer(captured, node), node) if node.target in SPELLINGS else None
+    return written is not None and _replace(captured, node, written)
+
+
+def known_layers(captured: Capture) -> list[Layer]:
+    """List the layers of a graph as :func:`find_layers`; what has no rule is first replaced by what it is composed of.
+
+    Raises
+    ------
+    NoRuleError
+        If an operation that has no rule is not composed of others.
+    """
+    while True:
+        try:
+            return find_layers(captured)
+        except NoRuleError as error:
+            written = _composed(captured, error.node)
+            if written is None:
+                raise
+            _replace(captured, error.node, written)
+            respell(captured)
+
+
+def _replace(captured: Capture, node: fx.Node, written: fx.Node | Sequence[fx.Node]) -> bool:
+    if isinstance(written, fx.Node):
+        node.replace_all_uses_with(written)
+    for user in list(node.users):
+        user.replace_all_uses_with(written[user.args[1]])  # type: ignore[index]
+        captured.graph.erase_node(user)
+    captured.graph.erase_node(node)
+    return True
+
+
+def _composed(captured: Capture, node: fx.Node) -> fx.Node | Sequence[fx.Node] | None:
+    """Write an operation in those that ATen composes it of; None where it is not composed."""
+    target = node.target
+    if not isinstance(target, OpOverload):
+        return None
+    if target._can_decompose():
+        composed = target.decompose
+    elif target in decomposition_table:
+        composed = decomposition_table[target]
+    else:
+        return None
+    sources = [source for source in node.all_input_nodes if is_tensor(source)]
+
+    def compute(*values: Tensor) -> Any:
+        found = dict(zip(sources, values, strict=True))
+        args, named = fx.node.map_arg(
+            (node.args, node.kwargs), lambda source: found[source] if source in found else source.meta["val"]
+        )
+        return composed(*args, **named)
+
+    return Writer(captured, node).inline(compute, *sources)
+
+
+# Several results: each is a part of the input.
+
+
+def _parts(write: Writer, node: fx.Node, sizes: Sequence[int]) -> list[fx.Node]:
+    image, axis = node.args[0], arguments(node)["dim"]
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return [write(aten.slice.Tensor, image, axis, at, at + size) for at, size in zip(starts, sizes, strict=True)]
+
+
+@spelling(aten.split.Tensor)
+def split(write: Writer, node: fx.Node) -> Sequence[fx.Node]:
+    return _parts(write, node, [arguments(node)["split_size"]] * len(node.meta["val"]))
+
+
+@spelling(aten.split_with_sizes.default)
+def split_with_sizes(write: Writer, node: fx.Node) -> Sequence[fx.Node]:
+    return _parts(write, node, arguments(node)["split_sizes"])
+
+
+@spelling(aten.chunk.default, aten.tensor_split.sections)
+def chunk(write: Writer, node: fx.Node) -> Sequence[fx.Node]:
+    axis = arguments(node)["dim"]
+    return _parts(write, node, [part.shape[axis] for part in node.meta["val"]])
+
+
+@spelling(aten.unbind.int)
+def unbind(write: Writer, node: fx.Node) -> Sequence[fx.Node]:
+    image, axis = arguments(node).values()
+    return [write(aten.select.int, image, axis, i) for i in range(len(node.meta["val"]))]
+
+
+@spelling(aten.stack.default)
+def stack(write: Writer, node: fx.Node) -> fx.Node:
+    tensors, axis = arguments(node).values()
+    axis %= node.meta["val"].ndim
+    return write(aten.cat.default, [write(aten.unsqueeze.default, one, axis) for one in tensors], axis)
+
+
+# Maxima: those of several results, and those of whole maps.
+
+
+@spelling(aten.max.dim)
+def max_along(write: Writer, node: fx.Node) -> Sequence[fx.Node] | None:
+    image, axis, keeps = arguments(node).values()
+    if any(user.args[1] != 0 for user in node.users):
+        return None
+    return [write(aten.amax.default, image, [axis], keeps)]
+
+
+@spelling(aten.adaptive_max_pool2d.default)
+def adaptive_max_pool(write: Writer, node: fx.Node) -> Sequence[fx.Node] | None:
+    image, (rows, columns) = arguments(node).values()
+    height, width = image.meta["val"].shape[-2:]
+    if any(user.args[1] != 0 for user in node.users):
+        return None
+    if (rows, columns) == (1, 1):
+        return [write(aten.amax.default, image, [-2, -1], True)]
+    fixed = isinstance(height, int) and isinstance(width, int)
+    if not fixed or height % rows or width % columns:
+        return None
+    return [write(aten.max_pool2d.default, image, [height // rows, width // columns])]
+
+
+@spelling(aten.max_pool2d_with_indices.default)
+def max_pool_with_places(write: Writer, node: fx.Node) -> Sequence[fx.Node] | None:
+    if any(user.args[1] != 0 for user in node.users):
+        return None
+    return [write(aten.max_pool2d.default, *arguments(node).values())]
+
+
+@spelling(aten.topk.default)
+def greatest(write: Writer, node: fx.Node) -> Sequence[fx.Node] | None:
+    """The greatest values are picked by their places, which take no relevance."""
+    if all(user.args[1] == 1 for user in node.users):
+        return None
+    image, count, axis, largest, in_order = arguments(node).values()
+    places = write(operator.getitem, write(aten.topk.default, image, count, axis, largest, in_order), 1)
+    return [write(aten.gather.default, image, axis, places), places]
+
+
+# Attention, and what norms there are.
+
+
+@spelling(aten.scaled_dot_product_attention.default)
+def attention(write: Writer, node: fx.Node) -> fx.Node:
+    given = arguments(node)
+    query, key, value, mask = (given[name] for name in ("query", "key", "value", "attn_mask"))
+    scale = given["scale"] or query.meta["val"].shape[-1] ** -0.5
+    scores = write(aten.matmul.default, write(aten.mul.Tensor, query, scale), write(aten.transpose.int, key, -2, -1))
+    if mask is not None and mask.meta["val"].dtype == torch.bool:
+        scores = write(aten.masked_fill.Scalar, scores, write(aten.logical_not.default, mask), -torch.inf)
+    elif mask is not None:
+        scores = write(aten.add.Tensor, scores, mask)
+    return write(aten.matmul.default, write(aten.softmax.int, scores, -1), value)
+
+
+@spelling(aten.instance_norm.default)
+def tracked_instance_norm(write: Writer, node: fx.Node) -> fx.Node | None:
+    """With running statistics it is a BatchNorm."""
+    given = arguments(node)
+    if given["use_input_stats"]:
+        return None
+    names = ("input", "weight", "bias", "running_mean", "running_var")
+    rest = (False, given["momentum"], given["eps"], False)
+    return write(aten.batch_norm.default, *(given[name] for name in names), *rest)
+
+
+@spelling(aten.native_layer_norm.default)
+def native_layer_norm(write: Writer, node: fx.Node) -> Sequence[fx.Node] | None:
+    if any(user.args[1] != 0 for user in node.users):
+        return None
+    return [write(aten.layer_norm.default, *arguments(node).values())]
+
+
+# What changes nothing.
+
+
+@spelling(aten.add.Scalar, aten.sub.Scalar)
+def no_offset(write: Writer, node: fx.Node) -> fx.Node | None:
+    return node.args[0] if arguments(node)["other"] == 0 else None  # type: ignore[return-value]
+
+
+@spelling(aten.mul.Scalar, aten.div.Scalar)
+def no_scale(write: Writer, node: fx.Node) -> fx.Node | None:
+    return node.args[0] if arguments(node)["other"] == 1 else None  # type: ignore[return-value]
+
+
+# Layers with weights.
+
+
+@spelling(aten.conv2d.padding)
+def named_padding(write: Writer, node: fx.Node) -> fx.Node:
+    """``valid`` is none; ``same`` leaves the size, with more on the right where it is odd."""
+    image, weight, bias, stride, padding, dilation, groups = arguments(node).values()
+    amounts = [0, 0, 0, 0]
+    if padding == "same":
+        totals = [step * (size - 1) for step, size in zip(pair(dilation), shape_of(weight)[2:], strict=True)]
+        amounts = [amount for total in reversed(totals) for amount in (total // 2, total - total // 2)]
+    if amounts[::2] != amounts[1::2]:
+        image, amounts = write(aten.constant_pad_nd.default, image, amounts, 0.0), [0, 0, 0, 0]
+    return write(aten.conv2d.default, image, weight, bias, stride, amounts[::-2], dilation, groups)
+
+
+@spelling(aten.conv1d.default, aten.conv1d.padding)
+def one_dimensional(write: Writer, node: fx.Node) -> fx.Node:
+    image, weight, bias, stride, padding, dilation, groups = arguments(node).values()
+    opened = (write(aten.unsqueeze.default, one, 2) for one in (image, weight))
+    if not isinstance(padding, str):
+        padding = [0, *padding]
+    target = aten.conv2d.padding if isinstance(padding, str) else aten.conv2d.default
+    return write(aten.squeeze.dim, write(target, *opened, bias, [1, *stride], padding, [1, *dilation], groups), 2)
+
+
+@spelling(aten.matmul.default, aten.mm.default, aten.bmm.default)
+def product_with_weights(write: Writer, node: fx.Node) -> fx.Node | None:
+    """A product with one constant matrix on the right is a linear layer."""
+    image, weight = arguments(node).values()
+    constants = write.captured.constants
+    if weight not in constants or image in constants or constants[weight].numel() != _matrix(constants[weight]):
+        return None
+    matrix = constants[weight].reshape(constants[weight].shape[-2:])
+    return write(aten.linear.default, image, write.captured.new_constant(f"{node.name}_weight", matrix.T.contiguous()))
+
+
+def _matrix(value: Tensor) -> int:
+    """Return how many values the last two axes hold."""
+    return value.shape[-2] * value.shape[-1] if value.ndim > 1 else 0
+
+
+@spelling(aten.addmm.default)
+def product_and_bias(write: Writer, node: fx.Node) -> fx.Node | None:
+    bias, image, weight, beta, alpha = arguments(node).values()
+    if (beta, alpha) != (1, 1):
+        return None
+    return write(aten.add.Tensor, write(aten.mm.default, image, weight), bias)
+
+
+@spelling(aten.einsum.default)
+def named_axes(write: Writer, node: fx.Node) -> fx.Node | None:
+    """A sum over one axis with a constant matrix is a linear layer along that axis."""
+    equation, operands = arguments(node)["equation"].replace(" ", ""), arguments(node)["tensors"]
+    constants = write.captured.constants
+    if "." in equation or "->" not in equation or [operand in constants for operand in operands] != [False, True]:
+        return None
+    (image, weight), result = equation.split("->")[0].split(","), equation.split("->")[1]
+    summed, made = set(image) & set(weight), set(weight) - set(image)
+    if len(weight) != 2 or len(summed) != 1 or len(made) != 1 or sorted(set(image) - summed | made) != sorted(result):
+        return None
+    (axis,), (new,) = summed, made
+    matrix = constants[operands[1]].permute([weight.index(new), weight.index(axis)]).contiguous()
+    rest = [name for name in image if name != axis]
+    moved = write(aten.permute.default, operands[0], [image.index(name) for name in (*rest, axis)])
+    made_of = write(aten.linear.default, moved, write.captured.new_constant(f"{node.name}_weight", matrix))
+    return write(aten.permute.default, made_of, [(*rest, new).index(name) for name in result])
+
+
+@spelling(aten.add.Tensor)
+def bias_beside(write: Writer, node: fx.Node) -> fx.Node | None:
+    """A constant that is added to what a layer with weights returns is a bias of it."""
+    constants = write.captured.constants
+    total, bias, alpha = arguments(node).values()
+    if not isinstance(bias, fx.Node):
+        return total if bias == 0 else None
+    if total in constants:
+        total, bias = bias, total
+    if bias not in constants or alpha != 1 or not isinstance(total, fx.Node):
+        return None
+    layer, axis = _layer_before(total)
+    channels = None if layer is None else _by_channel(constants[bias], axis, total)
+    if layer is None or channels is None:
+        return None
+    given = arguments(layer)
+    if given["bias"] is not None:
+        channels = channels + constants[given["bias"]]
+    given["bias"] = write.captured.new_constant(f"{node.name}_bias", channels)
+    layer.args, layer.kwargs = (), given
+    return total
+
+
+def _layer_before(node: fx.Node) -> tuple[fx.Node | None, int]:
+    """Return the layer with weights that nothing but a node is computed from, and the node's axis of its channels."""
+    if len(node.users) > 1:
+        return None, 0
+    if node.target in (aten.linear.default, aten.conv2d.default):
+        return node, len(shape_of(node)) - (1 if node.target == aten.linear.default else 3)
+    if node.target == aten.permute.default:
+        layer, axis = _layer_before(node.all_input_nodes[0])
+        places = [place % len(shape_of(node)) for place in arguments(node)["dims"]]
+        return layer, places.index(axis)
+    return None, 0
+
+
+def _by_channel(value: Tensor, axis: int, node: fx.Node) -> Tensor | None:
+    """Return a constant as one value a channel, [C], the axis of a node; None where it is not one."""
+    shape = shape_of(node)
+    sizes = [1] * (len(shape) - value.ndim) + list(value.shape)
+    if len(sizes) != len(shape) or any(size != 1 for place, size in enumerate(sizes) if place != axis):
+        return None
+    return value.reshape(-1).expand(shape[axis])
