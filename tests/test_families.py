@@ -32,6 +32,8 @@ class Tiny(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU())
         self.branch = nn.Conv2d(6, 6, 3, padding=1)
         self.head = nn.Linear(6, 5)
+        # The strongest class is OK, which is still less likely than the others together: a defect is explained.
+        self.head.bias.data[0] = 1.0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x)

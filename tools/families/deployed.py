@@ -115,7 +115,8 @@ def openvino(deployed: Deployed) -> dict[str, Any]:
     frames = random_frames(deployed.size, 3, 3)
     with open_engine(deployed.file, "openvino", threads=1) as engine:
         found = run_frames(EngineSession(engine), frames)
-    reference = Deployable(deployed.model, deployed.card, deployed.size, any_size=False).eval()
+        # The file's own card: it has the decision, by which the explained class is chosen.
+        reference = Deployable(deployed.model, engine.card, deployed.size, any_size=False).eval()
     parity = compare(found, run_frames(TorchSession(reference), frames))
     return {"relevance_max": parity.relevance_max, "scores_max": parity.scores_max}
 
