@@ -9,7 +9,7 @@ ONLY ?= *
 WORK := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --durations=15
 PYTEST := $(WORK) --dist worksteal
 
-.PHONY: demo test test-thorough lint bench soak matrix reference results runs cpp cpp-thorough fuzz clean
+.PHONY: demo test test-thorough lint bench soak matrix families reference results runs cpp cpp-thorough fuzz clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/lrp-edge demo -o demo-line
@@ -37,6 +37,12 @@ soak: $(VENV)/dev.installed
 # Which precision, shape and gate TensorRT-RTX builds for which GPU; resumes where it was stopped.
 matrix: $(VENV)/dev.installed
 	$(BIN)/python -m tools.matrix -o build/matrix $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+
+# Which networks are unrolled, exported, verified and compiled: measures what is not stored, for hours, and writes the page.
+# It may be stopped at any time and goes on where it was; ONLY='timm/*' takes some, QUICK=1 only unrolls and compares.
+families: $(VENV)/dev.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.families measure --only '$(ONLY)' $(if $(QUICK),--quick)
+	$(BIN)/python -m tools.families page
 
 # The page of options, from the classes that declare them.
 reference: $(VENV)/dev.installed
