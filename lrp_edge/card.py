@@ -22,6 +22,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 #: What relevance/composites.py and relevance/masks.py make, by name, for help texts, which must not need torch.
 COMPOSITES = (
     "Segmentation",
+    "Epsilon",
     "EpsilonPlus",
     "EpsilonPlusFlat",
     "EpsilonAlpha2Beta1",

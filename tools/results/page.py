@@ -44,12 +44,10 @@ def page() -> str:
     runs, folder = stored(), plan.DOCS / "results"
     draw_sizes(runs, "random", folder / "sizes.png")
     draw_learning(runs, "random", folder / "learning.png")
-    first = next(iter(runs.values()))
+    first = next(run for stem, run in runs.items() if stem.startswith("random-"))
     trained = [group for group in groups(runs, "random") if group.is_trained]
     parts = {
-        "train": sum(first["training_images"].values()),
-        "test": first["images"],
-        "split": first["split_sha256"][:12],
+        "split": split_of(first),
         "seeds": ", ".join(f"{len(g.runs)} ({g.network.title}, {g.network.supervision})" for g in trained),
         "sanity_images": max(int(run.get("sanity", {}).get("images", 0)) for run in runs.values()),
         "claim": "\n".join(claim_table(runs, "random")),
@@ -65,6 +63,12 @@ def page() -> str:
     text = (folder / "page.md").read_text().format(**parts)
     # What there is nothing of yet leaves no gap.
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def split_of(run: dict[str, Any]) -> str:
+    """Say which images a run was trained and measured on."""
+    train, test, name = sum(run["training_images"].values()), run["images"], run["split_sha256"][:12]
+    return f"SHA-256 {name}: {train} images to train on, {test} to test, the rest for validation and calibration"
 
 
 def picture_section(split: str) -> Iterator[str]:
@@ -83,6 +87,9 @@ def grouped_section(runs: dict[str, Any]) -> Iterator[str]:
     if not any(name.startswith("grouped-") for name in runs):
         return
     yield "## With exposures of a tile kept together"
+    yield ""
+    first = next(run for stem, run in runs.items() if stem.startswith("grouped-"))
+    yield f"Of this split (`lrp-edge data split --grouped`, {split_of(first)}), what was measured so far:"
     for part in (claim_table, class_table, mask_table, ratio_table):
         yield ""
         yield from part(runs, "grouped")
