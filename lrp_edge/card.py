@@ -23,6 +23,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 COMPOSITES = (
     "Segmentation",
     "Epsilon",
+    "AttnLRP",
     "EpsilonPlus",
     "EpsilonPlusFlat",
     "EpsilonAlpha2Beta1",

@@ -69,7 +69,8 @@ def find_layers(captured: Capture) -> list[Layer]:
         if node.target not in OPERATORS:
             raise NoRuleError(node)
         known = OPERATORS[node.target]
-        taking = tuple(known.takes(node, signals[node]))
+        takes = known.follows if captured.follows_attention else known.takes
+        taking = tuple(takes(node, signals[node]))
         given = tuple(known.reads(node, taking))
         layers.append(
             Layer(

@@ -48,12 +48,15 @@ class Capture:
         The input of the graph.
     activation : {"softmax", "sigmoid"} or None
         What the model itself made scores with, which the graph leaves out; None for a model that returns logits.
+    follows_attention : bool
+        Whether relevance also goes to what attention is computed from.
     """
 
     graph: fx.Graph
     constants: dict[fx.Node, Tensor]
     image: fx.Node
     activation: str | None = None
+    follows_attention: bool = False
 
     @property
     def output(self) -> fx.Node:

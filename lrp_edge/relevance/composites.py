@@ -16,6 +16,8 @@ from lrp_edge.relevance.layers import Kind, Layer
 from lrp_edge.relevance.rules import (
     RULES,
     AlphaBeta,
+    Centred,
+    DeepTaylor,
     Density,
     Epsilon,
     Flat,
@@ -33,6 +35,7 @@ CONVOLUTIONS = frozenset({Kind.CONVOLUTION})
 #: What is weighed by attention is weighed as in a convolution, by weights that are never negative.
 WEIGHING = CONVOLUTIONS | {Kind.ATTENTION}
 AFFINE = frozenset({Kind.CONVOLUTION, Kind.LINEAR})
+PASSED = frozenset({Kind.ACTIVATION, Kind.BATCH_NORM, Kind.NORM, Kind.OFFSET, Kind.SOFTMAX})
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,21 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Composite:
-    """An ordered list of assignments; for each layer the first that fits holds."""
+    """An ordered list of assignments; for each layer the first that fits holds.
+
+    Attributes
+    ----------
+    name : str
+        What it is called.
+    assignments : tuple of Assignment
+        Rules, and what they are for.
+    follows_attention : bool
+        Whether relevance also goes to what attention is computed from, half of it, and not to its values alone.
+    """
 
     name: str
     assignments: tuple[Assignment, ...]
+    follows_attention: bool = False
 
     def override(self, *assignments: Assignment) -> Composite:
         """Return a composite in which the given assignments come before its own."""
@@ -127,7 +141,7 @@ def _preset(name: str, convolutions: Rule, linear: Rule, stabilizer: float, *fir
         name,
         (
             *first,
-            Assignment(Pass(), frozenset({Kind.ACTIVATION, Kind.BATCH_NORM, Kind.NORM, Kind.OFFSET})),
+            Assignment(Pass(), PASSED),
             Assignment(Norm(stabilizer)),
             Assignment(WinnerTakesAll()),
             Assignment(convolutions, WEIGHING),
@@ -145,6 +159,21 @@ def epsilon(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
     rule = Epsilon(epsilon)
     affine = Assignment(rule, frozenset({Kind.BATCH_NORM, Kind.OFFSET}))
     return _preset("Epsilon", rule, rule, stabilizer, affine)
+
+
+def attn_lrp(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
+    """Epsilon wherever a layer is affine, and relevance through attention to queries and keys too.
+
+    Half of what attention weighs goes to its weights, by DeepTaylor through their softmax; Centred is the rule of norms
+    (Achtibat et al. 2024, "AttnLRP: Attention-Aware Layer-Wise Relevance Propagation for Transformers").
+    """
+    rule = Epsilon(epsilon)
+    attention = (
+        Assignment(DeepTaylor(), frozenset({Kind.SOFTMAX})),
+        Assignment(Centred(epsilon), frozenset({Kind.NORM})),
+        Assignment(rule, frozenset({Kind.BATCH_NORM, Kind.OFFSET})),
+    )
+    return dataclasses.replace(_preset("AttnLRP", rule, rule, stabilizer, *attention), follows_attention=True)
 
 
 def epsilon_plus(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
@@ -198,6 +227,7 @@ def segmentation(stabilizer: float = 1e-6) -> Composite:
 
 COMPOSITES: dict[str, Callable[..., Composite]] = {
     "Epsilon": epsilon,
+    "AttnLRP": attn_lrp,
     "EpsilonPlus": epsilon_plus,
     "EpsilonPlusFlat": epsilon_plus_flat,
     "EpsilonAlpha2Beta1": epsilon_alpha2_beta1,

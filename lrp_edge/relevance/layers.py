@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, fx
 
 from lrp_edge.relevance import receptive_field as reach
@@ -33,6 +34,7 @@ class Kind(str, Enum):
     OFFSET = "offset"
     ACTIVATION = "activation"
     ATTENTION = "attention"
+    SOFTMAX = "softmax"
     PRODUCT = "product"
     AVERAGE_POOL = "average_pool"
     RESAMPLED = "resampled"
@@ -76,8 +78,41 @@ class Summands(NamedTuple):
         return [summed_to(share, x) for share, x in zip(shares, inputs, strict=True)]
 
 
+class Standardised(NamedTuple):
+    """The form of a norm: values less their mean, over their deviation, by groups; of RMSNorm without the mean.
+
+    Attributes
+    ----------
+    groups : callable
+        From values of the input's shape to [..., n], of which each row is a group.
+    weight : Tensor or None
+        Factors of the result, which broadcast to the input's shape.
+    epsilon : float
+        What is added to the variance.
+    centred : bool
+        Whether the mean is taken off.
+    """
+
+    groups: Callable[[Tensor], Tensor]
+    weight: Tensor | None
+    epsilon: float
+    centred: bool
+
+    def __call__(self, s: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+        """Return relevance unchanged, as `Back` of elementwise layers."""
+        return [s]
+
+    def adjoint(self, s: Tensor, x: Tensor) -> Tensor:
+        """Return the adjoint of the norm with its deviation held fixed, of the shape of `x`."""
+        rows = self.groups(x)
+        mean = rows.mean(-1, keepdim=True) if self.centred else torch.zeros_like(rows[..., :1])
+        scale = ((rows - mean).square().mean(-1, keepdim=True) + self.epsilon).rsqrt()
+        t = self.groups(s if self.weight is None else s * self.weight) * scale
+        return (t - t.mean(-1, keepdim=True) if self.centred else t).reshape(x.shape)
+
+
 #: Of a maximum, sharp or soft, the form is what it is taken over.
-Form = Back | Summands | Weighted | Live | Windows | Axes
+Form = Back | Summands | Standardised | Weighted | Live | Windows | Axes
 
 
 def unchanged(s: Tensor, inputs: list[Tensor]) -> list[Tensor]:
@@ -174,6 +209,7 @@ class Operator:
     forward: Callable[..., Tensor] | None
     takes: Takes
     reads: Takes
+    follows: Takes
 
 
 OPERATORS: dict[Any, Operator] = {}
@@ -227,6 +263,7 @@ def register(
     forward: Callable[..., Tensor] | None = None,
     takes: Takes = every,
     reads: Takes = nothing,
+    follows: Takes | None = None,
 ) -> Callable[[Callable[[Layer], Form]], Callable[[Layer], Form]]:
     """Register an operator by the function ``layer -> form``.
 
@@ -248,12 +285,15 @@ def register(
         relevance from needs no rule: the branch that computes a gate may be anything.
     reads : callable
         What else the step is given, from the node and the inputs that take relevance: values that it cannot do without.
+    follows : callable, optional
+        Which inputs take relevance where a composite follows attention to what it is computed from; by default those of
+        `takes`.
     """
 
     def decorate(form: Callable[[Layer], Form]) -> Callable[[Layer], Form]:
         kind_of = kind if not isinstance(kind, Kind) else lambda inputs: kind
         for target in targets:
-            OPERATORS[target] = Operator(kind_of, form, nonnegative, reach, forward, takes, reads)
+            OPERATORS[target] = Operator(kind_of, form, nonnegative, reach, forward, takes, reads, follows or takes)
         return form
 
     return decorate

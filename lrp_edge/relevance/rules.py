@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.affine import Affine, Convolution, summed_to
-from lrp_edge.relevance.layers import Back, Kind, Layer, Live, unchanged
+from lrp_edge.relevance.layers import Back, Kind, Layer, Live, Standardised, unchanged
 from lrp_edge.relevance.pooling import Axes, Windows
 
 Pick = Callable[[Tensor], Tensor]
@@ -378,12 +378,12 @@ class Flat(AffineRule):
 class Pass(Rule):
     """Relevance is passed on unchanged to where the values came from: elementwise layers, and those that reorder."""
 
-    kinds = AffineRule.kinds - {Kind.ATTENTION} | {Kind.NORM, Kind.ACTIVATION, Kind.RESAMPLED, Kind.SHAPE}
+    kinds = AffineRule.kinds - {Kind.ATTENTION} | {Kind.NORM, Kind.SOFTMAX, Kind.ACTIVATION, Kind.RESAMPLED, Kind.SHAPE}
     keeps_signs = True
 
     def step(self, layer: Layer) -> nn.Module:
         back: Back = layer.form
-        if layer.kind in AffineRule.kinds:
+        if layer.kind in AffineRule.kinds | {Kind.SOFTMAX}:
             back = unchanged if layer.keeps_shape else lambda s, inputs: [summed_to(s, inputs[0])]
         return Function(lambda inputs, output, relevance, *given: back(relevance, inputs, *given))
 
@@ -405,6 +405,53 @@ class Norm(Rule):
         def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
             s = relevance / stabilize(output, self.stabilizer, sign)
             return [x * share for x, share in zip(inputs, back(s, inputs), strict=True)]
+
+        return Function(step)
+
+
+@dataclass(frozen=True)
+class Centred(Rule):
+    """Relevance of a norm in proportion to contributions to what is less its mean; its deviation is a constant.
+
+    AttnLRP's rule for LayerNorm (Achtibat et al. 2024, section 3.3.3). Without a mean and a bias it is `Pass`.
+    """
+
+    kinds = frozenset({Kind.NORM})
+    stabilizer: float = 1e-6
+
+    def step(self, layer: Layer) -> nn.Module:
+        return _Centred(layer.form, self.stabilizer)
+
+
+class _Centred(nn.Module):
+    """`Centred` for one layer, with its weight."""
+
+    weight: Tensor | None
+
+    def __init__(self, form: Standardised, stabilizer: float) -> None:
+        super().__init__()
+        self.form, self.stabilizer = form._replace(weight=None), stabilizer
+        self.register_buffer("weight", form.weight)
+
+    def forward(self, inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
+        s = relevance / stabilize(output, self.stabilizer)
+        (x,) = inputs
+        return [x * self.form.adjoint(s if self.weight is None else s * self.weight, x)]
+
+
+@dataclass(frozen=True)
+class DeepTaylor(Rule):
+    """Relevance of a softmax s of x: ``x (R − s ΣR)`` (Achtibat et al. 2024, proposition 3.1)."""
+
+    kinds = frozenset({Kind.SOFTMAX})
+
+    def step(self, layer: Layer) -> nn.Module:
+        (axis,) = layer.form.axes
+
+        def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
+            # What a mask excludes takes nothing, whatever its weight would have been computed from.
+            x = torch.where(output > 0, inputs[0], 0.0)
+            return [x * (relevance - output * relevance.sum(axis, keepdim=True))]
 
         return Function(step)
 
@@ -499,6 +546,8 @@ RULES: dict[str, type[Rule]] = {
         Pass,
         Norm,
         Magnitude,
+        Centred,
+        DeepTaylor,
         WinnerTakesAll,
         Proportional,
         Density,

@@ -78,10 +78,12 @@ def unroll(
     """
     captured = capture(model, example, any_size, {*OPERATORS, *SPELLINGS}, logits)
     respell(captured)
+    chosen = composite_from(composite, rule_parameters)
+    captured.follows_attention = chosen.follows_attention
     take_off_scores(captured)
     two_classes(captured)
     layers = canonize(captured)
-    rules = composite_from(composite, rule_parameters).rules(layers)
+    rules = chosen.rules(layers)
     classes = int(captured.logits.meta["val"].shape[1])
     stage = find_stage(layers, captured.image, stride)
     start = target_from(target, classes, defects)

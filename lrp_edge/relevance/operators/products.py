@@ -18,7 +18,20 @@ from torch import Tensor, fx
 from lrp_edge.relevance import receptive_field as reach
 from lrp_edge.relevance.affine import Contraction, summed_to
 from lrp_edge.relevance.capture import arguments
-from lrp_edge.relevance.layers import Form, Kind, Layer, Live, always, first, inherited, others, register, unchanged
+from lrp_edge.relevance.layers import (
+    Form,
+    Kind,
+    Layer,
+    Live,
+    always,
+    every,
+    first,
+    inherited,
+    others,
+    register,
+    unchanged,
+)
+from lrp_edge.relevance.pooling import Axes
 
 aten = torch.ops.aten
 
@@ -158,6 +171,7 @@ def _of_matrices(inputs: Sequence[fx.Node]) -> Kind:
     nonnegative=inherited,
     takes=_weighed,
     reads=others,
+    follows=every,
 )
 def matrix_product(layer: Layer) -> Form:
     """Linear in the values, with the attention as weights; of two equals each takes half by its contributions."""
@@ -172,9 +186,9 @@ def matrix_product(layer: Layer) -> Form:
     return back
 
 
-@register(aten.softmax.int, kind=Kind.ACTIVATION, nonnegative=always, takes=first)
+@register(aten.softmax.int, kind=Kind.SOFTMAX, nonnegative=always, takes=first)
 def softmax(layer: Layer) -> Form:
-    return unchanged
+    return Axes.of(layer.argument("dim"), keeps=True)
 
 
 def _branches(node: fx.Node, signals: Sequence[fx.Node]) -> Sequence[fx.Node]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from lrp_edge.relevance import receptive_field as reach
 from lrp_edge.relevance.affine import Convolution, Linear, Scale, TransposedConvolution
-from lrp_edge.relevance.layers import Form, Kind, Layer, Weighted, elementwise, first, register
+from lrp_edge.relevance.layers import Form, Kind, Layer, Standardised, Weighted, first, register
 from lrp_edge.relevance.pooling import Windows, pair, windows
 
 aten = torch.ops.aten
@@ -55,12 +55,29 @@ def batch_norm(layer: Layer) -> Form:
     return Weighted(Scale(), scale, shift if bias is None else shift + bias)
 
 
-# What is divided by a deviation of its own values: relevance is passed on unchanged, the identity rule of AttnLRP
-# (Achtibat et al. 2024, proposition 3.4), so that it stays non-negative and is conserved.
-elementwise(
-    aten.layer_norm.default,
-    aten.group_norm.default,
-    aten.instance_norm.default,
-    aten.rms_norm.default,
-    kind=Kind.NORM,
-)
+# What is divided by a deviation of its own values.
+
+
+@register(aten.layer_norm.default, aten.rms_norm.default, kind=Kind.NORM, reach=reach.unmoved, takes=first)
+def norm_of_last_axes(layer: Layer) -> Form:
+    shape, weight, epsilon = layer.arguments("normalized_shape", "weight", "eps")
+    centred = layer.node.target == aten.layer_norm.default
+    if epsilon is None:
+        epsilon = torch.finfo(layer.node.meta["val"].dtype).eps
+    return Standardised(lambda x: x.flatten(-len(shape)), weight, epsilon, centred)
+
+
+@register(aten.group_norm.default, kind=Kind.NORM, reach=reach.unmoved, takes=first)
+def norm_of_groups(layer: Layer) -> Form:
+    groups, weight, epsilon = layer.arguments("num_groups", "weight", "eps")
+    return Standardised(lambda x: x.reshape(x.shape[0], groups, -1), _by_channel(weight, layer), epsilon, True)
+
+
+@register(aten.instance_norm.default, kind=Kind.NORM, reach=reach.unmoved, takes=first)
+def norm_of_channels(layer: Layer) -> Form:
+    weight, epsilon = layer.arguments("weight", "eps")
+    return Standardised(lambda x: x.flatten(2), _by_channel(weight, layer), epsilon, True)
+
+
+def _by_channel(weight: Tensor | None, layer: Layer) -> Tensor | None:
+    return None if weight is None else weight.reshape(-1, *[1] * (len(reach.shape_of(layer.node)) - 2))
