@@ -14,7 +14,7 @@ from lrp_edge.relevance.affine import Convolution, Pair
 from lrp_edge.relevance.capture import Capture, arguments
 from lrp_edge.relevance.layers import Kind, Layer, Weighted
 from lrp_edge.relevance.receptive_field import shape_of
-from lrp_edge.relevance.spellings import known_layers
+from lrp_edge.relevance.rewriting import known_layers
 
 aten = torch.ops.aten
 

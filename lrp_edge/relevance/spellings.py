@@ -1,7 +1,7 @@
-"""Bring equal arithmetic to one form before rules are looked up, so that a spelling never decides.
+"""Operations in the words of others, so that a spelling never decides: one function each.
 
-A spelling is one function, registered under its targets: it writes what a node computes in other operations. An
-operation that has neither a rule nor a spelling is replaced by what ATen itself composes it of.
+It writes what a node computes in other operations, and returns the node or nodes of the results; None where it leaves
+the node as it is.
 """
 
 from __future__ import annotations
@@ -12,17 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._decomp import decomposition_table
-from torch._ops import OpOverload
 
-from lrp_edge.relevance.branches import NoRuleError, find_layers
-from lrp_edge.relevance.capture import Capture, Writer, arguments, fold_constants
-from lrp_edge.relevance.layers import Layer, is_tensor
+from lrp_edge.relevance.capture import Writer, arguments
 from lrp_edge.relevance.pooling import pair
 from lrp_edge.relevance.receptive_field import shape_of
 
 aten = torch.ops.aten
-
 
 #: Writes a node's computation anew, and returns the node or nodes of its results; None where it leaves it as it is.
 Spelling = Callable[[Writer, fx.Node], "fx.Node | Sequence[fx.Node] | None"]
@@ -38,77 +33,6 @@ def spelling(*targets: Any) -> Callable[[Spelling], Spelling]:
         return function
 
     return decorate
-
-
-def respell(captured: Capture) -> None:
-    """Rewrite a graph in the operations that have rules, in place; what is written may itself be a spelling."""
-    rewritten = True
-    while rewritten:
-        rewritten, node = False, captured.image
-        while node.op != "output":
-            before = node.prev
-            written = node.op == "call_function" and _respell(captured, node)
-            node, rewritten = before.next if written else node.next, rewritten or written
-        fold_constants(captured)
-        captured.prune()
-
-
-def _respell(captured: Capture, node: fx.Node) -> bool:
-    """Rewrite one node by its spelling, and say whether it was."""
-    written = SPELLINGS[node.target](Writer(captured, node), node) if node.target in SPELLINGS else None
-    return written is not None and _replace(captured, node, written)
-
-
-def known_layers(captured: Capture) -> list[Layer]:
-    """List the layers of a graph as :func:`find_layers`; what has no rule is first replaced by what it is composed of.
-
-    Raises
-    ------
-    NoRuleError
-        If an operation that has no rule is not composed of others.
-    """
-    while True:
-        try:
-            return find_layers(captured)
-        except NoRuleError as error:
-            written = _composed(captured, error.node)
-            if written is None:
-                raise
-            _replace(captured, error.node, written)
-            respell(captured)
-
-
-def _replace(captured: Capture, node: fx.Node, written: fx.Node | Sequence[fx.Node]) -> bool:
-    if isinstance(written, fx.Node):
-        node.replace_all_uses_with(written)
-    for user in list(node.users):
-        user.replace_all_uses_with(written[user.args[1]])  # type: ignore[index]
-        captured.graph.erase_node(user)
-    captured.graph.erase_node(node)
-    return True
-
-
-def _composed(captured: Capture, node: fx.Node) -> fx.Node | Sequence[fx.Node] | None:
-    """Write an operation in those that ATen composes it of; None where it is not composed."""
-    target = node.target
-    if not isinstance(target, OpOverload):
-        return None
-    if target._can_decompose():
-        composed = target.decompose
-    elif target in decomposition_table:
-        composed = decomposition_table[target]
-    else:
-        return None
-    sources = [source for source in node.all_input_nodes if is_tensor(source)]
-
-    def compute(*values: Tensor) -> Any:
-        found = dict(zip(sources, values, strict=True))
-        args, named = fx.node.map_arg(
-            (node.args, node.kwargs), lambda source: found[source] if source in found else source.meta["val"]
-        )
-        return composed(*args, **named)
-
-    return Writer(captured, node).inline(compute, *sources)
 
 
 # Several results: each is a part of the input.

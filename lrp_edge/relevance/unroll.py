@@ -15,9 +15,10 @@ from lrp_edge.relevance.capture import Capture, capture, module_path
 from lrp_edge.relevance.composites import Composite, composite_from, start_keeps_sign
 from lrp_edge.relevance.layers import Layer, forward_of
 from lrp_edge.relevance.operators import OPERATORS
+from lrp_edge.relevance.rewriting import respell
 from lrp_edge.relevance.rules import Function, Rule, prepare
 from lrp_edge.relevance.scores import take_off_scores, two_classes
-from lrp_edge.relevance.spellings import SPELLINGS, respell
+from lrp_edge.relevance.spellings import SPELLINGS
 from lrp_edge.relevance.stages import Stage, find_stage
 from lrp_edge.relevance.targets import OfLogits, Target, target_from
 

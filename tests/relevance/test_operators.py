@@ -6,14 +6,19 @@ and attention take nothing: they are constants of the gradient. Without biases r
 
 from __future__ import annotations
 
+import importlib
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp_edge.relevance import unroll
+from lrp_edge.relevance import branches, layers, operators, unroll
+
+unrolling = importlib.import_module("lrp_edge.relevance.unroll")
 
 X = torch.randn(2, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 CHANNELS = 8
@@ -274,3 +279,22 @@ def test_numbers_made_in_the_graph_follow_the_image_s_dtype():
         logits, _ = unrolled(X)
         assert logits.dtype == torch.float64
         assert torch.allclose(logits.float(), model(X.float()), atol=1e-5)
+
+
+def test_the_page_on_a_further_operator_holds_as_written(monkeypatch):
+    """The entry and the case that docs/relevance.md shows, for an operator that has no rule."""
+    page = (Path(__file__).parents[2] / "docs" / "relevance.md").read_text()
+    section = page[page.index("## Adding an operator") : page.index("## Adding a composite")]
+    _, entry, case = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    names = {**vars(layers), **vars(importlib.import_module("lrp_edge.relevance.operators.moves"))}
+    monkeypatch.setattr(layers, "OPERATORS", dict(layers.OPERATORS))
+    known = {module: module.OPERATORS for module in (branches, operators, unrolling)}
+    for module in known:
+        monkeypatch.setattr(module, "OPERATORS", layers.OPERATORS)
+    monkeypatch.setitem(names, "register", layers.register)
+    exec(entry, names)
+    cases = eval(f"{{{case}}}", {"Of": Of})
+    model = network(cases["rot90"])
+    layer = next(layer for layer in unroll(model, X, any_size=False).layers if "rot90" in str(layer.node.target))
+    assert layer.kind is layers.Kind.SHAPE
+    assert close(lrp_0(model, X)[1], gradient_times_input(model, X)[1])

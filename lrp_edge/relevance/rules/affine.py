@@ -13,30 +13,20 @@ stabilizers and the handling of biases are those of zennit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.relevance.affine import Affine, Convolution, summed_to
-from lrp_edge.relevance.layers import Back, Kind, Layer, Live, Standardised, unchanged
-from lrp_edge.relevance.pooling import Axes, Windows
-
-Pick = Callable[[Tensor], Tensor]
-Sign = Literal[-1, 0, 1]
+from lrp_edge.relevance.affine import Affine, Convolution
+from lrp_edge.relevance.layers import Kind, Layer, Live
+from lrp_edge.relevance.rules.base import Function, Pick, Rule, Sign, positive, stabilize
 
 
 def whole(x: Tensor) -> Tensor:
     """Return x."""
     return x
-
-
-def positive(x: Tensor) -> Tensor:
-    """Return max(x, 0)."""
-    return x.clamp(min=0)
 
 
 def negative(x: Tensor) -> Tensor:
@@ -46,13 +36,6 @@ def negative(x: Tensor) -> Tensor:
 
 def _ones(x: Tensor) -> Tensor:
     return torch.ones_like(x[:1])
-
-
-def stabilize(z: Tensor, epsilon: float, sign: Sign = 0) -> Tensor:
-    """Return ``z ± epsilon``, away from zero; `sign` is that of z where it is known beforehand."""
-    if sign:
-        return z + sign * epsilon
-    return z + torch.where(z >= 0, epsilon, -epsilon)
 
 
 @dataclass(frozen=True)
@@ -91,62 +74,6 @@ class Term:
     def is_output(self) -> bool:
         """Whether the denominator is the layer's own output."""
         return self.parts == (Part(whole, whole),) and self.bias is whole
-
-
-class Rule:
-    """How a layer distributes the relevance of its output over its inputs.
-
-    Attributes
-    ----------
-    kinds : frozenset of Kind
-        The layers that it is for.
-    keeps_signs : bool
-        Whether shares have the sign of the relevance that they are of, whatever that of the output.
-    """
-
-    kinds: ClassVar[frozenset[Kind]] = frozenset(Kind)
-    keeps_signs: ClassVar[bool] = False
-
-    def step(self, layer: Layer) -> nn.Module:
-        """Return the rule for one layer: a module ``(inputs, output, relevance, *given) -> shares``.
-
-        `inputs` are the values of the layer's inputs that take relevance, `shares` their relevance, of the same
-        shapes; `given` are those of :attr:`Layer.given`. The module holds the rule's constants, so that they move with
-        the model.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no step")
-
-    def reads_channel_sum(self, layer: Layer) -> bool:
-        """Whether it reads the relevance of the layer's output summed over channels only."""
-        return False
-
-
-def prepare(rule: Rule, layer: Layer) -> nn.Module:
-    """Return a layer's step by a rule.
-
-    Raises
-    ------
-    LrpEdgeError
-        If the rule is not for such a layer: names the layer, the rule, and those that it takes.
-    """
-    if layer.kind not in rule.kinds:
-        names = ", ".join(name for name, known in RULES.items() if layer.kind in known.kinds)
-        raise LrpEdgeError(
-            f"{type(rule).__name__} is not a rule for {layer.node.target} at {layer.path or 'the model itself'}; "
-            f"expected one of {names}"
-        )
-    return rule.step(layer)
-
-
-class Function(nn.Module):
-    """A function as a module: exporters know its operations by the module's name."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
 
 
 class AffineRule(Rule):
@@ -372,184 +299,3 @@ class Flat(AffineRule):
     def reads_channel_sum(self, layer: Layer) -> bool:
         affine = layer.form.affine
         return isinstance(affine, Convolution) and affine.groups == 1
-
-
-@dataclass(frozen=True)
-class Pass(Rule):
-    """Relevance is passed on unchanged to where the values came from: elementwise layers, and those that reorder."""
-
-    kinds = AffineRule.kinds - {Kind.ATTENTION} | {Kind.NORM, Kind.SOFTMAX, Kind.ACTIVATION, Kind.RESAMPLED, Kind.SHAPE}
-    keeps_signs = True
-
-    def step(self, layer: Layer) -> nn.Module:
-        back: Back = layer.form
-        if layer.kind in AffineRule.kinds | {Kind.SOFTMAX}:
-            back = unchanged if layer.keeps_shape else lambda s, inputs: [summed_to(s, inputs[0])]
-        return Function(lambda inputs, output, relevance, *given: back(relevance, inputs, *given))
-
-    def reads_channel_sum(self, layer: Layer) -> bool:
-        return layer.kind is Kind.ACTIVATION and layer.sums_channels and layer.keeps_shape
-
-
-@dataclass(frozen=True)
-class Norm(Rule):
-    """Relevance in proportion to the summands: sums and averages; of a product of two signals, half to each."""
-
-    kinds = frozenset({Kind.SUM, Kind.AVERAGE_POOL, Kind.RESAMPLED, Kind.PRODUCT})
-    stabilizer: float = 1e-6
-
-    def step(self, layer: Layer) -> nn.Module:
-        back: Back = layer.form
-        sign: Sign = 1 if layer.nonnegative and len(layer.inputs) == 1 else 0
-
-        def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-            s = relevance / stabilize(output, self.stabilizer, sign)
-            return [x * share for x, share in zip(inputs, back(s, inputs), strict=True)]
-
-        return Function(step)
-
-
-@dataclass(frozen=True)
-class Centred(Rule):
-    """Relevance of a norm in proportion to contributions to what is less its mean; its deviation is a constant.
-
-    AttnLRP's rule for LayerNorm (Achtibat et al. 2024, section 3.3.3). Without a mean and a bias it is `Pass`.
-    """
-
-    kinds = frozenset({Kind.NORM})
-    stabilizer: float = 1e-6
-
-    def step(self, layer: Layer) -> nn.Module:
-        return _Centred(layer.form, self.stabilizer)
-
-
-class _Centred(nn.Module):
-    """`Centred` for one layer, with its weight."""
-
-    weight: Tensor | None
-
-    def __init__(self, form: Standardised, stabilizer: float) -> None:
-        super().__init__()
-        self.form, self.stabilizer = form._replace(weight=None), stabilizer
-        self.register_buffer("weight", form.weight)
-
-    def forward(self, inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-        s = relevance / stabilize(output, self.stabilizer)
-        (x,) = inputs
-        return [x * self.form.adjoint(s if self.weight is None else s * self.weight, x)]
-
-
-@dataclass(frozen=True)
-class DeepTaylor(Rule):
-    """Relevance of a softmax s of x: ``x (R − s ΣR)`` (Achtibat et al. 2024, proposition 3.1)."""
-
-    kinds = frozenset({Kind.SOFTMAX})
-
-    def step(self, layer: Layer) -> nn.Module:
-        (axis,) = layer.form.axes
-
-        def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-            # What a mask excludes takes nothing, whatever its weight would have been computed from.
-            x = torch.where(output > 0, inputs[0], 0.0)
-            return [x * (relevance - output * relevance.sum(axis, keepdim=True))]
-
-        return Function(step)
-
-
-@dataclass(frozen=True)
-class Magnitude(Rule):
-    """Relevance of a sum in proportion to the magnitudes of its summands, in the manner of Otsuki et al. 2024.
-
-    Where no summand is negative it is `Norm`. Where summands cancel, relevance neither explodes nor changes its sign
-    ("Layer-Wise Relevance Propagation with Conservation Property for ResNet", arXiv 2407.09115).
-    """
-
-    kinds = frozenset({Kind.SUM})
-    keeps_signs = True
-    stabilizer: float = 1e-6
-
-    def step(self, layer: Layer) -> nn.Module:
-        factors = [abs(factor) for factor in layer.form.factors]
-
-        def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-            sizes = [x.abs() if factor == 1 else factor * x.abs() for x, factor in zip(inputs, factors, strict=True)]
-            s = relevance / (sum(sizes[1:], start=sizes[0]) + self.stabilizer)
-            return [size * summed_to(s, size) for size in sizes]
-
-        return Function(step)
-
-
-@dataclass(frozen=True)
-class WinnerTakesAll(Rule):
-    """All relevance of a maximum goes to the first element that attains it.
-
-    A soft maximum's is shared by softmax, so that all goes to one input that is far above the others.
-    """
-
-    kinds = frozenset({Kind.MAX_POOL, Kind.SOFT_MAXIMUM})
-    keeps_signs = True
-
-    def step(self, layer: Layer) -> nn.Module:
-        award, sums = layer.form.award, layer.sums_channels
-        return Function(lambda inputs, output, relevance: [award(inputs[0], output, relevance, sums)])
-
-
-@dataclass(frozen=True)
-class Proportional(Rule):
-    """Relevance of a maximum goes to all elements of its window in proportion to their (positive) values."""
-
-    kinds = frozenset({Kind.MAX_POOL, Kind.SOFT_MAXIMUM})
-    stabilizer: float = 1e-6
-
-    def step(self, layer: Layer) -> nn.Module:
-        pool: Windows | Axes = layer.form
-
-        def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-            x = positive(inputs[0])
-            return [x * pool.spread(relevance / (pool.total(x, output) + self.stabilizer), x)]
-
-        return Function(step)
-
-
-@dataclass(frozen=True)
-class Density(Rule):
-    """Relevance of a soft maximum y goes to each position by its own positive part: ``R_i = x_i⁺ R / y``.
-
-    It is not shared out, so that its sum grows with the number of positions that speak for the class. Relevance of a
-    pixel then does not depend on how large the defect is, and one threshold serves small and large ones.
-    """
-
-    kinds = frozenset({Kind.SOFT_MAXIMUM})
-    stabilizer: float = 1e-6
-
-    def step(self, layer: Layer) -> nn.Module:
-        pool: Axes = layer.form
-
-        def step(inputs: list[Tensor], output: Tensor, relevance: Tensor) -> list[Tensor]:
-            x = positive(inputs[0])
-            output, relevance = pool.open(x, output, relevance)
-            return [x * (relevance / stabilize(output, self.stabilizer))]
-
-        return Function(step)
-
-
-RULES: dict[str, type[Rule]] = {
-    rule.__name__: rule
-    for rule in (
-        Epsilon,
-        Gamma,
-        AlphaBeta,
-        ZPlus,
-        ZBox,
-        WSquare,
-        Flat,
-        Pass,
-        Norm,
-        Magnitude,
-        Centred,
-        DeepTaylor,
-        WinnerTakesAll,
-        Proportional,
-        Density,
-    )
-}
