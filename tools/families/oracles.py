@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrp_edge.relevance import Assignment, Composite, Unrolled, composite_from, rule_from, unroll
+from lrp_edge.relevance import Composite, Unrolled, composite_from, unroll
+from lrp_edge.relevance.layers import others
 from tools.families.catalogue import Subject
 from tools.families.drawn import without_biases
 
@@ -22,10 +23,11 @@ SAME = 1e-8
 LIKE_GRADIENT = frozenset((
     "conv1d", "conv2d", "convolution", "conv_transpose2d", "linear", "batch_norm", "addmm", "einsum", "relu", "relu_",
     "leaky_relu", "prelu", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "sum",
-    "amax", "max", "cat", "stack", "pad", "upsample_nearest2d", "upsample_bilinear2d", "neg", "clone", "contiguous",
+    "amax", "max", "cat", "stack", "pad", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "neg",
+    "clone", "contiguous", "add", "sub", "rsub",
 ))  # fmt: skip
-_TWO_SIGNALS = frozenset(("add", "add_", "sub"))
-_ONE_SIGNAL = frozenset(("mul", "mul_", "div", "matmul", "mm"))
+#: Of one signal and a constant these are linear; by a gate they are not.
+_BY_CONSTANT = frozenset(("mul", "div"))
 _PROBABILITIES = (Tensor.sigmoid, lambda logits: logits.softmax(1), lambda logits: logits.log_softmax(1))
 
 
@@ -47,8 +49,7 @@ def unrolled(subject: Subject, model: nn.Module, composite: str | Composite) -> 
 
 def lrp_0() -> Composite:
     """Return LRP-0: a stabilizer that is as good as none, wherever weights are."""
-    preset = composite_from("EpsilonPlus", {"epsilon": TINY, "stabilizer": TINY})
-    return preset.override(Assignment(rule_from("Epsilon", epsilon=TINY)))
+    return composite_from("Epsilon", {"epsilon": TINY, "stabilizer": TINY})
 
 
 def relevance(subject: Subject, model: nn.Module) -> dict[str, Any]:
@@ -120,9 +121,11 @@ def unlike_gradient(network: Unrolled) -> list[str]:
     found: Counter[str] = Counter()
     for layer in network.layers:
         name = str(layer.node.target).removeprefix("aten.").partition(".")[0]
-        signals = len(layer.inputs)
-        is_linear = (name in _TWO_SIGNALS and signals > 1) or (name in _ONE_SIGNAL and signals == 1)
-        if layer.kind.value != "shape" and name not in LIKE_GRADIENT and not is_linear:
+        computed = [source for source in others(layer.node, layer.inputs) if source not in layer.captured.constants]
+        is_scaled = name in _BY_CONSTANT and len(layer.inputs) == 1 and not computed
+        if computed and name in (*_BY_CONSTANT, "matmul", "bmm"):
+            found[f"{name} by a gate"] += 1
+        elif layer.kind.value != "shape" and name not in LIKE_GRADIENT and not is_scaled:
             found[name] += 1
     return [name for name, _ in found.most_common()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -102,7 +103,8 @@ def perform(name: str, deployed: Deployed) -> dict[str, Any]:
     try:
         figures = STEPS[name].measure(deployed)
     except LrpEdgeError as error:
-        figures = {"error": first_line(error).partition(KNOWN)[0][:MOST]}
+        # The file that it was about is gone, and its folder is nobody's business.
+        figures = {"error": re.sub(r"\S*/\w+\.onnx: ", "", first_line(error)).partition(KNOWN)[0][:MOST]}
     except Exception as error:  # of any library
         figures = {"error": f"{type(error).__name__}: {first_line(error)}"[:MOST]}
     return {**figures, "seconds": round(perf_counter() - start, 1)}

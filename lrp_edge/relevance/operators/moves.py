@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import receptive_field as reach
 from lrp_edge.relevance.affine import summed_to
+from lrp_edge.relevance.capture import arguments
 from lrp_edge.relevance.layers import Form, Kind, Layer, first, inherited, of_one, others, register
 
 aten = torch.ops.aten
@@ -149,8 +151,15 @@ def select(layer: Layer) -> Form:
 
 @register(aten.gather.default, kind=Kind.SHAPE, nonnegative=inherited, takes=first, reads=others)
 def gather(layer: Layer) -> Form:
-    axis = layer.argument("dim")
-    return lambda s, inputs, index: [torch.zeros_like(inputs[0]).scatter_add(axis, index, s)]
+    axis, places = layer.argument("dim"), arguments(layer.node)["index"]
+    # The greatest are at different places, and TensorRT has no scattering that adds.
+    are_distinct = places.target is operator.getitem and places.args[0].target == aten.topk.default
+
+    def back(s: Tensor, inputs: list[Tensor], index: Tensor) -> list[Tensor]:
+        nothing = torch.zeros_like(inputs[0])
+        return [nothing.scatter(axis, index, s) if are_distinct else nothing.scatter_add(axis, index, s)]
+
+    return back
 
 
 @register(aten.index.Tensor, aten.index_select.default, kind=Kind.SHAPE, nonnegative=inherited, takes=first)
