@@ -32,6 +32,7 @@ from lrp_edge.training.modules import LabelModule
 from lrp_edge.training.start import network_of
 from tests.support.images import surface, write_folder
 
+pytestmark = pytest.mark.usefixtures("few_drawn_defects")
 CARD = ModelCard(("hole", "ok", "scratch"), ("hole", "scratch"))
 #: A narrow network on few images; what is left out is the default of a pretrained start.
 NARROW = Options(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from lrp_edge.training import Options, train
 from tests.support.images import write_folder
 from tests.support.scripted import until
 
+pytestmark = pytest.mark.usefixtures("few_drawn_defects")
 EPOCHS = 7
 ARGUMENTS = [
     *(
@@ -91,6 +93,10 @@ def test_a_killed_training_ends_as_one_that_was_not(data: Path, tmp_path: Path, 
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def dies(*arguments: object) -> None:
+    raise MemoryError
+
+
 @pytest.mark.parametrize("patience", [0, 1])
 def test_a_training_that_dies_before_its_last_file(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
@@ -101,9 +107,6 @@ def test_a_training_that_dies_before_its_last_file(
         ema=0.9, val=0.25, lr=1e-7 if patience else 2e-3, patience=patience,
     )  # fmt: skip
     whole = train(data, tmp_path / "whole", options, progress=False)
-
-    def dies(*arguments: object) -> None:
-        raise MemoryError
 
     with monkeypatch.context() as patched:
         patched.setattr("lrp_edge.training.run.save_checkpoint", dies)
@@ -145,15 +148,15 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(data: Path, tmp_path: Path)
     assert (run / "model.safetensors").exists()
 
 
-def test_what_is_resumed_is_the_same_training(data: Path, tmp_path: Path) -> None:
-    options = Options(model="vgg", width=0.05, epochs=2, mark_epochs=0, patch=48, batch=8, val_every=1, ema=0.0)
+def test_what_is_resumed_is_the_same_training(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(model="vgg", width=0.05, epochs=2, mark_epochs=0, patch=48, batch=8, val=0.0, ema=0.0)
     with pytest.raises(LrpEdgeError, match=r"no resume\.ckpt to resume from"):
         train(data, tmp_path / "none", options, resume=True, progress=False)
     run = tmp_path / "run"
-    running = subprocess.Popen(command(data, run), env=environment(), stdout=subprocess.DEVNULL)
-    wait_for_an_epoch(running, run)
-    running.kill()
-    running.wait()
-    with pytest.raises(LrpEdgeError, match=r"option \w+ changed since the training was interrupted"):
-        train(data, run, options, resume=True, progress=False)
+    monkeypatch.setattr("lrp_edge.training.run.save_checkpoint", dies)
+    with pytest.raises(MemoryError):
+        train(data, run, options, progress=False)
+    changed = dataclasses.replace(options, width=0.1)
+    with pytest.raises(LrpEdgeError, match="option width changed since the training was interrupted"):
+        train(data, run, changed, resume=True, progress=False)
     assert (run / "resume.ckpt").exists()

@@ -24,6 +24,7 @@ from lrp_edge.training import Options, TrainingResult, measure, train
 from lrp_edge.training.callbacks import running_average
 from tests.support.images import surface, write_folder
 
+pytestmark = pytest.mark.usefixtures("few_drawn_defects")
 TINY = Options(
     model="vgg", width=0.1, epochs=16, mark_epochs=3, patch=48, batch=8, look_from=4, look_every=4, val_every=5,
     lr=5e-3, ema=0.9, test=0.25, val=0.25,
