@@ -42,6 +42,7 @@ class NoRuleError(LrpEdgeError):
         self.node = node
         # What is taken out of several results is named by what computes them.
         named = node.args[0] if node.target is operator.getitem and isinstance(node.args[0], fx.Node) else node
+        named = named.meta.get("written_for", named)
         place = module_path(named)
         super().__init__(
             f"no rule for operator {named.target} (node {named.name!r}, "
@@ -102,8 +103,8 @@ def _signals(captured: Capture) -> dict[fx.Node, list[fx.Node]]:
 
 
 def _nonnegative(captured: Capture, signals: dict[fx.Node, list[fx.Node]]) -> set[fx.Node]:
-    """Return the nodes that have no negative value, constants among them."""
-    found = {node for node, value in captured.constants.items() if not value.is_complex() and bool((value >= 0).all())}
+    """Return the nodes that depend on the image and have no negative value."""
+    found: set[fx.Node] = set()
     for node, sources in signals.items():
         if node is captured.image or node.target not in OPERATORS:
             continue

@@ -80,13 +80,21 @@ def _fold_branches(captured: Capture, layers: Sequence[Layer]) -> bool:
     known = {layer.node: layer for layer in layers}
     for layer in layers:
         summands = _summands(layer.node) if layer.node.target == aten.add.Tensor else {}
-        for convolution, other in itertools.permutations(summands, 2):
+        pairs = list(itertools.permutations(summands, 2))
+        # The signal itself is a branch beside several; beside a single one it is what a residual block adds to.
+        bypasses = [pair for pair in pairs if _is_of(*pair)]
+        others = [pair for pair in pairs if pair not in bypasses]
+        for convolution, other in (*(bypasses if len(summands) > 2 else ()), *others):
             if _add_to(captured, known, convolution, other):
                 total = summands[other]
                 total.replace_all_uses_with(next(source for source in total.all_input_nodes if source is not other))
                 captured.graph.erase_node(total)
                 return True
     return False
+
+
+def _is_of(convolution: fx.Node, source: fx.Node) -> bool:
+    return convolution.target == aten.conv2d.default and arguments(convolution)["input"] is source
 
 
 def _summands(node: fx.Node) -> dict[fx.Node, fx.Node]:

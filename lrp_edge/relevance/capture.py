@@ -109,7 +109,8 @@ class Writer:
         graph = self.captured.graph
         with graph.inserting_before(self.node):
             written = graph.call_function(target, args, kwargs)
-        written.meta = {name: value for name, value in self.node.meta.items() if name != "val"}
+        # An error names the operation that the user wrote, whatever it was written in.
+        written.meta = {"written_for": self.node} | {k: v for k, v in self.node.meta.items() if k != "val"}
         values, named = fx.node.map_arg((args, kwargs), lambda source: source.meta["val"])
         written.meta["val"] = target(*values, **named)
         return written

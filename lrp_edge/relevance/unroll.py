@@ -133,6 +133,7 @@ class Unrolled(nn.Module):
         self.classes, self.image, self.stage = classes, captured.image, stage
         self.activation = captured.activation
         self._logits, self._target = captured.logits, target
+        self._dtype: torch.dtype = captured.image.meta["val"].dtype
         self._nodes = [node for node in captured.graph.nodes if node.op == "call_function"]
         self.places = {node.name: module_path(node) for node in self._nodes}
         self._constants = {node: f"constant_{i}" for i, node in enumerate(captured.constants)}
@@ -172,10 +173,9 @@ class Unrolled(nn.Module):
         def given(argument: Any) -> Any:
             if isinstance(argument, fx.Node):
                 return values[argument]
-            # What the network makes in a float type of its own, e.g. places of a positional encoding, is in that of
-            # the image: it is float64 where the graph's own error is measured.
-            is_float = isinstance(argument, torch.dtype) and argument.is_floating_point
-            return image.dtype if is_float else argument
+            # What the network makes in the type of its image, e.g. places of a positional encoding, stays so in
+            # float64, where the graph's own error is measured.
+            return image.dtype if argument is self._dtype else argument
 
         for node in self._nodes:
             args, kwargs = fx.node.map_aggregate((node.args, node.kwargs), given)

@@ -70,7 +70,8 @@ def as_one(branches, image):
     st.booleans(),
 )
 def test_branches_of_one_signal_are_one_convolution(kernels, groups, stride, norm, identity):
-    norm, identity = norm and stride == 1, identity and stride == 1
+    norm = norm and stride == 1
+    identity = identity and stride == 1 and len(kernels) + norm > 1
     model = with_statistics(network(lambda: Branches(kernels, groups, stride, norm, identity)))
     merged = with_statistics(network(nn.Identity()))
     merged[2] = as_one(model[2], X)
@@ -81,6 +82,11 @@ def test_branches_of_one_signal_are_one_convolution(kernels, groups, stride, nor
     with torch.no_grad():
         found, expected = unrolled(X), unroll(merged, X, "Segmentation", any_size=False)(X)
     assert all(torch.allclose(got, wanted, rtol=1e-9, atol=1e-12) for got, wanted in zip(found, expected, strict=True))
+
+
+def test_what_a_residual_block_adds_to_is_no_branch():
+    model = network(Of(lambda s, x: x + s.a(x), a=nn.Conv2d(8, 8, 3, padding=1)))
+    assert sum(layer.kind is Kind.SUM for layer in unroll(model, X, any_size=False).layers) == 1
 
 
 def test_branches_of_different_signals_stay():
