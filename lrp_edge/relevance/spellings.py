@@ -162,6 +162,13 @@ def no_scale(write: Writer, node: fx.Node) -> fx.Node | None:
     return node.args[0] if arguments(node)["other"] == 1 else None  # type: ignore[return-value]
 
 
+@spelling(aten.rrelu.default)
+def rectifier_of_random_slope(write: Writer, node: fx.Node) -> fx.Node:
+    """Its slope is random in training alone."""
+    given = arguments(node)
+    return write(aten.leaky_relu.default, node.args[0], (given["lower"] + given["upper"]) / 2)
+
+
 # Layers with weights.
 
 

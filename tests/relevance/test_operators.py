@@ -207,6 +207,7 @@ def test_a_branch_that_takes_nothing_may_be_anything():
     assert bool(relevance.isfinite().all())
 
 
+ACTIVATIONS = (nn.Mish, nn.SELU, nn.CELU, nn.ELU, nn.GELU, nn.Hardswish, nn.RReLU, nn.Softshrink, nn.Softsign, nn.Tanh)
 NONLINEAR = {
     "x·sigmoid(x)": lambda: Of(lambda s, x: x * x.sigmoid()),
     "x·relu6(x + 3)/6": lambda: Of(lambda s, x: x * F.relu6(x + 3) / 6),
@@ -229,7 +230,18 @@ NONLINEAR = {
     ),
     **{
         activation.__name__: activation
-        for activation in (nn.Mish, nn.SELU, nn.CELU, nn.Softsign, nn.Hardswish, nn.RReLU, nn.GELU, nn.Tanh, nn.ELU)
+        for activation in (
+            nn.Mish,
+            nn.SELU,
+            nn.CELU,
+            nn.Softsign,
+            nn.Hardswish,
+            nn.RReLU,
+            nn.Softshrink,
+            nn.GELU,
+            nn.Tanh,
+            nn.ELU,
+        )
     },
 }
 
