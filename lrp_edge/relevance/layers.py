@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import receptive_field as reach
 from lrp_edge.relevance.affine import Affine, summed_to
 from lrp_edge.relevance.capture import Capture, arguments, module_path
@@ -183,8 +184,20 @@ class Layer:
         return dict(zip((*self.inputs, *self.given), (*inputs, *given), strict=True))
 
     def argument(self, name: str) -> Any:
-        """Return an argument by its name in the operator's schema, constants by their value."""
-        return self.captured.value(arguments(self.node)[name])
+        """Return an argument by its name in the operator's schema, constants by their value.
+
+        Raises
+        ------
+        LrpEdgeError
+            If it is computed from the image, or from its size.
+        """
+        argument = arguments(self.node)[name]
+        if isinstance(argument, fx.Node) and argument not in self.captured.constants:
+            raise LrpEdgeError(
+                f"{self.node.target} at {self.place} has a {name!r} that is computed from the image or its size; "
+                "relevance is defined where it is constant (give --size if it follows the frame's size)"
+            )
+        return self.captured.value(argument)
 
     def arguments(self, *names: str) -> tuple[Any, ...]:
         """Return several arguments by their names."""

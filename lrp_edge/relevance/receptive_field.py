@@ -141,8 +141,10 @@ def concatenated(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
 
 
 def padded(layer: Layer, inputs: Sequence[Spans]) -> Spans | None:
-    """The border grows."""
+    """The border grows, by how much is unknown where that follows the frame's size."""
     left, _, top, _ = [*layer.argument("pad"), 0, 0][:4]
+    if not isinstance(left, int) or not isinstance(top, int):
+        return unknown(layer, inputs)
     return tuple(span.through(padding=amount) for span, amount in zip(inputs[0], (top, left), strict=False))
 
 

@@ -61,8 +61,12 @@ FACTORIES = """
 import torch
 from torch import nn
 
+class Sorts(nn.Module):
+    def forward(self, x):
+        return x.sort(1)[0]
+
 def no_rule():
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.PixelShuffle(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    return nn.Sequential(nn.Conv2d(1, 4, 3), Sorts(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
 
 def good():
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
@@ -77,7 +81,7 @@ def broken():
 @pytest.mark.parametrize(
     ("factory", "words"),
     [
-        ("no_rule", ("no rule for operator aten.pixel_shuffle", "in module 1", "relu.default")),
+        ("no_rule", ("no rule for operator aten.sort", "in module 1", "docs/relevance.md")),
         ("broken", ("'0.weight' has NaN or infinite",)),
         ("absent", ("module:factory",)),
     ],

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import branches, layers, operators, unroll
 
 unrolling = importlib.import_module("lrp_edge.relevance.unroll")
@@ -255,9 +256,20 @@ def test_without_biases_relevance_is_conserved(name):
     assert close(relevance.sum((1, 2, 3)), logits.amax(1), 1e-3)
 
 
-@pytest.mark.parametrize("name", ["squeeze and excitation", "attention", "bilinear", "reflect", "top k", "layer norm"])
+def same(block, x):
+    """Pad as TensorFlow does: by amounts that follow the frame's size."""
+    total = max((-(-x.shape[2] // 2) - 1) * 2 + 3 - x.shape[2], 0)
+    return block.c(F.pad(x, (1, 1, total // 2, total - total // 2)))
+
+
+SIZED = {"same, by size": lambda: Of(same, c=nn.Conv2d(CHANNELS, 4, 3, 2))}
+
+
+@pytest.mark.parametrize(
+    "name", ["same, by size", "squeeze and excitation", "attention", "bilinear", "reflect", "top k", "layer norm"]
+)
 def test_other_sizes_after_one_capture(name):
-    make = PIECEWISE_LINEAR.get(name) or NONLINEAR.get(name) or (lambda: GATED[name](identity))
+    make = SIZED.get(name) or PIECEWISE_LINEAR.get(name) or NONLINEAR.get(name) or (lambda: GATED[name](identity))
     model = network(make)
     unrolled = unroll(model, X, "Segmentation")
     image = torch.randn(1, 3, 21, 18, dtype=torch.float64)
@@ -291,6 +303,12 @@ def test_numbers_made_in_the_graph_follow_the_image_s_dtype():
         logits, _ = unrolled(X)
         assert logits.dtype == torch.float64
         assert torch.allclose(logits.float(), model(X.float()), atol=1e-5)
+
+
+def test_weights_that_are_computed_from_the_image_are_refused_by_name():
+    model = network(Of(lambda s, x: F.conv2d(x, x.mean((0, 2, 3))[None, :, None, None].expand(4, -1, 1, 1))))
+    with pytest.raises(LrpEdgeError, match=r"conv2d\.default at 2 has a 'weight' that is computed from the image"):
+        unroll(model, X, any_size=False)
 
 
 def test_the_page_on_a_further_operator_holds_as_written(monkeypatch):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 GPUS, PRECISIONS = ("sm86", "sm120"), ("fp32", "fp16")
 BUILD, UNROLL, EXPORT = "network", "relevance", "onnx"
 #: Of a message, what comes after this is known, and no reason is longer.
-KNOWN, MOST = "; supported:", 300
+KNOWN, MOST = "; compute it", 300
 
 
 @dataclass(frozen=True)

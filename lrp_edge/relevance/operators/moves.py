@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance import receptive_field as reach
@@ -229,17 +229,23 @@ def _folded(s: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
     return share
 
 
-@register(aten.constant_pad_nd.default, kind=Kind.SHAPE, reach=reach.padded)
-def pad_with_constant(layer: Layer) -> Form:
-    """What falls on the border is lost, as with a padded convolution; a negative amount crops."""
-    amounts = layer.argument("pad")
-    return of_one(lambda s, x: _unpadded(s, amounts, "constant"))
+def _sizes(node: fx.Node, taking: Sequence[fx.Node]) -> Sequence[fx.Node]:
+    """Amounts that are computed from the frame's size."""
+    return [source for source in node.all_input_nodes if source not in taking]
 
 
-@register(aten.pad.default, kind=Kind.SHAPE, reach=reach.padded)
+@register(aten.constant_pad_nd.default, aten.pad.default, kind=Kind.SHAPE, reach=reach.padded, reads=_sizes)
 def pad(layer: Layer) -> Form:
-    amounts, mode = layer.arguments("pad", "mode")
-    return of_one(lambda s, x: _unpadded(s, amounts, mode))
+    """What falls on the border is lost, as with a padded convolution; a negative amount crops."""
+    is_constant = layer.node.target == aten.constant_pad_nd.default
+    mode = "constant" if is_constant else layer.argument("mode")
+
+    def back(s: Tensor, inputs: list[Tensor], *given: Any) -> list[Tensor]:
+        sizes = dict(zip(layer.given, given, strict=True))
+        amounts = [sizes.get(amount, amount) for amount in layer.argument("pad")]
+        return [_unpadded(s, amounts, mode)]
+
+    return back
 
 
 @register(aten.cat.default, kind=Kind.SHAPE, nonnegative=inherited, reach=reach.concatenated, reads=others)
