@@ -210,19 +210,20 @@ def epsilon_gamma_box(
     return _preset("EpsilonGammaBox", Gamma(gamma, stabilizer), Epsilon(epsilon), stabilizer, box)
 
 
-def segmentation(stabilizer: float = 1e-6) -> Composite:
-    """The preset for masks: ZPlus wherever weights are, Flat in the first layer, Density in a soft maximum.
+def segmentation(epsilon: float = 1e-6, stabilizer: float = 1e-6) -> Composite:
+    """The preset for masks: ZPlus wherever positions are weighed, Flat in the first layer, Density in a soft maximum.
 
-    ZPlus in the linear layers too, and Magnitude in sums, keep relevance non-negative from the decision down to the
-    pixels: what speaks against the class never cancels what speaks for it, so no pixel of a defect is lost to
-    cancellation. Averages of signed values are the exception: there relevance is by `Norm`.
+    ZPlus, also in linear layers on positions, and Magnitude in sums keep the sign of relevance on its way to pixels:
+    what speaks against the class never cancels what speaks for it, so no pixel of a defect is lost to cancellation.
+    The linear layers after pooling have Epsilon: what speaks against a class tells it from the others there, and masks
+    are much worse without it.
     """
     flat = Assignment(Flat(stabilizer), AFFINE, first=1)
     soft = Assignment(Density(stabilizer), frozenset({Kind.SOFT_MAXIMUM}))
     summed = Assignment(Magnitude(stabilizer), frozenset({Kind.SUM}))
     # Weights of interpolation add up to one: a resized image keeps its relevance, whatever the sign of its pixels.
     resized = Assignment(Pass(), frozenset({Kind.RESAMPLED}))
-    return _preset("Segmentation", ZPlus(stabilizer), ZPlus(stabilizer), stabilizer, flat, soft, summed, resized)
+    return _preset("Segmentation", ZPlus(stabilizer), Epsilon(epsilon), stabilizer, flat, soft, summed, resized)
 
 
 COMPOSITES: dict[str, Callable[..., Composite]] = {

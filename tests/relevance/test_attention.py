@@ -187,5 +187,4 @@ def test_relevance_of_segmentation_is_conserved_through_a_transformer():
         if name.endswith("bias") or name in ("token", "positions"):
             nn.init.zeros_(parameter)
     logits, relevance = (value.detach() for value in unroll(model, X, "Segmentation", any_size=False)(X))
-    assert float(relevance.min()) >= 0
     assert float((relevance.sum((1, 2, 3)) / logits.amax(1)).min()) > 0.5

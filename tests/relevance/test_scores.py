@@ -10,7 +10,9 @@ from lrp_edge import ModelCard
 from lrp_edge.card import InputSpec
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_onnx
-from lrp_edge.relevance import unroll
+from lrp_edge.relevance import Assignment, composite_from, unroll
+from lrp_edge.relevance.layers import Kind
+from lrp_edge.relevance.rules import ZPlus
 from lrp_edge.runtime import Segmenter
 from tests.relevance.test_operators import Of
 
@@ -82,12 +84,21 @@ def test_scores_made_in_another_way_are_refused(block, place):
         unroll(classifier(1, Of(block)), X, any_size=False)
 
 
-@pytest.mark.parametrize("target", ["predicted", "defect", 1, "evidence"])
-@pytest.mark.parametrize("shift", [-30.0, 0.0, 30.0])
-def test_segmentation_speaks_for_the_class_whatever_the_sign_of_its_logit(target, shift):
-    model = classifier(3)
-    model[-1].bias.data += shift
-    with torch.no_grad():
-        _, relevance = unroll(model, X, "Segmentation", target, defects=[1, 2], any_size=False)(X)
-    assert float(relevance.min()) >= 0
-    assert float(relevance.sum()) > 0
+@pytest.mark.parametrize(
+    ("target", "composite"),
+    [("defect", "Segmentation"), (1, "Segmentation"), ("defect", "zplus"), (1, "zplus"), ("evidence", "zplus")],
+)
+def test_relevance_speaks_for_a_class_whatever_the_sign_of_its_logit(target, composite):
+    """A bias that is alike in all classes changes no evidence, by rules that divide by the logit and by others."""
+    chosen = composite_from("Segmentation", {})
+    if composite == "zplus":
+        chosen = chosen.override(Assignment(ZPlus(), frozenset({Kind.LINEAR})))
+    found = []
+    for shift in (-30.0, 30.0):
+        model = classifier(3)
+        model[-1].bias.data += shift
+        with torch.no_grad():
+            found.append(unroll(model, X, chosen, target, defects=[1, 2], any_size=False)(X)[1])
+    assert float((found[0] * found[1]).sum()) > 0.9 * float(found[0].norm() * found[1].norm())
+    if composite == "zplus":
+        assert min(float(relevance.min()) for relevance in found) >= 0
