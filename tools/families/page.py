@@ -11,7 +11,7 @@ from tools.families.store import Record, Store
 
 DASH = "–"
 #: Beyond these a figure is one to look at, and stands in bold.
-EXACT, OFF_SUM, OFF_FLOAT = 1e-6, 1e-2, 1e-3
+EXACT, OFF_SUM, OFF_FLOAT = 1e-6, 1e-2, 1e-4
 
 
 class Notes:
@@ -109,7 +109,7 @@ def _zennit(figures: Record, notes: Notes) -> str:
 
 def _conservation(figures: Record) -> str:
     worst: float = max(figures["conservation"], key=lambda share: abs(share - 1))
-    return _bold(f"{worst:.4f}", abs(worst - 1) > OFF_SUM)
+    return _bold(f"{worst:.4f}" if abs(worst) < 10 else f"{worst:.1e}", abs(worst - 1) > OFF_SUM)
 
 
 def _agreement(figures: Record, notes: Notes) -> str:
