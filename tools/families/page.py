@@ -172,7 +172,8 @@ def counts(records: dict[str, Record], kind: str) -> str:
     for step, verb in ((EXPORT, "export and agree in ONNX Runtime"), ("openvino", "agree in OpenVINO")):
         tried = sum(step in steps for steps in measured)
         if tried:
-            said.append(f"{_good(measured, step)} of {tried} that were tried {verb}")
+            agree = sum(steps.get(step, {}).get("relevance_max", OFF_FLOAT * 2) <= OFF_FLOAT for steps in measured)
+            said.append(f"{agree} of {tried} that were tried {verb}")
     tried = sum(name in steps for steps in measured for name in _BUILDS)
     if tried:
         said.append(f"{sum(_good(measured, name) for name in _BUILDS)} of {tried} engines build")
