@@ -54,9 +54,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _detached(model: nn.Module) -> dict[int, Any]:
-    """Return copies, by identity, of tensors that hang in autograd's graph, as those of the former `weight_norm` do.
+    """Return copies, by identity, of tensors that hang in autograd's graph, which `copy.deepcopy` refuses.
 
-    `copy.deepcopy` refuses them.
+    Those of the former `weight_norm` do, and what a module keeps of a forward pass, e.g. LeViT's attention biases in a
+    dictionary.
     """
-    values = (value for module in model.modules() for value in vars(module).values())
+    kept = [value for module in model.modules() for value in vars(module).values()]
+    values = [*kept, *(value for cache in kept if isinstance(cache, dict) for value in cache.values())]
     return {id(value): value.detach().clone() for value in values if isinstance(value, Tensor) and not value.is_leaf}

@@ -147,3 +147,25 @@ def test_one_logit_is_that_of_the_second_of_two_classes(explained, composite):
     found, wanted = (unroll(model, image, composite, explained, defects=[1])(image) for model in (single, twice))
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found[0].softmax(1)[:, 1], F.sigmoid(single.double()(image))[:, 0])
+
+
+class Remembers(nn.Module):
+    """Keeps what it computed of its weights in a forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias, self.kept = nn.Parameter(torch.ones(1, 3, 1, 1)), {}
+
+    def forward(self, x):
+        self.kept.setdefault("bias", self.bias * 2)
+        return x + self.kept["bias"]
+
+
+def test_what_a_forward_pass_left_behind_is_no_obstacle():
+    torch.manual_seed(0)
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    model = nn.Sequential(Remembers(), *head).eval()
+    image = torch.randn(2, 3, 8, 8)
+    expected = model(image)
+    torch.testing.assert_close(unroll(model, image, any_size=False)(image)[0], expected)
+    assert model[0].kept["bias"].grad_fn is not None
