@@ -65,6 +65,7 @@ def relevance(subject: Subject, model: nn.Module) -> dict[str, Any]:
         If the unrolled network has other logits than the network, or relevance of another shape than the image.
     """
     x = images(subject)
+    free = without_biases(model)  # before the model keeps what cannot be copied
     network = unrolled(subject, model, lrp_0())
     logits, found = _explained(network, x)
     output = model(x)
@@ -77,7 +78,7 @@ def relevance(subject: Subject, model: nn.Module) -> dict[str, Any]:
         "lrp_0": difference(found, expected),
     }
     del network, found, expected
-    logits, found = _explained(unrolled(subject, without_biases(model), lrp_0()), x)
+    logits, found = _explained(unrolled(subject, free, lrp_0()), x)
     shares = found.sum((1, 2, 3)) / strongest(logits).sum(1)
     return {**figures, "conservation": shares.tolist()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from lrp_edge.errors import LrpEdgeError, first_line
+from lrp_edge.relevance.plain import plain
 from tools.families.catalogue import Subject
 
 if TYPE_CHECKING:
@@ -46,15 +46,16 @@ def _network(deployed: Deployed) -> dict[str, Any]:
 
 
 def _relevance(deployed: Deployed) -> dict[str, Any]:
-    from tools.families.oracles import relevance
+    from tools.families.oracles import images, relevance
 
-    return relevance(deployed.subject, copy.deepcopy(deployed.model).double())
+    return relevance(deployed.subject, plain(deployed.model, images(deployed.subject)))
 
 
 def _zennit(deployed: Deployed) -> dict[str, Any]:
+    from tools.families.oracles import images
     from tools.families.rival import zennit
 
-    return zennit(deployed.subject, copy.deepcopy(deployed.model).double())
+    return zennit(deployed.subject, plain(deployed.model, images(deployed.subject)))
 
 
 def _of_file(name: str, *arguments: str) -> Callable[[Deployed], dict[str, Any]]:
