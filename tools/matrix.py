@@ -88,9 +88,9 @@ def _text(error: Exception) -> str:
 def _export(case: Case, folder: Path, checkpoint: Path | None) -> Path:
     import onnx
 
-    from lrp_edge.export.graph import load_proto
     from lrp_edge.export.onnx_file import OPSETS, with_card, with_precision
     from lrp_edge.export.passes.gate import gate
+    from lrp_edge.export.read import load_proto
     from lrp_edge.export.verify.parity import random_frames
 
     proto, card = load_proto(Path(_flat(case.model, case.form, checkpoint)))

@@ -63,7 +63,7 @@ def export(
 
 
 def _report(file: Path) -> None:
-    from lrp_edge.export.graph import card_of
+    from lrp_edge.export.read import card_of
 
     card = card_of(file)
     parity = card.parity

@@ -1,19 +1,16 @@
-"""ONNX graphs: read back with the card inside, walked over and rewritten, and where their nodes stand in the model."""
+"""ONNX graphs: walked over and rewritten, and where their nodes stand in the model."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from lrp_edge.card import METADATA_KEY, ModelCard
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import needs_extra
 
 with needs_extra("export"):
     import numpy as np
     import onnx
-    from google.protobuf.message import DecodeError
     from numpy.typing import NDArray
     from onnx import helper, numpy_helper, shape_inference
 
@@ -21,33 +18,6 @@ with needs_extra("export"):
 PART, MODULE = "part", "module"
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _PARTS = {"operations": "classifier", "steps": "relevance"}
-
-
-def card_of(model: Path) -> ModelCard:
-    """Return the model card inside an ONNX file; raises as :func:`load_proto`."""
-    return load_proto(model)[1]
-
-
-def load_proto(model: Path) -> tuple[onnx.ModelProto, ModelCard]:
-    """Return an exported ONNX file's graph and card.
-
-    Raises
-    ------
-    LrpEdgeError
-        If there is no such file, it is not ONNX, or it has no card.
-    """
-    if not model.is_file():
-        raise LrpEdgeError(f"no model at {model}")
-    try:
-        proto = onnx.load(model)
-    except DecodeError as error:
-        raise LrpEdgeError(f"{model} is not an ONNX file; expected one that lrp-edge export wrote") from error
-    except OSError as error:
-        raise LrpEdgeError(f"{model} cannot be read: {error.strerror}") from error
-    cards = {entry.key: entry.value for entry in proto.metadata_props}
-    if METADATA_KEY not in cards:
-        raise LrpEdgeError(f"{model} has no model card; expected a file that lrp-edge export wrote")
-    return proto, ModelCard.from_json(cards[METADATA_KEY], str(model))
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, int]:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.export.graph import ancestors, load_proto
+from lrp_edge.export.graph import ancestors
 from lrp_edge.export.options import InspectOptions
 from lrp_edge.export.passes.gate import ungate
+from lrp_edge.export.read import load_proto
 from lrp_edge.options import accepted
 
 with needs_extra("export"):

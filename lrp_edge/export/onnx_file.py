@@ -25,6 +25,7 @@ from lrp_edge.export.passes.constants import fold_constants, separate_orientatio
 from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import to_half
 from lrp_edge.export.passes.quantise import quantise
+from lrp_edge.export.passes.weights import share_weights
 from lrp_edge.export.verify.parity import SOUND, Frames, Parity, TorchSession, compare, random_frames, run_frames
 from lrp_edge.export.verify.typed_evaluator import open_reference
 from lrp_edge.files import claim_folder, whole_pair
@@ -130,6 +131,7 @@ def to_onnx(
     _check_classes(deployable, card)
     card = deployable.card.replace(receptive_field=receptive_field(deployable.unrolled))
     proto, card = with_precision(_export(deployable, card, size), card, frames)
+    proto = share_weights(proto)
     if card.gate:
         proto = gate(proto, card)
     return _write(proto, deployable, card, output, name, [*_noise(card, size), *frames])

@@ -23,9 +23,10 @@ from lrp_edge import ModelCard
 from lrp_edge.card import InputSpec, MaskSpec
 from lrp_edge.export import to_onnx
 from lrp_edge.export.deployable import Preprocess
-from lrp_edge.export.graph import cut, load_proto
+from lrp_edge.export.graph import cut
 from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import find_products
+from lrp_edge.export.read import load_proto
 from lrp_edge.export.verify.parity import random_frames
 from tests.support.oracles import Gradient, composites, torchvision_model
 

@@ -13,7 +13,7 @@ from lrp_edge import synthetic
 from lrp_edge.checkpoint import load_checkpoint, save_checkpoint
 from lrp_edge.cli import app
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.graph import card_of
+from lrp_edge.export.read import card_of
 
 
 def lrp_edge(*arguments: object) -> str:

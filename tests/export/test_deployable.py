@@ -12,8 +12,8 @@ from lrp_edge.card import METADATA_KEY, THRESHOLD, DecisionSpec, InputSpec, Mask
 from lrp_edge.decision import decide, defect_probability
 from lrp_edge.export import to_engine
 from lrp_edge.export.deployable import Deployable, Preprocess
-from lrp_edge.export.graph import card_of
 from lrp_edge.export.onnx_file import with_card
+from lrp_edge.export.read import card_of
 from lrp_edge.export.verify.parity import random_frames
 from lrp_edge.runtime.engines import open_engine
 from lrp_edge.runtime.onnx_edit import set_metadata, set_scalar

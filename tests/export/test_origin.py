@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.graph import card_of
 from lrp_edge.export.origin import load_model
+from lrp_edge.export.read import card_of
 from lrp_edge.runtime import Segmenter
 from tests.support.command import lrp_edge
 

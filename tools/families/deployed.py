@@ -24,9 +24,10 @@ from lrp_edge.card import InputSpec
 from lrp_edge.errors import first_line
 from lrp_edge.export import to_engine, to_onnx
 from lrp_edge.export.deployable import Deployable
-from lrp_edge.export.graph import cut, load_proto
+from lrp_edge.export.graph import cut
 from lrp_edge.export.inspect import inspect
 from lrp_edge.export.onnx_file import OPSETS, with_card, with_precision
+from lrp_edge.export.read import load_proto
 from lrp_edge.export.verify.parity import TorchSession, compare, random_frames, run_frames
 from lrp_edge.export.verify.references import EngineSession
 from lrp_edge.runtime.engines import open_engine

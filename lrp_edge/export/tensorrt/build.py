@@ -102,9 +102,9 @@ def _forms(request: Request) -> Iterator[Request]:
 
 
 def _suited(request: Request) -> Request:
-    """Bring the graph to a form that the compiler takes for each of the GPUs."""
+    """Bring the graph to a form that the compiler takes for each of the GPUs; its weights are constants."""
     if not request.for_turing:
-        return request
+        return _with_proto(request, request.proto)
     # Not above: it needs onnx, and find_target names the extra that has it without torch.
     from lrp_edge.export.passes.turing import without_gemm
 

@@ -99,7 +99,7 @@ def to_engine(
     shapes = {name: asked.pop(name) for name in ("batch", "smallest", "usual", "largest")}
     target = find_target(product, gpus)
     # Not above: it needs onnx, and find_target names the extra that has it without torch.
-    from lrp_edge.export.graph import load_proto
+    from lrp_edge.export.read import load_proto
 
     model = Path(model)
     proto, card = load_proto(model)

@@ -66,7 +66,7 @@ class Request:
     data : bytes
         Its content.
     proto : onnx.ModelProto
-        The same, read.
+        The same, read, with all weights as constants.
     card : ModelCard
         The card inside.
     target, profile, options

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.export.graph import card_of
 from lrp_edge.export.origin import sha256
+from lrp_edge.export.read import card_of
 from lrp_edge.export.verify.options import BACKENDS
 from lrp_edge.runtime.engines.engine_file import EngineFile
 

@@ -10,8 +10,8 @@ from typing import Any
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export.deployable import Deployable
-from lrp_edge.export.graph import card_of
 from lrp_edge.export.origin import load_model, sha256
+from lrp_edge.export.read import card_of
 from lrp_edge.export.verify.backends import Subject
 from lrp_edge.export.verify.frames import USUAL, Picture
 from lrp_edge.export.verify.parity import Answer, Session, TorchSession, run_frames

@@ -15,8 +15,8 @@ from pathlib import Path
 from time import perf_counter
 
 from lrp_edge.errors import LrpEdgeError, first_line
-from lrp_edge.export.graph import load_proto
 from lrp_edge.export.origin import sha256
+from lrp_edge.export.read import load_proto
 from lrp_edge.export.verify.backends import Subject, check_asked, choose
 from lrp_edge.export.verify.frames import Picture, common_pictures
 from lrp_edge.export.verify.options import Limits, VerifyOptions

@@ -17,8 +17,8 @@ from torch import nn
 
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.export import to_onnx
-from lrp_edge.export.graph import load_proto
 from lrp_edge.export.passes.constants import fold_constants, separate_orientations
+from lrp_edge.export.read import load_proto
 from lrp_edge.export.verify.parity import random_frames
 from tests.support.engine_graphs import node
 

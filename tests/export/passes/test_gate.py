@@ -11,9 +11,9 @@ import torch
 
 from lrp_edge.card import InputSpec, MaskSpec
 from lrp_edge.export.deployable import Preprocess
-from lrp_edge.export.graph import load_proto
 from lrp_edge.export.inspect import inspect
 from lrp_edge.export.passes.gate import casts_before_branch, gate, ungate
+from lrp_edge.export.read import load_proto
 from lrp_edge.export.verify import parity
 from tests.support.exported import CARD, CLASSES, RGB, export_once, tiny
 from tests.support.marks import quick_of

@@ -16,8 +16,9 @@ from lrp_edge.card import InputSpec, MaskSpec
 from lrp_edge.classifiers import vgg
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_engine
-from lrp_edge.export.graph import load_proto, ranks_and_types
+from lrp_edge.export.graph import ranks_and_types
 from lrp_edge.export.passes.precision import find_products, to_half
+from lrp_edge.export.read import load_proto
 from lrp_edge.export.verify import parity
 from lrp_edge.export.verify.typed_evaluator import ReferenceSession
 from tests.support.exported import CARD, export_once, tiny

@@ -10,9 +10,10 @@ from onnx import TensorProto, numpy_helper
 from lrp_edge.card import MaskSpec
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_engine, to_onnx
-from lrp_edge.export.graph import load_proto, producers, ranks_and_types
+from lrp_edge.export.graph import producers, ranks_and_types
 from lrp_edge.export.passes.precision import PRODUCTS, find_products
 from lrp_edge.export.passes.quantise import IOU_KEPT, LEVELS, insert, quantise
+from lrp_edge.export.read import load_proto
 from lrp_edge.export.verify import parity
 from tests.support.exported import CARD, export_once, tiny
 

@@ -21,10 +21,10 @@ from torch import nn
 from lrp_edge.card import METADATA_KEY, InputSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_engine
-from lrp_edge.export.graph import load_proto
 from lrp_edge.export.passes.gate import gate
 from lrp_edge.export.passes.precision import to_half
 from lrp_edge.export.passes.turing import EXACT, without_gemm
+from lrp_edge.export.read import load_proto
 from lrp_edge.export.verify.parity import random_frames
 from lrp_edge.export.verify.typed_evaluator import open_reference
 from tests.support.engine_graphs import contract_graph, node, noted, save, small_card

@@ -24,7 +24,7 @@ from lrp_edge.checkpoint import save_checkpoint
 from lrp_edge.classifiers import FAMILIES
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_onnx
-from lrp_edge.export.graph import load_proto
+from lrp_edge.export.read import load_proto
 from lrp_edge.export.verify import verify
 from lrp_edge.export.verify.parity import PROMISED, SOUND
 from tests.support.engine_graphs import why_it_cannot_run
