@@ -7,6 +7,7 @@ the node as it is.
 from __future__ import annotations
 
 import operator
+import string
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -221,9 +222,11 @@ def product_and_bias(write: Writer, node: fx.Node) -> fx.Node | None:
 
 @spelling(aten.einsum.default)
 def named_axes(write: Writer, node: fx.Node) -> fx.Node | None:
-    """A sum over one axis with a constant matrix is a linear layer along that axis."""
-    equation, operands = arguments(node)["equation"].replace(" ", ""), arguments(node)["tensors"]
-    constants = write.captured.constants
+    """A sum over one axis with a constant matrix is a linear layer along that axis; axes have lower-case names."""
+    given, operands = arguments(node)["equation"], arguments(node)["tensors"]
+    constants, equation = write.captured.constants, _in_lower_case(given)
+    if equation != given:
+        return write(aten.einsum.default, equation, operands)
     if "." in equation or "->" not in equation or [operand in constants for operand in operands] != [False, True]:
         return None
     (image, weight), result = equation.split("->")[0].split(","), equation.split("->")[1]
@@ -236,6 +239,18 @@ def named_axes(write: Writer, node: fx.Node) -> fx.Node | None:
     moved = write(aten.permute.default, operands[0], [image.index(name) for name in (*rest, axis)])
     made_of = write(aten.linear.default, moved, write.captured.new_constant(f"{node.name}_weight", matrix))
     return write(aten.permute.default, made_of, [(*rest, new).index(name) for name in result])
+
+
+def _in_lower_case(equation: str) -> str:
+    """Name the axes of an equation a, b, …: TensorRT knows neither capitals nor blanks.
+
+    The order of the names stays: that of the result's axes is theirs where the equation does not say it.
+    """
+    names = sorted(set(filter(str.isalpha, equation)))
+    if len(names) > len(string.ascii_lowercase):
+        return equation
+    letters = dict(zip(names, string.ascii_lowercase, strict=False))
+    return "".join(letters.get(mark, mark) for mark in equation if mark != " ")
 
 
 @spelling(aten.add.Tensor)

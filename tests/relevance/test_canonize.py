@@ -166,6 +166,20 @@ def test_a_head_is_a_linear_layer_in_other_words(head):
     assert all(torch.allclose(got, wanted, rtol=1e-9) for got, wanted in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize(
+    "equation", ["nic,njc->nij", "N I C, N J C -> N I J", "BAC,BcC->BAc", "Zay,Zby", "...Ba,...ba->...Bb"]
+)
+def test_axes_of_a_product_of_two_signals_have_any_names(equation):
+    def attend(s, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        weights = torch.einsum(equation, tokens, 0.3 * tokens.flip(1))
+        return (weights.softmax(-1) @ tokens).transpose(1, 2).reshape(x.shape)
+
+    model = network(Of(attend))
+    with torch.no_grad():
+        assert torch.allclose(unroll(model, X, any_size=False)(X)[0], model(X), rtol=1e-9)
+
+
 def test_a_linear_layer_on_positions_is_a_convolution_to_composites_and_the_head_is_not():
     model = network(Of(by_positions(lambda x: F.linear(x, WEIGHT, BIAS))))
     assert _affine(unroll(model, X, any_size=False)) == [Flat(), ZPlus(), ZPlus(), Epsilon()]

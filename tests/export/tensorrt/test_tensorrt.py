@@ -15,7 +15,9 @@ from pathlib import Path
 
 import onnx
 import pytest
+import torch
 from onnx import TensorProto
+from torch import Tensor, nn
 
 from lrp_edge.card import InputSpec, ModelCard
 from lrp_edge.errors import LrpEdgeError
@@ -280,6 +282,25 @@ def test_a_pair_appears_whole_or_not_at_all(pair_before: bool, model: Path) -> N
     assert left(model) == expected
     if pair_before:
         assert engine.with_suffix(".json").read_text() == "previous"
+
+
+class Attention(nn.Module):
+    """Attention whose products name their axes in capitals, as MaxViT's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.query, self.key = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        weights = torch.einsum("B I D, B J D -> B I J", self.query(x), self.key(x)).softmax(-1)
+        return self.head(torch.einsum("B I J, B J D -> B I D", weights, x).mean(1))  # type: ignore[no-any-return]
+
+
+def test_products_with_axes_in_capitals_build(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    assert to_engine(to_onnx(Attention().eval(), tmp_path, card=CARD), gpus=("sm86",), cache=False).is_file()
 
 
 def test_a_refused_node_is_named_with_its_module(tmp_path: Path) -> None:
