@@ -12,7 +12,7 @@ from torch import nn
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.affine import Convolution, Linear
 from lrp_edge.relevance.layers import Summands, Weighted
-from lrp_edge.relevance.rules import AlphaBeta, Epsilon, Flat, Gamma, Magnitude, WSquare, ZBox, ZPlus
+from lrp_edge.relevance.rules import AlphaBeta, Epsilon, Flat, Gamma, Magnitude, WSquare, ZBox, ZPlus, ZPlusOfPositive
 
 EPS = 1e-6
 
@@ -33,6 +33,9 @@ def matrix_form(name, x, w, b, relevance):
     if name == "epsilon":
         share = z / stabilized(z.sum(1) + b)[:, None]
     elif name == "zplus":
+        share = up / stabilized(up.sum(1) + b_up)[:, None]
+    elif name == "zplus of positive":
+        up = np.maximum(w, 0) * np.maximum(x, 0)
         share = up / stabilized(up.sum(1) + b_up)[:, None]
     elif name == "alphabeta":
         share = 2 * up / stabilized(up.sum(1) + b_up)[:, None] - down / stabilized(down.sum(1) + b_down)[:, None]
@@ -55,6 +58,7 @@ def matrix_form(name, x, w, b, relevance):
 RULES = {
     "epsilon": Epsilon(),
     "zplus": ZPlus(),
+    "zplus of positive": ZPlusOfPositive(),
     "alphabeta": AlphaBeta(),
     "gamma": Gamma(),
     "zbox": ZBox(-2.0, 3.0),

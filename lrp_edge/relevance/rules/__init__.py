@@ -6,7 +6,17 @@ from torch import nn
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.layers import Layer
-from lrp_edge.relevance.rules.affine import AffineRule, AlphaBeta, Epsilon, Flat, Gamma, WSquare, ZBox, ZPlus
+from lrp_edge.relevance.rules.affine import (
+    AffineRule,
+    AlphaBeta,
+    Epsilon,
+    Flat,
+    Gamma,
+    WSquare,
+    ZBox,
+    ZPlus,
+    ZPlusOfPositive,
+)
 from lrp_edge.relevance.rules.base import Function, Rule
 from lrp_edge.relevance.rules.weightless import (
     Centred,
@@ -26,6 +36,7 @@ RULES: dict[str, type[Rule]] = {
         Gamma,
         AlphaBeta,
         ZPlus,
+        ZPlusOfPositive,
         ZBox,
         WSquare,
         Flat,
@@ -78,5 +89,6 @@ __all__ = [
     "WinnerTakesAll",
     "ZBox",
     "ZPlus",
+    "ZPlusOfPositive",
     "prepare",
 ]

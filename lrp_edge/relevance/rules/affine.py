@@ -197,6 +197,21 @@ class ZPlus(AffineRule):
 
 
 @dataclass(frozen=True)
+class ZPlusOfPositive(AffineRule):
+    """ZPlus of the positive inputs alone: what a negative one contributes through a negative weight is left out.
+
+    For layers whose inputs have both signs, such as those after a linear bottleneck: half of ZPlus's arithmetic there,
+    and ZPlus itself where no input is negative. Outputs without a positive contribution lose their relevance.
+    """
+
+    keeps_signs = True
+    stabilizer: float = 1e-6
+
+    def terms(self) -> tuple[Term, ...]:
+        return (Term((Part(positive, positive),), positive, sign=1),)
+
+
+@dataclass(frozen=True)
 class AlphaBeta(AffineRule):
     """Positive contributions weigh α, negative ones −β (Bach et al. 2015, eq. 60); α − β = 1."""
 
