@@ -26,9 +26,9 @@ Array = NDArray[Any]
 LEAST = 256
 #: What the names of the tensors start with that are made on the way, or for it.
 PREFIX = "weights/"
+_OPERATORS = frozenset({"Relu", "Min", "Transpose", "Slice"})
 #: Parts of weights by their sign, and layouts: those of the adjoints of convolutions, of a stride, of one channel a
 #: group, and others. Matrices are read either way by an attribute of the operator.
-_OPERATORS = frozenset({"Relu", "Min", "Transpose", "Slice"})
 _SIGNS: tuple[tuple[str, ...], ...] = ((), ("Relu",), ("Min",))
 _LAYOUTS: tuple[tuple[str, ...], ...] = ((), ("Transpose",), ("Slice",), ("Transpose", "Slice"))
 
@@ -88,9 +88,9 @@ def _is_weight(tensor: onnx.TensorProto) -> bool:
     return tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1 and np.prod(tensor.dims) >= LEAST
 
 
-def _digest(value: Array) -> bytes:
+def _digest(value: Array) -> tuple[tuple[int, ...], bytes]:
     # A zero may have either sign, which the sum takes from it.
-    return blake2b((value + 0.0).tobytes(), salt=str(value.shape).encode()[:16]).digest()
+    return value.shape, blake2b((value + 0.0).tobytes()).digest()
 
 
 def _variants(value: Array) -> Iterator[tuple[tuple[str, ...], Array]]:
