@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,14 @@ def test_the_runtime_knows_only_what_every_room_may_use(graph: grimp.ImportGraph
     rooms = {"lrp_edge.runtime", *graph.find_descendants("lrp_edge.runtime")}
     imported = {name for room in rooms for name in graph.find_modules_directly_imported_by(room)}
     inside = {name for name in imported - rooms if name.partition(".")[0] == "lrp_edge"}
-    assert inside == {f"lrp_edge.{name}" for name in ("card", "decision", "errors", "files", "options")}
+    shared = ("card", "decision", "errors", "files", "options", "pictures")
+    assert {name.split(".")[1] for name in inside} == set(shared)
+
+
+def test_one_room_decodes_pictures() -> None:
+    calls = re.compile(r"\b(imread|imreadmulti|imdecode|imdecodemulti|haveImageReader|Image\.open|decode_jpeg)\b")
+    found = {path.parent.name for path in (ROOT / "lrp_edge").rglob("*.py") if calls.search(path.read_text())}
+    assert found == {"pictures"}
 
 
 def test_every_room_has_its_place_in_the_contract(graph: grimp.ImportGraph) -> None:

@@ -60,18 +60,20 @@ def _frames(card: ModelCard, options: BenchOptions) -> Sequence[UInt8] | UInt8:
     from lrp_edge.runtime.bench import random_frames
 
     if options.frames:
-        return _real_frames(options.frames, card, options.size)
+        return _real_frames(card, options)
     usual = (int(card.profile["opt"][1]), int(card.profile["opt"][2])) if card.profile else card.input.size or _USUAL
     return random_frames(max(8, *options.batches), *(options.size or usual), card.input.channels, options.seed)
 
 
-def _real_frames(text: str, card: ModelCard, size: tuple[int, int] | None) -> list[UInt8]:
+def _real_frames(card: ModelCard, options: BenchOptions) -> list[UInt8]:
     """Read frames; of several sizes only the asked one's."""
     from lrp_edge.errors import LrpEdgeError
     from lrp_edge.runtime import open_source
+    from lrp_edge.runtime.config import SourceOptions
 
-    found = []
-    for frame in open_source(text, card.input.order):
+    text, size, found = options.frames, options.size, []
+    how = SourceOptions(bits=options.bits, max_megapixels=options.max_megapixels)
+    for frame in open_source(text, card.input.order, how):
         if frame.image is None:
             raise LrpEdgeError(f"{frame.error}; replace it, or leave it out")
         image = frame.image.reshape(*frame.image.shape[:2], card.input.channels)

@@ -10,7 +10,7 @@ import typer
 
 from lrp_edge.cli.options import command
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.options import Common, OptionGroup, like, option
+from lrp_edge.options import Common, DataOptions, OptionGroup, PictureOptions, like, option
 from lrp_edge.runtime.config import Line, TilesTable
 from lrp_edge.training.options import Options
 
@@ -54,6 +54,7 @@ def calibrate(
     options: CalibrateOptions,
     classifier: ClassifierOptions,
     file: FileOptions,
+    images: DataOptions,
     data: Annotated[
         Path | None, typer.Argument(help="Of a classifier: a folder for each class, magnetic tiles, or a table (CSV).")
     ] = None,
@@ -67,27 +68,31 @@ def calibrate(
     if model.suffix in (".onnx", ".engine"):
         if data is not None or not file.ok_frames:
             raise LrpEdgeError(f"{model} is an exported file; give its OK frames with --ok-frames FOLDER")
-        _exported(model, options, file)
+        _exported(model, options, file, PictureOptions(images.bits, images.max_megapixels))
     else:
         if data is None or file.ok_frames:
             raise LrpEdgeError(f"{model} is a classifier; give its data behind it: lrp-edge calibrate {model} DATA")
-        _classifier(model, data, options, classifier)
+        _classifier(model, data, images, options, classifier)
 
 
-def _exported(model: Path, options: CalibrateOptions, file: FileOptions) -> None:
+def _exported(model: Path, options: CalibrateOptions, file: FileOptions, pictures: PictureOptions) -> None:
     from lrp_edge.decision import describe
     from lrp_edge.runtime.calibrate import calibrate_file, engines_of
 
     tiles = TilesTable(size=file.tile, overlap=file.overlap, vote=file.vote)
     rate, output = options.false_alarm_rate, options.output
-    card = calibrate_file(model, file.ok_frames, rate, output=output, tiles=tiles, provider=file.provider)
+    card = calibrate_file(
+        model, file.ok_frames, rate, output=output, tiles=tiles, provider=file.provider, pictures=pictures
+    )
     assert card.decision is not None
     typer.echo(f"{output or model}: {describe(card.decision)}")
     for rebuild in engines_of(model) if output in (None, model) else ():
         typer.echo(f"an engine next to it still has the former threshold; build it again: {rebuild}")
 
 
-def _classifier(checkpoint: Path, data: Path, options: CalibrateOptions, chosen: ClassifierOptions) -> None:
+def _classifier(
+    checkpoint: Path, data: Path, images: DataOptions, options: CalibrateOptions, chosen: ClassifierOptions
+) -> None:
     from lrp_edge.card import MaskSpec
     from lrp_edge.checkpoint import load_checkpoint, save_checkpoint
     from lrp_edge.datasets import open_dataset, read_split
@@ -98,7 +103,7 @@ def _classifier(checkpoint: Path, data: Path, options: CalibrateOptions, chosen:
     network, card = load_checkpoint(checkpoint)
     if card.architecture.get("family") == "unet":
         raise LrpEdgeError(f"{checkpoint} is a U-Net, which has no mask head; give a classifier")
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, **vars(images))
     part = read_split(chosen.split, dataset).val if chosen.split else dataset
     if not set(part.labels) & set(card.ok_indices):
         where = f"the validation part of {chosen.split}" if chosen.split else str(data)
@@ -110,8 +115,8 @@ def _classifier(checkpoint: Path, data: Path, options: CalibrateOptions, chosen:
     mask = calibrated(network, card, part, chosen.false_alarms, chosen.seed, find_areas=find_areas)
     card, said = card.replace(mask=mask), ["usability is what it was: there are no images of defects to measure it on"]
     if any(sample.label in card.defects for sample in part.samples):
-        images = "validation images" if chosen.split else "images"
-        card, usability = shown(network, card, part, images, chosen.seed)
+        what = "validation images" if chosen.split else "images"
+        card, usability = shown(network, card, part, what, chosen.seed)
         said = usability.lines()
     output = options.output or checkpoint
     save_checkpoint(output, network, card)

@@ -10,7 +10,7 @@ import typer
 
 from lrp_edge.cli.options import SETTINGS, Data, command, write_json
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.options import Common, OptionGroup, like, option
+from lrp_edge.options import Common, DataOptions, OptionGroup, like, option
 
 if TYPE_CHECKING:
     from lrp_edge.datasets.check import DataReport
@@ -34,34 +34,28 @@ def register(main: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class CheckOptions(OptionGroup):
-    """What belongs to the images."""
+    """What the images are compared with."""
 
-    masks: Path | None = like(Common, "masks")
-    group: str | None = option(
-        None, "Regular expression on names: what it matches is the group.", metavar="REGEX", panel="Data"
-    )
     split: Path | None = like(Common, "split")
     ok_class: str | None = like(Common, "ok_class")
     json: str | None = like(Common, "json")
 
 
-def check(data: Data, options: CheckOptions) -> None:
-    """Say what is there: counts, sizes, duplicates, unreadable files, masks; exit 1 if something must be corrected.
+def check(data: Data, images: DataOptions, options: CheckOptions) -> None:
+    """Say what is there: counts, sizes, duplicates, unreadable images, masks; exit 1 if something must be corrected.
 
     With --split, duplicates are looked for across its parts.
     """
-    from lrp_edge.card import defect_names
     from lrp_edge.datasets.check import check_data
-    from lrp_edge.datasets.layouts import find_samples
 
-    classes = find_samples(data)[2]
-    ok = tuple(name for name in classes if name not in defect_names(classes, options.ok_class))
-    report = check_data(data, masks=options.masks, group=options.group, split=options.split, ok=ok)
+    report = check_data(data, split=options.split, ok_class=options.ok_class, **vars(images))
     write_json(options.json, report.to_json())
     if options.json != "-":
         _print(report)
     if report.faults:
-        raise LrpEdgeError(f"{data}: {', '.join(report.faults)}; correct them (--skip-bad skips unreadable files)")
+        raise LrpEdgeError(
+            f"{data}: {', '.join(report.faults)}; correct them (unreadable images can be left out with --skip-bad)"
+        )
 
 
 @dataclass(frozen=True)
@@ -72,17 +66,17 @@ class SplitOptions(OptionGroup):
     val: float = like(Common, "val")
     test: float = like(Common, "test")
     seed: int = like(Common, "seed")
-    group: str | None = like(CheckOptions, "group")
     grouped: bool = option(False, "Keep a group's images in one part.", panel="Data")
     folds: int = option(0, "So many folds, one file each; 0: one split.", least=0)
 
 
-def split_(data: Data, options: SplitOptions) -> None:
+def split_(data: Data, images: DataOptions, options: SplitOptions) -> None:
     """Part a dataset and write the parts to a file, so that they can be repeated."""
     from lrp_edge.datasets import folds, open_dataset, split, write_split
+    from lrp_edge.datasets.copies import said_of_copies
     from lrp_edge.files import claim_folder
 
-    dataset, output, val, test = open_dataset(data, group=options.group), options.output, options.val, options.test
+    dataset, output, val, test = open_dataset(data, **vars(images)), options.output, options.val, options.test
     how: dict[str, Any] = {"seed": options.seed, "grouped": options.grouped}
     if options.folds:
         claim_folder(output)
@@ -93,6 +87,8 @@ def split_(data: Data, options: SplitOptions) -> None:
     for path, parts in named.items():
         write_split(path, parts)
         typer.echo(f"{path}: " + ", ".join(f"{len(part.samples)} {name}" for name, part in parts._asdict().items()))
+        if said := said_of_copies(parts):
+            typer.echo(f"warning: {said}", err=True)
 
 
 @dataclass(frozen=True)
@@ -101,14 +97,13 @@ class ClicksOptions(OptionGroup):
 
     output: Path = option(help="Table (CSV) for the clicks.", short="-o", metavar="FILE")
     seed: int = like(Common, "seed")
-    masks: Path | None = like(Common, "masks")
 
 
-def clicks(data: Data, options: ClicksOptions) -> None:
+def clicks(data: Data, images: DataOptions, options: ClicksOptions) -> None:
     """Simulate an annotator, for experiments: one click on each region of the pixel truth."""
     from lrp_edge.datasets import open_dataset, simulate_clicks, write_clicks
 
-    found = simulate_clicks(open_dataset(data, masks=options.masks), options.seed)
+    found = simulate_clicks(open_dataset(data, **vars(images)), options.seed)
     if not found:
         raise LrpEdgeError(f"{data}: no image has pixel truth to click on; give --masks, or click by hand")
     write_clicks(options.output, found)
@@ -140,12 +135,17 @@ def _print(report: DataReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from lrp_edge.pictures.folders import Left
+
     console = Console()
     table = Table("class", "images", "with mask", "median coverage", "groups")
     for name, count in report.images.items():
         share = f"{report.coverage[name]:.2%}" if name in report.coverage else "-"
         table.add_row(name, str(count), str(report.masks[name]), share, str(report.groups[name] or "-"))
     console.print(table)
+    console.print(f"read as {report.layout}" + (f"; left out: {Left(report.left_out)}" if report.left_out else ""))
+    marked, defects = report.pixel_truth
+    console.print(f"pixel truth of {marked} of {defects} defect images")
     width, height = (f"{low} to {high} (median {middle})" for low, middle, high in (report.widths, report.heights))
     console.print(f"width {width}, height {height} pixels, {'gray' if report.gray else 'colour'}")
     for part, counts in report.split.items():
@@ -154,6 +154,7 @@ def _print(report: DataReport) -> None:
         "unreadable": report.unreadable,
         "bad mask": report.bad_masks,
         "empty mask": report.empty_masks,
+        "mask of every pixel": report.full_masks,
         "OK image with mask": report.marked_ok,
         "same bytes": [", ".join(names) for names in report.duplicates],
         "nearly the same image in two parts": [" and ".join(pair) for pair in report.across],

@@ -10,7 +10,7 @@ import typer
 
 from lrp_edge.cli.options import Data, command, write_json
 from lrp_edge.evaluation.options import EvaluateOptions
-from lrp_edge.options import Common, OptionGroup, like, option
+from lrp_edge.options import Common, DataOptions, OptionGroup, like, option
 
 if TYPE_CHECKING:
     from lrp_edge.evaluation import Evaluation
@@ -34,6 +34,7 @@ class ReportOptions(OptionGroup):
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A checkpoint, or a file that lrp-edge export wrote.")],
     data: Data,
+    images: DataOptions,
     options: EvaluateOptions,
     output: ReportOptions,
 ) -> None:
@@ -49,7 +50,7 @@ def evaluate(
     if output.sanity and (model.suffix != ".safetensors" or options.method != "lrp"):
         raise LrpEdgeError("--sanity shuffles the weights of a classifier: give its checkpoint, and --method lrp")
     predictor = open_predictor(model, options.method)
-    dataset = open_dataset(data, masks=options.masks)
+    dataset = open_dataset(data, **vars(images))
     with Progress(transient=True) as bar:
         task = bar.add_task("images", total=None)
         result = measure(predictor, dataset, progress=lambda: bar.advance(task), **vars(options))

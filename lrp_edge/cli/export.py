@@ -10,7 +10,7 @@ import typer
 
 from lrp_edge.cli.options import command
 from lrp_edge.export.options import ExportOptions
-from lrp_edge.options import OptionGroup, option
+from lrp_edge.options import OptionGroup, PictureOptions, option
 
 
 def register(app: typer.Typer) -> None:
@@ -40,14 +40,15 @@ def export(
 
     network, own, origin = load_model(model, options.weights, len(options.classes) if options.classes else None)
     card = options.card(own)
+    pictures = PictureOptions(options.bits, options.max_megapixels)
     most = 48 if card.precision == "int8" else 16
     file = to_onnx(
         network,
         target.output,
         card=card.replace(provenance={}),
         origin=origin,
-        frames=read_frames(options.frames, card, most) if options.frames else (),
-        calibration=read_frames(options.ok_frames, card) if options.ok_frames else (),
+        frames=read_frames(options.frames, card, most, pictures) if options.frames else (),
+        calibration=read_frames(options.ok_frames, card, options=pictures) if options.ok_frames else (),
         false_alarm_rate=options.false_alarm_rate,
         name=options.name,
     )

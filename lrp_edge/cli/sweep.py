@@ -10,7 +10,7 @@ import typer
 
 from lrp_edge.cli.options import Checkpoint, Data, command
 from lrp_edge.evaluation.options import SweepOptions
-from lrp_edge.options import Common, OptionGroup, like, option
+from lrp_edge.options import Common, DataOptions, OptionGroup, like, option
 
 
 def register(app: typer.Typer) -> None:
@@ -25,10 +25,9 @@ class ImageOptions(OptionGroup):
     output: Path = option(help="Folder for sweep.csv and sweep.png.", short="-o", metavar="FOLDER")
     split: Path | None = like(Common, "split")
     part: Literal["train", "val", "test"] = like(Common, "part", "val")
-    masks: Path | None = like(Common, "masks", former="--truth")
 
 
-def sweep(checkpoint: Checkpoint, data: Data, images: ImageOptions, options: SweepOptions) -> None:
+def sweep(checkpoint: Checkpoint, data: Data, images: DataOptions, where: ImageOptions, options: SweepOptions) -> None:
     """Measure all combinations of composite, mask head and smoothing; relevance is computed once a composite.
 
     Choose on the part val, and state results on the part test.
@@ -38,16 +37,13 @@ def sweep(checkpoint: Checkpoint, data: Data, images: ImageOptions, options: Swe
     from rich.table import Table
 
     from lrp_edge.datasets import open_dataset, read_split
-    from lrp_edge.errors import LrpEdgeError
     from lrp_edge.evaluation.sweep import as_csv, draw_heat_map
     from lrp_edge.evaluation.sweep import sweep as measure
     from lrp_edge.files import claim_folder, whole, write_text
 
-    if images.masks and not images.masks.is_dir():
-        raise LrpEdgeError(f"{images.masks}: no such folder of pixel truth; mask heads are given with --heads")
-    folder = claim_folder(images.output)
-    dataset = open_dataset(data, masks=images.masks)
-    chosen = read_split(images.split, dataset)._asdict()[images.part] if images.split else dataset
+    folder = claim_folder(where.output)
+    dataset = open_dataset(data, **vars(images))
+    chosen = read_split(where.split, dataset)._asdict()[where.part] if where.split else dataset
     with Progress(transient=True) as bar:
         task = bar.add_task("images", total=None)
         rows = measure(

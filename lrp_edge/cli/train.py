@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrp_edge.cli.options import Data, command
-from lrp_edge.options import Common, OptionGroup, like, option
+from lrp_edge.options import Common, DataOptions, OptionGroup, like, option
 from lrp_edge.training.options import Options, options_from, read_config
 
 if TYPE_CHECKING:
@@ -33,14 +33,12 @@ class TrainOptions(OptionGroup):
     )
     split: Path | None = like(Common, "split")
     ok_class: str | None = like(Common, "ok_class")
-    masks: Path | None = like(Common, "masks")
-    skip_bad: bool = option(False, "Leave out files that are no images.", panel="Data")
     overwrite: bool = option(False, "Replace the model in the folder.")
     resume: bool = option(False, "Go on after an interruption.")
     progress: bool = option(True, "Show a progress bar.")
 
 
-def train(options: TrainOptions, given: Annotated[dict[str, Any], Options], data: Data) -> None:
+def train(options: TrainOptions, images: DataOptions, given: Annotated[dict[str, Any], Options], data: Data) -> None:
     """Train a classifier from folders of OK and defect images; masks are read for a U-Net alone."""
     from lrp_edge.datasets import open_dataset
     from lrp_edge.training.run import train as run
@@ -49,7 +47,7 @@ def train(options: TrainOptions, given: Annotated[dict[str, Any], Options], data
     file = output / "config.toml" if options.resume and options.config is None else options.config
     values = read_config(file) if file else {}
     result = run(
-        open_dataset(data, masks=options.masks, skip_bad=options.skip_bad),
+        open_dataset(data, **vars(images)),
         output,
         options_from(values | given, str(file or "command line")),
         split_file=output / "split.json" if options.resume else options.split,

@@ -7,16 +7,17 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from lrp_edge.card import defect_names
+from lrp_edge.datasets.copies import near_copies
 from lrp_edge.datasets.layouts import check_image, find_samples
 from lrp_edge.datasets.samples import Dataset, Sample, read_mask
 from lrp_edge.datasets.splits import Split, read_split
-from lrp_edge.errors import LrpEdgeError, needs_extra
-
-#: Images whose perceptual hashes differ in at most this many of 256 bits are near duplicates.
-NEAR = 24
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.options import PictureOptions
 
 
 @dataclass
@@ -25,6 +26,10 @@ class DataReport:
 
     Attributes
     ----------
+    layout : str
+        What the data are taken for.
+    left_out : dict of str to int
+        Number of files and folders that are no data, by what they are.
     images, masks, groups : dict of str to int
         By class: readable images, those with pixel truth, and groups among them.
     widths, heights : tuple of int
@@ -37,20 +42,28 @@ class DataReport:
         Masks that cannot be read or are of another size than their image.
     empty_masks : list of str
         Defect images whose mask is empty.
+    full_masks : list of str
+        Images of which a mask marks every pixel: it may be read otherwise than it was meant.
     marked_ok : list of str
         Images of the OK class whose mask is not empty.
+    pixel_truth : (int, int)
+        Defect images with a mask, and all.
     coverage : dict of str to float
         By class with masks, the median share of the image that is defect.
     duplicates : list of list of str
         Files with the same bytes.
     split : dict of str to dict
         By part of the split, images of each class.
-    across : list of list of str
+    across : list of (str, str)
         Same or nearly the same image in two parts of the split: it lets a model score by memorising.
     groups_across : list of str
         Groups with images in two parts.
+    skip_bad : bool
+        Whether images that cannot be read are no fault.
     """
 
+    layout: str
+    left_out: dict[str, int]
     images: dict[str, int]
     masks: dict[str, int]
     groups: dict[str, int]
@@ -60,20 +73,24 @@ class DataReport:
     unreadable: list[str] = field(default_factory=list)
     bad_masks: list[str] = field(default_factory=list)
     empty_masks: list[str] = field(default_factory=list)
+    full_masks: list[str] = field(default_factory=list)
     marked_ok: list[str] = field(default_factory=list)
+    pixel_truth: tuple[int, int] = (0, 0)
     coverage: dict[str, float] = field(default_factory=dict)
     duplicates: list[list[str]] = field(default_factory=list)
     split: dict[str, dict[str, int]] = field(default_factory=dict)
-    across: list[list[str]] = field(default_factory=list)
+    across: list[tuple[str, str]] = field(default_factory=list)
     groups_across: list[str] = field(default_factory=list)
+    skip_bad: bool = False
 
     @property
     def faults(self) -> list[str]:
         """What must be fixed before training or measuring."""
         counts = {
-            "unreadable files": len(self.unreadable),
+            "unreadable images": 0 if self.skip_bad else len(self.unreadable),
             "masks that do not fit their image": len(self.bad_masks),
             "defect images with an empty mask": len(self.empty_masks),
+            "images with a mask of every pixel": len(self.full_masks),
             "OK images with a mask that is not empty": len(self.marked_ok),
             "classes without an image": sum(count == 0 for count in self.images.values()),
         }
@@ -87,37 +104,43 @@ class DataReport:
 def check_data(
     source: str | Path,
     *,
-    masks: str | Path | None = None,
-    group: str | None = None,
     split: str | Path | None = None,
-    ok: tuple[str, ...] = (),
+    ok_class: str | None = None,
+    skip_bad: bool = False,
     progress: Callable[[], None] = lambda: None,
+    **how: Any,
 ) -> DataReport:
     """Check every file of a dataset.
 
     Parameters
     ----------
-    source, masks, group
+    source : path
         See :func:`lrp_edge.datasets.open_dataset`.
     split : path, optional
         Split across whose parts to search for duplicates.
-    ok : tuple of str
-        Names of OK classes, whose masks must be empty.
+    ok_class : str, optional
+        The class without defect, whose masks must be empty; by default known by its name.
+    skip_bad : bool
+        Whether images that cannot be read are no fault.
     progress : callable
         Called after each image.
+    **how
+        Masks, group, bits and limit of size, see :func:`lrp_edge.datasets.open_dataset`.
 
     Raises
     ------
     LrpEdgeError
         If there is no dataset, or the split does not fit it. Bad files are not an error here: they are reported.
     """
-    root, samples, classes = find_samples(source, masks=masks, group=group)
+    pictures = PictureOptions(**{name: how.pop(name) for name in vars(PictureOptions()) if name in how})
+    root, samples, classes, layout, left = find_samples(source, pictures=pictures, **how)
+    defects = defect_names(classes, ok_class)
     nothing = dict.fromkeys(classes, 0)
-    report = DataReport(dict(nothing), dict(nothing), dict(nothing))
+    report = DataReport(layout, dict(left), dict(nothing), dict(nothing), dict(nothing), skip_bad=skip_bad)
     good: list[Sample] = []
     sizes, coverage, gray = [], {name: [] for name in classes}, True  # type: ignore[var-annotated]
     for sample in samples:
-        check = check_image(sample.path)
+        check = check_image(sample.path, sample.pictures)
         progress()
         if check.fault:
             report.unreadable.append(check.fault)
@@ -127,7 +150,7 @@ def check_data(
         sizes.append(check.size)
         report.images[sample.label] += 1
         if sample.mask:
-            _check_mask(report, sample, check.size, coverage, ok)
+            _check_mask(report, sample, check.size, coverage, sample.label in defects)
     dataset = Dataset(tuple(good), classes, root, gray)
     report.gray = gray
     if sizes:
@@ -138,13 +161,14 @@ def check_data(
     for name in classes:
         report.groups[name] = len({sample.group for sample in good if sample.label == name and sample.group})
     report.duplicates = [names for names in _same_bytes(dataset).values() if len(names) > 1]
+    report.pixel_truth = sum(report.masks[name] for name in defects), sum(report.images[name] for name in defects)
     if split is not None:
         _check_split(report, read_split(split, dataset))
     return report
 
 
 def _check_mask(
-    report: DataReport, sample: Sample, size: tuple[int, int], coverage: dict[str, list[float]], ok: tuple[str, ...]
+    report: DataReport, sample: Sample, size: tuple[int, int], coverage: dict[str, list[float]], is_defect: bool
 ) -> None:
     report.masks[sample.label] += 1
     try:
@@ -153,10 +177,12 @@ def _check_mask(
         report.bad_masks.append(str(error))
         return
     coverage[sample.label].append(float(truth.mean()))
-    if sample.label in ok and truth.any():
+    if not is_defect and truth.any():
         report.marked_ok.append(str(sample.path))
-    if sample.label not in ok and not truth.any():
+    if is_defect and not truth.any():
         report.empty_masks.append(str(sample.path))
+    if truth.all():
+        report.full_masks.append(str(sample.path))
 
 
 def _same_bytes(dataset: Dataset) -> dict[str, list[str]]:
@@ -177,22 +203,4 @@ def _check_split(report: DataReport, parts: Split) -> None:
             if sample.group:
                 owners.setdefault(sample.group, set()).add(part)
     report.groups_across = sorted(group for group, where in owners.items() if len(where) > 1)
-    report.across = _near_across(parts)
-
-
-def _near_across(parts: Split) -> list[list[str]]:
-    """Pairs of images in different parts whose perceptual hashes nearly agree."""
-    with needs_extra("train"):
-        import imagehash
-        from PIL import Image
-    names = [name for part in parts for name in part.names]
-    owner = np.repeat(np.arange(len(parts)), [len(part.names) for part in parts])
-    hashes = []
-    for part in parts:
-        for sample in part.samples:
-            with Image.open(sample.path) as image:
-                hashes.append(imagehash.phash(image.convert("L"), hash_size=16).hash.ravel())
-    bits = np.array(hashes, np.float32) * 2 - 1
-    differing = (bits.shape[1] - bits @ bits.T) / 2
-    pairs = np.argwhere((differing <= NEAR) & (owner[:, None] < owner[None, :]))
-    return [[names[a], names[b]] for a, b in pairs]
+    report.across = near_copies(parts)

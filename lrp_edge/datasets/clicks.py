@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.datasets.samples import Dataset, read_image, read_mask
+from lrp_edge.datasets.samples import Dataset, read_mask
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import write_text
+from lrp_edge.pictures import read_header
 
 #: Points [n, 2] as (row, column) in pixels, by the name of the image.
 Clicks = Mapping[str, NDArray[np.float64]]
@@ -98,7 +99,7 @@ def simulate_clicks(dataset: Dataset, seed: int = 0) -> Clicks:
     for name, sample in zip(dataset.names, dataset.samples, strict=True):
         if sample.mask is None:
             continue
-        truth = read_mask(sample, read_image(sample.path, gray=True).shape[:2])
+        truth = read_mask(sample, read_header(sample.path, sample.pictures).size)
         _, regions, statistics, _ = cv2.connectedComponentsWithStats(truth.astype(np.uint8))
         points = []
         for region in np.flatnonzero(statistics[1:, cv2.CC_STAT_AREA] >= SMALLEST_REGION) + 1:

@@ -6,12 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import LrpEdgeError
+from lrp_edge.options import PictureOptions
+from lrp_edge.pictures import read_marks, read_picture
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Sample:
     label : str
         Name of its class.
     mask : Path or None
-        Its pixel truth, an image of the same size that is not zero on the defect. Neither training with labels
-        nor calibration opens it.
+        Its pixel truth, an image of the same size in any form of :func:`lrp_edge.pictures.read_marks`. Neither
+        training with labels nor calibration opens it.
     group : str
         What it shows: images of one part, or of one sequence, have one group. Empty where that is not known.
     part : str
         ``"train"``, ``"val"`` or ``"test"`` where the data say so, else empty.
+    pictures : PictureOptions
+        What its files do not say themselves.
     """
 
     path: Path
@@ -38,6 +41,11 @@ class Sample:
     mask: Path | None = None
     group: str = ""
     part: str = ""
+    pictures: PictureOptions = PictureOptions()
+
+    def read(self, order: str) -> NDArray[np.uint8]:
+        """Read its image in a channel order, uint8 [H, W, C]; see :func:`lrp_edge.pictures.read_picture`."""
+        return read_picture(self.path, order, self.pictures)
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,10 @@ class Dataset:
         return Dataset(tuple(self.samples[i] for i in indices), self.classes, self.root, self.gray)
 
 
-def read_image(path: str | os.PathLike[str], gray: bool) -> NDArray[np.uint8]:
-    """Read an image as a camera frame.
+def read_image(
+    path: str | os.PathLike[str], gray: bool, pictures: PictureOptions = PictureOptions()
+) -> NDArray[np.uint8]:
+    """Read an image as a camera frame, gray or blue, green, red; see :func:`lrp_edge.pictures.read_picture`.
 
     Parameters
     ----------
@@ -90,23 +100,19 @@ def read_image(path: str | os.PathLike[str], gray: bool) -> NDArray[np.uint8]:
         The file.
     gray : bool
         Read one gray channel rather than three in OpenCV's order.
+    pictures : PictureOptions
+        What the file does not say itself.
 
     Returns
     -------
     ndarray, uint8 [H, W, 1] or [H, W, 3]
-        Gray, or blue, green, red.
 
     Raises
     ------
     LrpEdgeError
-        If the file cannot be decoded.
+        If it cannot be read.
     """
-    with needs_extra("train"):
-        import cv2
-    image: Any = cv2.imread(os.fspath(path), cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR)
-    if image is None:
-        raise LrpEdgeError(f"{path}: not a readable image; fix or remove it")
-    return np.ascontiguousarray(image if image.ndim == 3 else image[..., None])
+    return read_picture(path, "GRAY" if gray else "BGR", pictures)
 
 
 def read_mask(sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -127,11 +133,11 @@ def read_mask(sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:
     Raises
     ------
     LrpEdgeError
-        If the file cannot be decoded or is of another size.
+        If the file cannot be read, or is of another size.
     """
     if sample.mask is None:
         return np.zeros(size, bool)
-    truth = read_image(sample.mask, gray=True)[..., 0] > 127
+    truth = read_marks(sample.mask, sample.pictures)
     if truth.shape != size:
         raise LrpEdgeError(f"mask {sample.mask} is {truth.shape}, its image {size}; expected the same size")
     return truth

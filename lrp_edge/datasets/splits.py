@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,8 @@ def split(
     Parameters
     ----------
     dataset : Dataset
-        The dataset to split. If its samples name their parts, as a table can, those hold.
+        The dataset to split. If its samples name their parts, those hold; where none is named for validation, its
+        share is taken from those for training.
     seed : int
         The same seed gives the same parts.
     fractions : (train, val, test)
@@ -60,7 +62,7 @@ def split(
         raise LrpEdgeError(f"the shares of train, val and test are {fractions}; expected a sum of 1, train above 0")
     named = [sample.part for sample in dataset.samples]
     if any(named):
-        return _named(dataset, named)
+        return _named(dataset, named, seed, fractions, grouped)
     if not grouped:
         return _by_class(dataset, seed, fractions)
     count = max(2, min(STACKS, int(np.bincount(dataset.labels).min()), len(set(dataset.groups))))
@@ -146,11 +148,19 @@ def read_split(path: str | os.PathLike[str], dataset: Dataset) -> Split:
     return Split(*(dataset.subset([index[name] for name in names[part]]) for part in PARTS))
 
 
-def _named(dataset: Dataset, named: list[str]) -> Split:
+def _named(
+    dataset: Dataset, named: list[str], seed: int, fractions: tuple[float, float, float], grouped: bool
+) -> Split:
     for sample, part in zip(dataset.samples, named, strict=True):
         if part not in PARTS:
             raise LrpEdgeError(f"{sample.path}: its part is {part!r}; expected {', '.join(PARTS)} for every image")
-    return Split(*(dataset.subset([i for i, name in enumerate(named) if name == part]) for part in PARTS))
+    parts = Split(*(dataset.subset([i for i, name in enumerate(named) if name == part]) for part in PARTS))
+    if parts.val.samples or not fractions[1]:
+        return parts
+    share = fractions[1] / (fractions[0] + fractions[1])
+    unnamed = replace(parts.train, samples=tuple(replace(sample, part="") for sample in parts.train.samples))
+    drawn = split(unnamed, seed=seed, fractions=(1 - share, share, 0.0), grouped=grouped)
+    return Split(drawn.train, drawn.val, parts.test)
 
 
 def _by_class(dataset: Dataset, seed: int, fractions: tuple[float, float, float]) -> Split:

@@ -17,7 +17,6 @@ class EvaluateOptions(OptionGroup):
     method: Literal["lrp", "gradcam", "inverted-gray"] = option("lrp", "How a checkpoint's masks are made.")
     split: Path | None = like(Common, "split")
     part: Literal["train", "val", "test"] = like(Common, "part")
-    masks: Path | None = like(Common, "masks")
     false_alarm_rate: float = like(Common, "false_alarm_rate")
     tolerance: int = option(2, "Pixels of distance that count as no error in near and boundary F1.", least=0)
 

@@ -18,7 +18,6 @@ from lrp_edge.evaluation.predictors import Predictor
 from lrp_edge.evaluation.run import Case, Evaluation
 from lrp_edge.files import claim_folder, write_text
 from lrp_edge.runtime.overlay import draw_relevance, to_bgr
-from lrp_edge.runtime.sources import read_image
 
 with needs_extra("evaluate"):
     import cv2
@@ -113,7 +112,7 @@ def _curve(title: str, curves: dict[str, Any]) -> str:
 
 
 def _shown(case: Case, sample: Sample, predictor: Predictor) -> dict[str, Any]:
-    frame = read_image(sample.path, predictor.card.input.order)
+    frame = sample.read(predictor.card.input.order)
     result = predictor(frame)
     truth = np.where(read_mask(sample, result.mask.shape), 255, 0).astype(np.uint8)
     pictures = (to_bgr(frame, predictor.card.input.order), truth, result.mask, draw_relevance(result))

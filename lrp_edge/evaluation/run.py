@@ -25,7 +25,6 @@ from lrp_edge.evaluation.predictors import Predictor, open_predictor
 from lrp_edge.evaluation.severities import Severity, severity
 from lrp_edge.options import accepted
 from lrp_edge.runtime.result import Segmentation
-from lrp_edge.runtime.sources import read_image
 from lrp_edge.usability import Examination, Usability
 
 with needs_extra("evaluate"):
@@ -200,7 +199,7 @@ def evaluate(
     known = any(sample.mask for sample in chosen.samples)
     examination = Examination(predictor, chosen, f"{part} images" if split else "images")
     for name, sample in zip(chosen.names, chosen.samples, strict=True):
-        frame = read_image(sample.path, card.input.order)
+        frame = sample.read(card.input.order)
         result = predictor(frame)
         examination.add(frame, result)
         truth = _truth(sample, result, card) if known else None

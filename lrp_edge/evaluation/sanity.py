@@ -17,7 +17,6 @@ import numpy as np
 
 from lrp_edge.datasets import Dataset, read_mask
 from lrp_edge.errors import LrpEdgeError, needs_extra
-from lrp_edge.runtime.sources import read_image
 
 with needs_extra("evaluate"):
     from scipy.stats import spearmanr
@@ -73,7 +72,7 @@ def check_sanity(checkpoint: str | Path, dataset: Dataset, seed: int = 0) -> dic
     rows = []
     for index in chosen:
         sample = dataset.samples[index]
-        frame = torch.from_numpy(read_image(sample.path, card.input.order)[None])
+        frame = torch.from_numpy(sample.read(card.input.order)[None])
         truth = read_mask(sample, tuple(frame.shape[1:3]))  # type: ignore[arg-type]
         if not truth.any() or truth.all():
             continue

@@ -16,7 +16,6 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.evaluation.options import SweepOptions
 from lrp_edge.evaluation.pixels import ratio
 from lrp_edge.options import accepted
-from lrp_edge.runtime.sources import read_image
 
 with needs_extra("evaluate"):
     from sklearn.metrics import roc_auc_score
@@ -91,7 +90,7 @@ def sweep(
         counts = {key: np.zeros(3, np.int64) for key in heads}
         aurocs: dict[str, list[float]] = {smooth: [] for smooth in smoothings}
         for sample in chosen:
-            frame = torch.from_numpy(read_image(sample.path, card.input.order)[None])
+            frame = torch.from_numpy(sample.read(card.input.order)[None])
             with torch.no_grad():
                 logits, relevance = deployable.explain(frame)
                 guide, areas = frame.float().mean(3), deployable.is_area[logits.argmax(1)]

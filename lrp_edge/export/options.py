@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lrp_edge.card import CHANNEL_ORDERS, COMPOSITES, MASK_HEADS, ModelCard, defect_names
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.options import Common, OptionGroup, frame_size, like, option
+from lrp_edge.options import Common, OptionGroup, PictureOptions, frame_size, like, option
 
 _FRAMES, _MASK, _ARITHMETIC = "Frames", "Relevance and mask", "Arithmetic"
 
@@ -127,6 +127,8 @@ class ExportOptions(OptionGroup):
     )
     gate: bool | None = option(None, "Compute relevance and mask for defects only.", panel=_ARITHMETIC)
     frames: str = like(Common, "frames", usual="noise; at most 16 are used, for int8 48")
+    bits: int | None = like(PictureOptions, "bits", panel=_FRAMES)
+    max_megapixels: float = like(PictureOptions, "max_megapixels", panel=_FRAMES)
 
     def card(self, own: ModelCard | None = None) -> ModelCard:
         """Return the card of the file.

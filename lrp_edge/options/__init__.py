@@ -6,7 +6,7 @@ in the same words, whether it comes from the command line, a file or Python.
 
 from dataclasses import MISSING
 
-from lrp_edge.options.common import Common
+from lrp_edge.options.common import Common, DataOptions, PictureOptions
 from lrp_edge.options.declare import (
     OptionGroup,
     accepted,
@@ -24,8 +24,10 @@ from lrp_edge.options.values import Option, Refused
 __all__ = [
     "MISSING",
     "Common",
+    "DataOptions",
     "Option",
     "OptionGroup",
+    "PictureOptions",
     "Refused",
     "accepted",
     "check_name",

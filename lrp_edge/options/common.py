@@ -15,9 +15,6 @@ class Common(OptionGroup):
 
     seed: int = option(0, "Random seed.", least=0)
     count: int = option(400, "Number of drawn parts.", least=8)
-    masks: Path | None = option(
-        None, "Folder with pixel truth under the images' names.", metavar="FOLDER", panel="Data"
-    )
     split: Path | None = option(
         None, "split.json of a training run or of lrp-edge data split.", metavar="FILE", panel="Data"
     )
@@ -49,3 +46,35 @@ class Common(OptionGroup):
     json: str | None = option(
         None, "Write all figures as JSON to a file; with - or no name, print them.", metavar="FILE"
     )
+
+
+@dataclass(frozen=True)
+class PictureOptions(OptionGroup, panel="Data"):
+    """What files of pictures do not say themselves."""
+
+    bits: int | None = option(
+        None,
+        "Bits in use of each value of 16-bit pictures, e.g. 12 for a 12-bit camera; the upper 8 of them are kept.",
+        least=8,
+        most=16,
+        usual="all 16; refused where fewer seem to be",
+    )
+    max_megapixels: float = option(
+        128.0, "Largest picture that is decoded, in millions of pixels.", above=0, metavar="MILLIONS"
+    )
+
+
+@dataclass(frozen=True)
+class DataOptions(PictureOptions, panel="Data"):
+    """How a set of labelled images is read."""
+
+    masks: Path | None = option(
+        None,
+        "Folder with pixel truth under the images' names, also with _mask, _GT or _label behind.",
+        metavar="FOLDER",
+        former="--truth",
+    )
+    group: str | None = option(
+        None, "Regular expression on images' names: what it matches is the group of an image.", metavar="REGEX"
+    )
+    skip_bad: bool = option(False, "Leave out images that cannot be read, and name them.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.options import Common, OptionGroup, frame_size, like, option
+from lrp_edge.options import Common, OptionGroup, PictureOptions, frame_size, like, option
 from lrp_edge.runtime.config import Line
 
 #: Seconds for each batch size where neither they nor a number of calls are given.
@@ -28,6 +28,8 @@ class BenchOptions(OptionGroup, panel="Measurement"):
     iterations: int | None = option(None, "Calls for each batch size, instead.", least=1)
     warm_up: int = option(10, "Calls before that.", least=0)
     frames: str = like(Common, "frames", usual="random ones")
+    bits: int | None = like(PictureOptions, "bits", panel="Frames")
+    max_megapixels: float = like(PictureOptions, "max_megapixels", panel="Frames")
     seed: int = like(Common, "seed", panel="Frames")
     json: str | None = like(Common, "json")
 

@@ -12,12 +12,13 @@ from lrp_edge.card import METADATA_KEY, THRESHOLD, ModelCard
 from lrp_edge.decision import calibrate, check_rate, defect_probability
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.files import claim_folder, whole_pair
+from lrp_edge.options import PictureOptions
 from lrp_edge.runtime.config import TilesTable
 from lrp_edge.runtime.engines.engine_file import EngineFile
 from lrp_edge.runtime.onnx_edit import set_metadata, set_scalar
 from lrp_edge.runtime.result import Segmentation
 from lrp_edge.runtime.segmenter import Segmenter
-from lrp_edge.runtime.sources import open_source
+from lrp_edge.runtime.sources import Source, SourceOptions, open_source
 from lrp_edge.runtime.tiles import tiler_for
 
 UInt8 = NDArray[np.uint8]
@@ -32,6 +33,7 @@ def calibrate_file(
     output: str | Path | None = None,
     tiles: TilesTable = _WHOLE,
     provider: str | None = None,
+    pictures: PictureOptions = PictureOptions(),
 ) -> ModelCard:
     """Set the threshold of an exported ONNX file by a budget of false alarms.
 
@@ -52,6 +54,8 @@ def calibrate_file(
         How the line cuts its frames into tiles, if it does: the rate is one of frames.
     provider : str, optional
         What runs the file, see :func:`~lrp_edge.runtime.engines.open_engine`.
+    pictures : PictureOptions
+        What files of frames do not say themselves.
 
     Returns
     -------
@@ -78,7 +82,8 @@ def calibrate_file(
                 f"{path} has no threshold to set: a version of lrp-edge before it exported the file; export it again"
             )
         claim_folder(target.parent)
-        found = _probabilities(card, tiler_for(segmenter, tiles), ok_frames)
+        source = open_source(ok_frames, card.input.order, SourceOptions(**vars(pictures)))
+        found = _probabilities(card, tiler_for(segmenter, tiles), source)
     card = card.replace(decision=calibrate(found, rate, f"OK frames of {Path(ok_frames).name}"))
     _write(target, data, card)
     return card
@@ -112,9 +117,9 @@ def _compiled_in(path: Path) -> LrpEdgeError:
     )
 
 
-def _probabilities(card: ModelCard, segment: Callable[[UInt8], Segmentation], ok_frames: str) -> list[float]:
+def _probabilities(card: ModelCard, segment: Callable[[UInt8], Segmentation], source: Source) -> list[float]:
     """Return P(defect) of each frame."""
-    source, found = open_source(ok_frames, card.input.order), []
+    found = []
     if source.live:
         raise LrpEdgeError(f"{source.name} is a camera; give OK frames that were looked at: a folder, glob or video")
     for frame in source:

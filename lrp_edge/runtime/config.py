@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lrp_edge.options import OptionGroup, frame_size, option, read_toml
+from lrp_edge.options import OptionGroup, PictureOptions, frame_size, option, read_toml
 
 Which = Literal["all", "defects"]
 
@@ -16,7 +16,7 @@ def _in_frame(roi: tuple[int, int, int, int]) -> bool:
 
 
 @dataclass(frozen=True)
-class SourceOptions(OptionGroup, panel="Source"):
+class SourceOptions(PictureOptions, panel="Source"):
     """What is asked of a source."""
 
     size: tuple[int, int] | None = frame_size(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lrp_edge.card import InputSpec, MaskSpec, ModelCard
-from lrp_edge.datasets import Dataset, read_image
+from lrp_edge.datasets import Dataset
 from lrp_edge.errors import needs_extra
 from lrp_edge.training.options import LITE, UNET_LITE, Options
 
@@ -96,7 +96,7 @@ def _pixel_statistics(part: Dataset, gray: bool) -> tuple[tuple[float, ...], tup
     """Mean and standard deviation by channel over all pixels, in [0, 1], in the network's order."""
     count, first, second = 0, 0.0, 0.0
     for sample in part.samples:
-        pixels = read_image(sample.path, gray)[..., ::-1].reshape(-1, 1 if gray else 3) / 255.0
+        pixels = sample.read("GRAY" if gray else "RGB").reshape(-1, 1 if gray else 3) / 255.0
         count, first, second = count + len(pixels), first + pixels.sum(0), second + (pixels**2).sum(0)
     mean = np.asarray(first) / count
     # A black data set has no deviation; the floor of one gray level keeps the division finite.

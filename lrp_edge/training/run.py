@@ -18,6 +18,7 @@ from typing import Any
 from lrp_edge.card import ModelCard, defect_names
 from lrp_edge.checkpoint import save_checkpoint
 from lrp_edge.datasets import Dataset, Split, open_dataset, read_split, split, write_split
+from lrp_edge.datasets.copies import said_of_copies
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import claim_folder, write_text
 from lrp_edge.training.calibration import calibrated, decided
@@ -114,6 +115,8 @@ def train(
         raise LrpEdgeError(f"all classes {', '.join(dataset.classes)} count as OK; name the OK class with --ok-class")
     parts = read_split(split_file, dataset) if split_file else _drawn(dataset, options)
     folder = _claim(Path(output), overwrite, resume)
+    if not resume and (said := said_of_copies(parts)):
+        print(f"lrp-edge: warning: {said}", file=sys.stderr)
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     model, card = network_of(card_of(parts.train, defects, options), options)
     before = _begin(folder, parts, options, resume)

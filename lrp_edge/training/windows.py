@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.datasets import Dataset, read_image
+from lrp_edge.datasets import Dataset
 from lrp_edge.errors import needs_extra
 
 with needs_extra("train"):
@@ -48,8 +48,8 @@ class Frames(TorchDataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if index not in self._kept:
-            frame = read_image(self.dataset.samples[index].path, self.gray)
-            image = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1].transpose(2, 0, 1)))
+            frame = self.dataset.samples[index].read("GRAY" if self.gray else "RGB")
+            image = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)))
             if image.nbytes > self._free:
                 return image, int(self.labels[index])
             self._kept[index] = image

@@ -14,7 +14,6 @@ from lrp_edge.datasets import Dataset
 from lrp_edge.decision import defect_probability
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.result import Segmentation
-from lrp_edge.runtime.sources import read_image
 from lrp_edge.usability.intervals import LEVEL, Estimate, auroc, mean
 from lrp_edge.usability.location import Location, Trial, locate, try_frame
 
@@ -175,7 +174,7 @@ def examine(predictor: Predictor, dataset: Dataset, part: str = "images", seed: 
     """
     examination = Examination(predictor, dataset, part, seed)
     for sample in dataset.samples:
-        frame = read_image(sample.path, predictor.card.input.order)
+        frame = sample.read(predictor.card.input.order)
         examination.add(frame, predictor(frame))
     return examination.judge()
 

@@ -157,7 +157,7 @@ def test_completion_can_be_installed() -> None:
 
 @pytest.mark.parametrize(
     ("flag", "verbs"),
-    [("--masks", 5), ("--frames", 3), ("--json", 5), ("--false-alarms", 2), ("--false-alarm-rate", 4)],
+    [("--masks", 7), ("--frames", 3), ("--json", 5), ("--false-alarms", 2), ("--false-alarm-rate", 4)],
 )
 def test_a_word_means_one_thing(flag: str, verbs: int) -> None:
     texts = [help_of(*words) for words in COMMANDS]

@@ -30,7 +30,7 @@ def test_check_says_what_is_there_and_fails_on_faults(data: Path, tmp_path: Path
     assert json.loads((tmp_path / "report.json").read_text())["images"] == {"hole": 12, "ok": 12}
     bad = data / "ok" / "000.png"
     bad.write_bytes(bad.read_bytes()[:80])
-    with pytest.raises(LrpEdgeError, match="1 unreadable files; correct them"):
+    with pytest.raises(LrpEdgeError, match=r"1 unreadable images; correct them .*--skip-bad"):
         lrp_edge("data", "check", data)
 
 

@@ -28,7 +28,7 @@ def test_sound_data_have_no_fault(data: Path) -> None:
     truth = np.zeros((64, 80), np.uint8)
     truth[:16] = 255
     with_mask(data / "hole" / "000.png", truth)
-    report = check_data(data, ok=("ok",), group=r"/(\d\d)")
+    report = check_data(data, group=r"/(\d\d)")
     assert report.faults == []
     assert (report.images, report.masks) == ({"hole": 10, "ok": 10}, {"hole": 1, "ok": 0})
     assert (report.widths, report.heights, report.gray) == ((80, 80, 80), (64, 64, 64), True)
@@ -43,20 +43,23 @@ def test_each_fault_is_named(data: Path) -> None:
     with_mask(data / "hole" / "002.png", np.zeros((64, 80), np.uint8))
     with_mask(data / "hole" / "003.png", np.zeros((10, 10), np.uint8))
     shutil.copy(data / "hole" / "004.png", data / "ok" / "copy.png")
-    report = check_data(data, ok=("ok",))
-    assert report.unreadable == [str(data / "ok" / "000.png")]
+    report = check_data(data)
+    (said,) = report.unreadable
+    assert said.startswith(f"{data / 'ok' / '000.png'} is damaged or cut short")
     assert report.marked_ok == [str(data / "ok" / "001.png")]
     assert report.empty_masks == [str(data / "hole" / "002.png")]
     assert len(report.bad_masks) == 1
     assert "003_mask.png" in report.bad_masks[0]
     assert report.duplicates == [["hole/004.png", "ok/copy.png"]]
     assert report.faults == [
-        "1 unreadable files",
+        "1 unreadable images",
         "1 masks that do not fit their image",
         "1 defect images with an empty mask",
+        "1 images with a mask of every pixel",
         "1 OK images with a mask that is not empty",
     ]
     assert json.loads(report.to_json())["faults"] == report.faults
+    assert check_data(data, skip_bad=True).faults == report.faults[1:]
 
 
 def test_near_copies_and_groups_across_parts_are_found(tmp_path: Path) -> None:
@@ -72,7 +75,7 @@ def test_near_copies_and_groups_across_parts_are_found(tmp_path: Path) -> None:
     for grouped in (False, True):
         parts = split(dataset, seed=0, grouped=grouped)
         write_split(tmp_path / "split.json", parts)
-        report = check_data(tmp_path / "data", group=r"(\w+/part\d+)_", split=tmp_path / "split.json", ok=("ok",))
+        report = check_data(tmp_path / "data", group=r"(\w+/part\d+)_", split=tmp_path / "split.json")
         pairs = [{Path(name).stem.split("_")[0] for name in pair} for pair in report.across]
         assert all(len(pair) == 1 for pair in pairs)
         assert bool(report.groups_across) is bool(pairs) is not grouped

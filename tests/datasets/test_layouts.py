@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lrp_edge.datasets import Sample, open_dataset, read_image, read_mask
+from lrp_edge.datasets import Sample, open_dataset, read_mask
 from lrp_edge.errors import LrpEdgeError
 from tests.support.images import surface, write_folder
 
@@ -71,45 +71,52 @@ def test_one_colour_image_makes_the_dataset_colour(tmp_path: Path) -> None:
     assert not open_dataset(tmp_path).gray
 
 
-def test_read_image_gives_frames_as_a_camera_does(tmp_path: Path) -> None:
+def test_an_image_is_read_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
     bgr = np.zeros((40, 50, 3), np.uint8)
     bgr[..., 0], bgr[..., 2] = 200, 10
     cv2.imwrite(str(tmp_path / "x.png"), bgr)
-    assert np.array_equal(read_image(tmp_path / "x.png", gray=False), bgr)
-    gray = read_image(tmp_path / "x.png", gray=True)
-    assert gray.shape == (40, 50, 1)
-    assert gray.dtype == np.uint8
-    # Decoders round the weighted sum of the channels differently.
-    assert gray[0, 0, 0] == pytest.approx(0.114 * 200 + 0.299 * 10, abs=1)
-    (tmp_path / "y.png").write_text("text")
-    with pytest.raises(LrpEdgeError, match=r"y\.png"):
-        read_image(tmp_path / "y.png", gray=True)
+    sample = Sample(tmp_path / "x.png", "ok")
+    assert np.array_equal(sample.read("BGR"), bgr)
+    assert np.array_equal(sample.read("RGB"), bgr[..., ::-1])
+    assert sample.read("GRAY")[0, 0, 0] == pytest.approx(0.114 * 200 + 0.299 * 10, abs=1)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif"])
 def test_a_file_cut_short_is_found_in_every_format(tmp_path: Path, suffix: str) -> None:
     write_folder(tmp_path, {"ok": 3, "bad": 3}, suffix=suffix)
     bad = cut_short(tmp_path / "bad" / f"001{suffix}")
-    with pytest.raises(LrpEdgeError, match="1 of 6 files") as caught:
+    with pytest.raises(LrpEdgeError, match="1 of 6 images") as caught:
         open_dataset(tmp_path)
     assert str(bad) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_bad_files_are_counted_the_first_named_and_left_out_only_on_demand(
+def test_bad_images_are_counted_the_first_named_and_left_out_only_on_demand(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_folder(tmp_path, {"ok": 3, "bad": 3})
     for number in range(7):
-        (tmp_path / "ok" / f"a{number}.txt").write_text("no image")
+        (tmp_path / "ok" / f"a{number}.png").write_text("no image")
     cv2.imwrite(str(tmp_path / "bad" / "small.png"), np.zeros((31, 64), np.uint8))
-    with pytest.raises(LrpEdgeError, match=r"8 of 14 files.*small\.png \(64 by 31 pixels\).* and 3 more.*--skip-bad"):
+    with pytest.raises(LrpEdgeError, match=r"8 of 14 images.*small\.png has 31x64 pixels.* and 3 more.*--skip-bad"):
         open_dataset(tmp_path)
     dataset = open_dataset(tmp_path, skip_bad=True)
     assert len(dataset.samples) == 6
     warning = capsys.readouterr().err
-    assert "skipped 8 of 14 files" in warning
-    assert "a0.txt" in warning
+    assert "left out 8 of 14 images" in warning
+    assert "a0.png is not a picture" in warning
+
+
+def test_what_is_beside_images_is_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(tmp_path, {"ok": 3, "bad": 3})
+    for name in ("001.json", "001.txt", "Thumbs.db", "._001.png"):
+        (tmp_path / "bad" / name).write_text("no image")
+    assert len(open_dataset(tmp_path).samples) == 6
+    said = capsys.readouterr().err
+    assert (
+        said
+        == f"lrp-edge: {tmp_path}: read as a folder for each class; left out: 1 files .json, 1 files .txt, 2 hidden\n"
+    )
 
 
 def test_folders_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
@@ -175,12 +182,21 @@ def test_a_table_names_label_mask_group_and_part(tmp_path: Path) -> None:
     for bad, message in (
         ("path,kind\na.png,ok", "line 2.*expected at least path and label"),
         ("path,label,mask\nimages/ok/000.png,ok,nothing.png", "line 2: no mask"),
-        ("path,label\nimages/ok/000.png,ok\nnothing.png,hole", r"1 of 2 files.*nothing\.png"),
+        ("path,label\nimages/ok/000.png,ok\nnothing.png,hole", r"1 of 2 images.*nothing\.png"),
         ("path,label\nimages/ok/000.png,ok", "one class, ok"),
+        (
+            "path,label\nimages/ok/000.png,ok\nimages/./ok/000.png,hole",
+            "lines 2 and 3: .* two rows that differ; keep one",
+        ),
     ):
         table.write_text(bad)
         with pytest.raises(LrpEdgeError, match=message):
             open_dataset(table)
+    table.write_text(
+        " Path , LABEL \n images/ok/000.png ,  ok\n images/ok/000.png,ok \nimages/hole/000.png,\thole , x\n"
+    )
+    dataset = open_dataset(table)
+    assert (dataset.classes, dataset.names) == (("hole", "ok"), ["images/ok/000.png", "images/hole/000.png"])
     table.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LrpEdgeError, match="not a readable table"):
         open_dataset(table)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from lrp_edge.datasets import open_dataset, read_mask
 from lrp_edge.evaluation import open_predictor
-from lrp_edge.runtime.sources import read_image
 from tools.results.plan import LRP, NETWORKS, UNET, Run
 from tools.results.tables import groups
 
@@ -84,7 +83,7 @@ def draw_masks(data: Path, split: str, path: Path) -> None:
         predictor = open_predictor(run.checkpoint)
         for axis, (rank, case) in zip(line, rows, strict=True):
             sample = samples[case["name"]]
-            mask = predictor(read_image(sample.path, predictor.card.input.order)).mask > 0
+            mask = predictor(sample.read(predictor.card.input.order)).mask > 0
             title = f"{case['label'][3:]}, {rank}\n" if run == chosen else ""
             _draw_mask(axis, mask, read_mask(sample, mask.shape), title)
         network = NETWORKS[run.network]

@@ -9,12 +9,13 @@ from pathlib import Path
 from lrp_edge.card import ModelCard
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.verify.parity import random_frames
+from lrp_edge.options import PictureOptions
 
 with needs_extra("cpu"):
     import numpy as np
     from numpy.typing import NDArray
 
-    from lrp_edge.runtime.sources import Images, open_source
+    from lrp_edge.runtime.sources import Images, SourceOptions, open_source
 
 UInt8 = NDArray[np.uint8]
 #: Height and width of a frame unless another size is given.
@@ -30,13 +31,19 @@ class Picture:
     image: UInt8
 
 
-def read_frames(source: str, card: ModelCard, most: int | None = None) -> list[UInt8]:
+def read_frames(
+    source: str, card: ModelCard, most: int | None = None, options: PictureOptions = PictureOptions()
+) -> list[UInt8]:
     """Read frames in a card's channel order; parameters and errors as :func:`read_pictures`."""
-    return [picture.image for picture in read_pictures(source, card.input.order, card.input.size, most)]
+    return [picture.image for picture in read_pictures(source, card.input.order, card.input.size, most, options)]
 
 
 def read_pictures(
-    source: str, order: str, size: tuple[int, int] | None = None, most: int | None = None
+    source: str,
+    order: str,
+    size: tuple[int, int] | None = None,
+    most: int | None = None,
+    options: PictureOptions = PictureOptions(),
 ) -> list[Picture]:
     """Read frames of an image, folder, glob or video.
 
@@ -50,19 +57,20 @@ def read_pictures(
         Their required size.
     most : int, optional
         Take this many, evenly from the whole source.
+    options : PictureOptions
+        What files do not say themselves.
 
     Raises
     ------
     LrpEdgeError
         If the source cannot be opened, a frame cannot be read, or has another size.
     """
-    opened = open_source(source, order)
+    opened = open_source(source, order, SourceOptions(**vars(options)))
     length = opened.length
     if most is not None and length is not None and length > most:
         wanted = [index * length // most for index in range(most)]
         if isinstance(opened, Images):  # so that no other is decoded
-            opened = Images([opened.files[index] for index in wanted], order, source)
-            wanted = list(range(most))
+            opened, wanted = opened.only(wanted), list(range(most))
     else:
         wanted = list(range(most if length is None and most else length or 0))
     pictures = []
@@ -81,7 +89,12 @@ def read_pictures(
     return pictures
 
 
-def common_pictures(source: str | None, cards: Sequence[tuple[Path, ModelCard]], most: int) -> list[Picture]:
+def common_pictures(
+    source: str | None,
+    cards: Sequence[tuple[Path, ModelCard]],
+    most: int,
+    options: PictureOptions = PictureOptions(),
+) -> list[Picture]:
     """Read frames that several files take, or make some of noise where there is no source.
 
     Parameters
@@ -90,7 +103,7 @@ def common_pictures(source: str | None, cards: Sequence[tuple[Path, ModelCard]],
         As for :func:`read_pictures`.
     cards : sequence of (path, card)
         The files and their cards.
-    most : int
+    most, options
         As for :func:`read_pictures`.
 
     Raises
@@ -99,7 +112,9 @@ def common_pictures(source: str | None, cards: Sequence[tuple[Path, ModelCard]],
         If the files do not take the same frames, or as :func:`read_pictures`.
     """
     order, size = _common_input(cards)
-    return _noise(cards, size, min(most, _NOISE)) if source is None else read_pictures(source, order, size, most)
+    if source is None:
+        return _noise(cards, size, min(most, _NOISE))
+    return read_pictures(source, order, size, most, options)
 
 
 def _common_input(cards: Sequence[tuple[Path, ModelCard]]) -> tuple[str, tuple[int, int] | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrp_edge.options import Common, OptionGroup, like, option
+from lrp_edge.options import Common, OptionGroup, PictureOptions, like, option
 
 #: What runs a file, by the name that it is asked for.
 BACKENDS = {
@@ -48,6 +48,8 @@ class VerifyOptions(OptionGroup):
     )
     weights: Path | None = like(Common, "weights")
     frames: str = like(Common, "frames", usual="noise")
+    bits: int | None = like(PictureOptions, "bits", panel="Frames")
+    max_megapixels: float = like(PictureOptions, "max_megapixels", panel="Frames")
     most: int = option(64, "Take so many of them, evenly.", least=1, panel="Frames")
     backends: tuple[str, ...] | None = option(
         None,

@@ -26,7 +26,7 @@ from lrp_edge.export.verify.references import EngineSession, Progress, Reference
 from lrp_edge.export.verify.report import Result, Unavailable, Verification
 from lrp_edge.export.verify.typed_evaluator import open_reference
 from lrp_edge.files import claim_folder
-from lrp_edge.options import make
+from lrp_edge.options import PictureOptions, make
 from lrp_edge.runtime.engines import open_engine
 
 
@@ -36,6 +36,8 @@ def verify(
     against: str | Path | None = None,
     weights: str | Path | None = None,
     frames: str | None = None,
+    bits: int | None = None,
+    max_megapixels: float = PictureOptions.max_megapixels,
     most: int = VerifyOptions.most,
     backends: Sequence[str] | None = None,
     tolerance: Mapping[str, float] | None = None,
@@ -58,6 +60,8 @@ def verify(
         Image, folder, glob or video; by default 8 frames of noise, for which
         :data:`~lrp_edge.export.verify.parity.SOUND` takes the place of
         :data:`~lrp_edge.export.verify.parity.PROMISED`.
+    bits, max_megapixels
+        See :class:`~lrp_edge.options.PictureOptions`.
     most : int
         Take so many frames, evenly from the whole source.
     backends : sequence of str, optional
@@ -80,6 +84,8 @@ def verify(
         against=None if against is None else str(against),
         weights=None if weights is None else Path(weights),
         frames="" if frames is None else str(frames),
+        bits=bits,
+        max_megapixels=max_megapixels,
         most=most,
         backends=None if backends is None else tuple(backends),
         output=None if output is None else Path(output),
@@ -95,7 +101,8 @@ def _verify(
     check_asked(subjects, backends)
     references = References(options.against, options.weights, progress)
     origins = [references.origin(subject) for subject in subjects]
-    pictures = common_pictures(frames or None, references.cards(subjects), options.most)
+    of_frames = PictureOptions(options.bits, options.max_megapixels)
+    pictures = common_pictures(frames or None, references.cards(subjects), options.most, of_frames)
     folder = claim_folder(options.output) if options.output else None
     found = Verification([subject.path for subject in subjects], frames or "noise", len(pictures))
     found.notes.extend(_notes(subjects, chosen, origins, frames))

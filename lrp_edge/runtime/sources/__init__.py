@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.pictures.folders import Left, pictures_in
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
-from lrp_edge.runtime.sources.files import IMAGES, VIDEOS, Images, Video, read_image
+from lrp_edge.runtime.sources.files import VIDEOS, Images, Video
 from lrp_edge.runtime.sources.shape import Looped, Paced, Shaped
 from lrp_edge.runtime.sources.uri import Address, parse, redact
 
-__all__ = ["Frame", "Images", "Source", "SourceLost", "SourceOptions", "Video", "open_source", "read_image", "redact"]
+__all__ = ["Frame", "Images", "Source", "SourceLost", "SourceOptions", "Video", "open_source", "redact"]
 
 _log = logging.getLogger("lrp_edge.source")
 
@@ -55,19 +56,21 @@ def open_source(text: str, order: str = "BGR", options: SourceOptions = SourceOp
 
 
 def _file(text: str, order: str, options: SourceOptions) -> Source:
-    path = Path(text)
+    path, left = Path(text), Left()
     if path.is_file() and path.suffix.lower() in VIDEOS:
         return Video(path, order, hardware=options.hardware)
     if path.is_file():
-        return Images([path], order, text)
+        return Images([path], order, text, options)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
+        files = pictures_in(path, left)
     else:
         files = sorted(Path(file) for file in glob.glob(text, recursive=True) if Path(file).is_file())
+    if left:
+        _log.warning("source %s: left out %s", text, left)
     if not files:
         what = "has no images" if path.is_dir() else "matches no file"
         raise LrpEdgeError(f"source {text} {what}; expected an image, a folder of images, a glob, a video or a camera")
-    return Images(files, order, text)
+    return Images(files, order, text, options)
 
 
 def _file_address(address: Address, order: str, options: SourceOptions) -> Source:

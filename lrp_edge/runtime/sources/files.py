@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.options import PictureOptions
+from lrp_edge.pictures import count_pages, read_header, read_picture
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source
@@ -18,85 +17,58 @@ from lrp_edge.runtime.sources.shape import to_order
 with needs_extra("cpu"):
     import cv2
 
-IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 VIDEOS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm"})
-# cv2 decodes what there is of a truncated file and only warns, so its end is checked first.
-_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", 0xDA, b"\xff\xd9"
-_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-
-
-def read_image(path: Path, order: str = "BGR") -> NDArray[np.uint8]:
-    """Read an image as uint8 [H, W, C], 8 bits a channel.
-
-    Raises
-    ------
-    LrpEdgeError
-        If the file is missing, cut short or not an image.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LrpEdgeError(f"{path} cannot be read: {error.strerror}") from error
-    return decode_image(data, str(path), order)
-
-
-def decode_image(data: bytes, name: str, order: str = "BGR") -> NDArray[np.uint8]:
-    """Decode a PNG, JPEG or any format OpenCV knows; parameters and errors otherwise as for :func:`read_image`."""
-    if is_cut_short(data):
-        raise LrpEdgeError(f"{name} is cut short; fix or remove it")
-    flag = cv2.IMREAD_GRAYSCALE if order == "GRAY" else cv2.IMREAD_COLOR
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
-    if image is None:
-        raise LrpEdgeError(f"{name} is not an image that OpenCV can decode")
-    return to_order(image, order)
-
-
-def _fault(path: Path) -> str:
-    """Return what is wrong with the file according to its first and last bytes; empty if nothing."""
-    try:
-        if is_cut_short(path.read_bytes()):
-            return f"{path} is cut short"
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
-    return "" if cv2.haveImageReader(str(path)) else f"{path} is not an image"
-
-
-def is_cut_short(data: bytes) -> bool:
-    """Say whether a PNG or JPEG lacks its end."""
-    if data.startswith(_PNG):
-        return _PNG_END not in data
-    return data.startswith(_JPEG) and not _has_jpeg_end(data)
-
-
-def _has_jpeg_end(data: bytes) -> bool:
-    """Search after the start of the first scan: a thumbnail before it has its own end marker."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] == _JPEG_SCAN:
-            return _JPEG_END in data[at:]
-        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return False
 
 
 class Images(Source):
-    """Image files, one frame each."""
+    """Image files, one frame a page.
 
-    def __init__(self, files: list[Path], order: str, name: str) -> None:
+    Parameters
+    ----------
+    files : sequence of Path
+        In their order; of some formats a file may have several pages.
+    order : {"BGR", "RGB", "GRAY"}
+        Channel order of the frames.
+    name : str
+        What logs call them.
+    options : PictureOptions
+        What the files do not say themselves.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], order: str, name: str, options: PictureOptions = PictureOptions()
+    ) -> None:
         super().__init__()
-        self.files, self.order, self.name = files, order, name
-        self.length = len(files)
+        self._pages = [(file, page, count) for file in files for count in [count_pages(file)] for page in range(count)]
+        self._order, self.name, self._options = order, name, options
+        self.length = len(self._pages)
+
+    def only(self, wanted: Sequence[int]) -> Images:
+        """Return some of the frames, by their indices here."""
+        chosen = Images((), self._order, self.name, self._options)
+        chosen._pages = [self._pages[index] for index in wanted]
+        chosen.length = len(wanted)
+        return chosen
 
     def faults(self) -> list[str]:
-        return [fault for file in self.files if (fault := _fault(file))]
+        return [fault for file in dict.fromkeys(file for file, *_ in self._pages) if (fault := self._fault(file))]
+
+    def _fault(self, file: Path) -> str:
+        try:
+            read_header(file, self._options)
+        except LrpEdgeError as error:
+            return str(error)
+        return ""
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, file in enumerate(self.files):
+        for index, (file, page, count) in enumerate(self._pages):
             captured, timestamp = time.perf_counter(), time.time()
+            name = f"{file}#{page}" if count > 1 else str(file)
             try:
-                image, error = read_image(file, self.order), ""
+                image, error = read_picture(file, self._order, self._options, page), ""
             except LrpEdgeError as problem:
                 image, error = None, str(problem)
-            yield Frame(index, str(file), image, timestamp, captured, error)
+            yield Frame(index, name, image, timestamp, captured, error)
 
 
 class Video(Source):
@@ -146,20 +118,3 @@ class Video(Source):
         if self.length is not None and index < self.length:
             missing = f"{self.path} ends after {index} of {self.length} frames"
             yield Frame(index, f"{self.path}#{index}", None, time.time(), time.perf_counter(), missing)
-
-
-#: Why a JPEG without its end is not a frame.
-CUT_SHORT = "the JPEG is cut short"
-
-
-def decode_jpeg(data: bytes, order: str) -> NDArray[np.uint8]:
-    """Decode a camera's JPEG to uint8 [H, W, C] in a channel order.
-
-    Raises
-    ------
-    LrpEdgeError
-        If it is cut short, or is not a JPEG.
-    """
-    if is_cut_short(data):
-        raise LrpEdgeError(CUT_SHORT)
-    return decode_image(data, "the JPEG", order)

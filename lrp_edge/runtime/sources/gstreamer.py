@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.pictures import decode
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
-from lrp_edge.runtime.sources.files import decode_jpeg
 from lrp_edge.runtime.sources.gobject import load
 from lrp_edge.runtime.sources.shape import to_order
 from lrp_edge.runtime.sources.uri import Address, check_parameters, number, redact
@@ -55,7 +55,7 @@ class GStreamer(Source):
     def __init__(self, address: Address, order: str, options: SourceOptions) -> None:
         super().__init__()
         self.name, self._text = address.name, address.place
-        self._order, self._timeout, self._pool = order, options.timeout, Pool()
+        self._order, self._options, self._pool = order, options, Pool()
         Gst.init(None)
         self._parse()
 
@@ -86,8 +86,8 @@ class GStreamer(Source):
                     index, since = index + 1, time.monotonic()
                     continue
                 self._check(bus)
-                if time.monotonic() - since > self._timeout:
-                    raise SourceLost(f"{self.name}: no frame for {self._timeout:g} s")
+                if time.monotonic() - since > self._options.timeout:
+                    raise SourceLost(f"{self.name}: no frame for {self._options.timeout:g} s")
         finally:
             pipeline.set_state(Gst.State.NULL)
 
@@ -114,7 +114,7 @@ class GStreamer(Source):
             raise LrpEdgeError("the frame was damaged on its way")
         data = buffer.extract_dup(0, buffer.get_size())
         if caps.get_structure(0).get_name() == "image/jpeg":
-            return decode_jpeg(data, self._order)
+            return decode(data, "the JPEG", self._order, self._options)
         info = GstVideo.VideoInfo.new_from_caps(caps)
         # Where rows are padded otherwise than by default, the buffer itself says so.
         layout = GstVideo.buffer_get_video_meta(buffer) or info

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.options import PictureOptions
+from lrp_edge.pictures import decode
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
-from lrp_edge.runtime.sources.files import CUT_SHORT, is_cut_short
 from lrp_edge.runtime.sources.uri import Address, check_parameters, with_credentials
 
 with needs_extra("camera"):
@@ -28,6 +29,8 @@ with needs_extra("camera"):
     from av.video.reformatter import VideoReformatter
 
 _FORMATS = {"BGR": "bgr24", "RGB": "rgb24", "GRAY": "gray"}
+#: What FFmpeg calls a stream of JPEGs.
+_JPEG = "mjpeg"
 _TRANSPORTS = ("tcp", "udp")
 # FFmpeg analyses frames to learn their rate, which is not needed; meanwhile others queue up behind them. Its flag
 # "nobuffer" does not help: it discards the analysed frames, among them the key frame on which all others depend.
@@ -75,7 +78,7 @@ class Network(Source):
             if stream is None or stream.codec_context is None:
                 raise SourceLost(f"{self.name} has no video that can be decoded")
             self._tell_decoder(stream.codec_context)
-            decoder = _Decoder(stream.codec_context, self._order, self._pool)
+            decoder = self._decoder(stream.codec_context)
             index = 0
             for packet, captured, timestamp in self._packets(container, stream.index, decoder):
                 for image, error in decoder.decode(packet):
@@ -95,7 +98,14 @@ class Network(Source):
         except FFmpegError as error:
             raise SourceLost(f"{self.name} cannot be opened: {error.strerror}") from error
 
-    def _packets(self, container: Any, stream: int, decoder: _Decoder) -> Iterator[tuple[Any, float, float]]:
+    def _decoder(self, context: Any) -> _Decoder | _JpegDecoder:
+        if context.name == _JPEG:
+            return _JpegDecoder(self._order, self._options)
+        return _Decoder(context, self._order, self._pool)
+
+    def _packets(
+        self, container: Any, stream: int, decoder: _Decoder | _JpegDecoder
+    ) -> Iterator[tuple[Any, float, float]]:
         """Yield a stream's packets with their time of arrival, as long as they become frames."""
         limit = self._options.timeout
         asked = since = time.monotonic()
@@ -123,10 +133,30 @@ class Network(Source):
         if self._told:
             return
         self._told = True
-        if context.is_hwaccel:
+        if context.is_hwaccel and context.name != _JPEG:
             _log.info("%s: %s is decoded by %s", self.name, context.name, _decoding_device())
         else:
             _log.warning("%s: no hardware here decodes %s; it is decoded on the CPU", self.name, context.name)
+
+
+class _JpegDecoder:
+    """Decodes packets that are each a JPEG; FFmpeg would take most damaged ones for whole."""
+
+    awaited = "frame"
+
+    def __init__(self, order: str, options: PictureOptions) -> None:
+        self._order, self._options = order, options
+        self.frames = 0
+
+    def decode(self, packet: Any) -> Iterator[tuple[NDArray[np.uint8] | None, str]]:
+        """Yield image and error of the frame, of which one is empty."""
+        if not packet.size:
+            return
+        self.frames += 1
+        try:
+            yield decode(bytes(packet), "the JPEG", self._order, self._options), ""
+        except LrpEdgeError as error:
+            yield None, str(error)
 
 
 class _Decoder:
@@ -144,14 +174,11 @@ class _Decoder:
     def __init__(self, context: Any, order: str, pool: Pool) -> None:
         self._format, self._channels, self._pool = _FORMATS[order], 1 if order == "GRAY" else 3, pool
         self._reformatter = VideoReformatter()
-        self._is_jpeg = context.name == "mjpeg"
         # With several threads FFmpeg holds frames back, or does not notice that parts of them are missing.
         context.thread_count = 1
         context.flags |= Flags.output_corrupt
-        if self._is_jpeg:
-            context.options = {"err_detect": "explode"}
         # A stream that is joined in its middle begins with its first key frame.
-        self._begun, self._whole = self._is_jpeg, True
+        self._begun, self._whole, self._damaged = False, True, False
         self.frames = 0
 
     @property
@@ -166,9 +193,6 @@ class _Decoder:
             yield (self._image(frame), "") if not error else (None, error)
 
     def _frames(self, packet: Any) -> Iterator[tuple[Any, str]]:
-        if self._is_jpeg and packet.size and is_cut_short(bytes(packet)):
-            yield None, CUT_SHORT
-            return
         try:
             frames = packet.decode()
         except FFmpegError as error:
@@ -181,7 +205,9 @@ class _Decoder:
             if not self._begun:
                 continue
             damaged = packet.is_corrupt or frame.is_corrupt
-            self._whole = not damaged and (self._whole or frame.key_frame)
+            # What is lost where two frames meet may be of the second, and only the first is marked.
+            self._whole = not damaged and (self._whole or (frame.key_frame and not self._damaged))
+            self._damaged = damaged
             if damaged:
                 yield None, "the frame was damaged on its way"
             else:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.pictures import decode
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
-from lrp_edge.runtime.sources.files import decode_jpeg
 from lrp_edge.runtime.sources.shape import to_order
 from lrp_edge.runtime.sources.uri import Address, check_parameters, number
 
@@ -122,7 +122,7 @@ class Video4Linux(Source):
         if not is_jpeg:
             return Frame(index, self.name, to_order(image, self._order, self._pool), timestamp, captured)
         try:
-            decoded = decode_jpeg(image.tobytes(), self._order)
+            decoded = decode(image.tobytes(), "the JPEG", self._order, self._options)
         except LrpEdgeError as error:
             return Frame(index, self.name, None, timestamp, captured, str(error))
         return Frame(index, self.name, decoded, timestamp, captured)

@@ -86,7 +86,7 @@ def test_a_pipeline_that_ends_in_jpeg_shows_no_truncated_one(tmp_path: Path, ord
     images = [noise(48, 64, seed=seed) for seed in range(6)]
     jpegs = [cut(jpeg(image)) if index in (1, 4) else jpeg(image) for index, image in enumerate(images)]
     frames, _, _ = drain(iter(open_source(files(tmp_path, jpegs, ".jpg", "image/jpeg"), order)))
-    assert [frame.index for frame in frames if frame.error == "the JPEG is cut short"] == [1, 4]
+    assert [frame.index for frame in frames if frame.error.startswith("the JPEG is damaged or cut short")] == [1, 4]
     assert len([frame for frame in frames if frame.image is not None]) == 4
     for frame in frames:
         if not frame.error:
