@@ -79,8 +79,8 @@ $(VENV)/demo.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/dev.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	# Its rules need torch alone; what it says that it needs are language models and their gigabytes.
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps lxt
+	# The tests need the rules of the one and the brushes of the other alone, not language models and a server's client.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps lxt label-studio-sdk
 	if pkg-config --exists gobject-introspection-1.0 cairo; then \
 		$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[gobject]'; \
 	else echo 'GStreamer and Aravis are not tested: their headers are not installed'; fi

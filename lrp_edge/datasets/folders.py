@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from lrp_edge.datasets.annotations import find_annotations, outlines_beside
 from lrp_edge.datasets.samples import Sample
 from lrp_edge.datasets.truth import MASK_FOLDERS, apart, with_masks
 from lrp_edge.errors import LrpEdgeError
@@ -32,7 +33,7 @@ def find_in_folder(root: Path, left: Left) -> _Layout:
         A folder in one of these layouts:
 
         - a folder for each class, with images at any depth below it, and masks as
-          :func:`~lrp_edge.datasets.truth.apart` knows them;
+          :func:`~lrp_edge.datasets.truth.apart` knows them, or LabelMe's files beside images;
         - magnetic tiles: ``CLASS/Imgs/`` with ``.jpg`` images and masks as ``.png`` of the same name; exposures of one
           part are a group;
         - MVTec AD: ``train/good``, ``test/KIND``, ``ground_truth/KIND/NAME_mask.png``. Its parts, of which that for
@@ -40,7 +41,8 @@ def find_in_folder(root: Path, left: Left) -> _Layout:
         - VisA: ``Data/Images/Normal`` and ``Anomaly``, and ``Data/Masks/Anomaly``;
         - KolektorSDD: ``kosNN/PartN.jpg`` and ``PartN_label.bmp``; a piece is a group. KolektorSDD2: ``train`` and
           ``test`` with ``NAME.png`` and ``NAME_GT.png``. In both a mask with something marked is what says defect;
-        - YOLO classification: ``train``, ``val`` and ``test``, each with a folder for each class.
+        - YOLO classification: ``train``, ``val`` and ``test``, each with a folder for each class;
+        - what a labelling tool exported, see :mod:`lrp_edge.datasets.annotations`.
     left : Left
         Counts what is left out.
 
@@ -60,6 +62,8 @@ def find_in_folder(root: Path, left: Left) -> _Layout:
     """
     if not root.is_dir():
         raise LrpEdgeError(f"{root}: no such folder; expected one with a folder of images for each class")
+    if annotated := find_annotations(root, left):
+        return annotated
     folders = _folders_in(root)
     _refuse_several(root, folders)
     for fits, read in _LAYOUTS:
@@ -204,7 +208,8 @@ def _by_class(root: Path, folders: list[Path], left: Left) -> _Layout:
 
 
 def _of_class(folder: Path, left: Left) -> list[Sample]:
-    return [Sample(image, folder.name, mask) for image, mask in apart(pictures_in(folder, left), folder, left)]
+    pairs = apart(pictures_in(folder, left), folder, left)
+    return [Sample(image, folder.name, mask or outlines_beside(image)) for image, mask in pairs]
 
 
 _LAYOUTS: list[tuple[Callable[[Path, list[Path]], bool], Callable[[Path, list[Path], Left], _Layout]]] = [

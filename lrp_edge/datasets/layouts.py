@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from lrp_edge.datasets.annotations import read_annotations
 from lrp_edge.datasets.folders import find_in_folder
 from lrp_edge.datasets.samples import Dataset, Sample, read_image
 from lrp_edge.datasets.tables import read_table
@@ -61,7 +62,8 @@ def open_dataset(
     Parameters
     ----------
     source : path
-        A table (:func:`~lrp_edge.datasets.tables.read_table`), or a folder in one of the layouts of
+        A table (:func:`~lrp_edge.datasets.tables.read_table`), a file of annotations
+        (:func:`~lrp_edge.datasets.annotations.read_annotations`), or a folder in one of the layouts of
         :func:`~lrp_edge.datasets.folders.find_in_folder`.
     masks : path, optional
         A parallel folder with pixel truth, see :func:`~lrp_edge.datasets.truth.with_masks`.
@@ -108,7 +110,10 @@ def find_samples(
         As for :func:`open_dataset`, but for what only opening the images can tell.
     """
     path, left = Path(source), Left()
-    if path.is_file():
+    if path.suffix.lower() in (".json", ".xml") and path.is_file():
+        root = path.parent
+        layout, samples, classes = read_annotations(path, left)
+    elif path.is_file():
         root, layout, samples = path.parent, "a table", read_table(path)
         classes = tuple(sorted({sample.label for sample in samples}))
     else:

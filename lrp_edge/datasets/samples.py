@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lrp_edge.datasets.outlines import Outlines
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.options import PictureOptions
 from lrp_edge.pictures import read_marks, read_picture
@@ -25,9 +26,9 @@ class Sample:
         The image.
     label : str
         Name of its class.
-    mask : Path or None
-        Its pixel truth, an image of the same size in any form of :func:`lrp_edge.pictures.read_marks`. Neither
-        training with labels nor calibration opens it.
+    mask : Path, Outlines or None
+        Its pixel truth: an image of the same size in any form of :func:`lrp_edge.pictures.read_marks`, or what a
+        labelling tool drew. Neither training with labels nor calibration opens it.
     group : str
         What it shows: images of one part, or of one sequence, have one group. Empty where that is not known.
     part : str
@@ -38,7 +39,7 @@ class Sample:
 
     path: Path
     label: str
-    mask: Path | None = None
+    mask: Path | Outlines | None = None
     group: str = ""
     part: str = ""
     pictures: PictureOptions = PictureOptions()
@@ -137,7 +138,7 @@ def read_mask(sample: Sample, size: tuple[int, int]) -> NDArray[np.bool_]:
     """
     if sample.mask is None:
         return np.zeros(size, bool)
-    truth = read_marks(sample.mask, sample.pictures)
+    truth = sample.mask.marks() if isinstance(sample.mask, Outlines) else read_marks(sample.mask, sample.pictures)
     if truth.shape != size:
         raise LrpEdgeError(f"mask {sample.mask} is {truth.shape}, its image {size}; expected the same size")
     return truth

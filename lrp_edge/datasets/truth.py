@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lrp_edge.datasets.outlines import Outlines
 from lrp_edge.datasets.samples import Sample
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.pictures.folders import Left, pictures_in
@@ -97,7 +98,7 @@ def with_masks(samples: Iterable[Sample], root: Path, folder: Path) -> list[Samp
             f"{folder}: {first}, the first image {os.path.relpath(samples[0].path, root)}, and no mask is of an image; "
             "expected masks under the images' names, also with _mask behind"
         )
-    owner: dict[Path, Path] = {}
+    owner: dict[Path | Outlines, Path] = {}
     for sample in found:
         if sample.mask and owner.setdefault(sample.mask, sample.path) != sample.path:
             raise LrpEdgeError(

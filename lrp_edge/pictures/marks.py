@@ -44,7 +44,11 @@ def read_marks(path: str | os.PathLike[str], options: PictureOptions = PictureOp
     LrpEdgeError
         If it cannot be read, as :func:`~lrp_edge.pictures.read_picture`, or may as well be ids as shades.
     """
-    data, name = read_bytes(path), str(path)
+    return marks_of(read_bytes(path), str(path), options)
+
+
+def marks_of(data: bytes, name: str, options: PictureOptions = PictureOptions()) -> NDArray[np.bool_]:
+    """Decode a mask in memory, which errors call `name`; all else as for :func:`read_marks`."""
     with refusing(name):
         image = opened(data, name, options.max_megapixels)
         if (count := len(pages_of(image))) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,68 @@ def upper_case(root: Path, count: int) -> None:
         mask(root / f"crack/{seed}_MASK.PNG", truth)
 
 
+def outline(truth: NDArray[np.uint8]) -> list[list[float]]:
+    """Return the corners of a mask's one region, x and y, at the edges of its pixels."""
+    enlarged = np.kron(truth, np.ones((8, 8), np.uint8))
+    (corners,), _ = cv2.findContours(enlarged, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return [[(x + 0.5) / 8, (y + 0.5) / 8] for x, y in corners[:, 0].tolist()]
+
+
+def images_of(root: Path, count: int) -> list[tuple[str, NDArray[np.uint8] | None]]:
+    """Write images into a folder, and return their names and the masks of those with a disc."""
+    found: list[tuple[str, NDArray[np.uint8] | None]] = []
+    for seed in range(count):
+        image(root / f"ok{seed}.png", False, seed)
+        found += [(f"ok{seed}.png", None), (f"bad{seed}.png", image(root / f"bad{seed}.png", True, seed))]
+    return found
+
+
+def coco(root: Path, count: int) -> None:
+    images, annotations = [], []
+    for number, (name, truth) in enumerate(images_of(root / "images", count), 1):
+        images.append({"id": number, "file_name": name, "height": 64, "width": 80})
+        if truth is not None:
+            ring = [value for corner in outline(truth) for value in corner]
+            annotations.append(
+                {"id": number, "image_id": number, "category_id": 3, "segmentation": [ring], "iscrowd": 0}
+            )
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "crack"}]}
+    (root / "annotations").mkdir()
+    (root / "annotations/instances_default.json").write_text(json.dumps(content))
+
+
+def labelme(root: Path, count: int) -> None:
+    for name, truth in images_of(root, count):
+        if truth is not None:
+            shape = {"label": "crack", "points": outline(truth), "shape_type": "polygon", "flags": {}, "group_id": None}
+            content = {"version": "5.4.1", "flags": {}, "shapes": [shape], "imagePath": name, "imageData": None,
+                       "imageHeight": 64, "imageWidth": 80}  # fmt: skip
+            (root / name).with_suffix(".json").write_text(json.dumps(content))
+
+
+def label_studio(root: Path, count: int) -> None:
+    tasks = []
+    for number, (name, truth) in enumerate(images_of(root / "images", count)):
+        shape = {"original_width": 80, "original_height": 64, "type": "polygonlabels", "to_name": "image"}
+        points = [[x / 80 * 100, y / 64 * 100] for x, y in outline(truth)] if truth is not None else []
+        results = [{**shape, "value": {"points": points, "polygonlabels": ["crack"]}}] if points else []
+        data = {"image": f"/data/upload/1/{number:08x}-{name}"}
+        tasks.append({"id": number, "data": data, "annotations": [{"result": results, "was_cancelled": False}]})
+    (root / "project-1-at-2026.json").write_text(
+        json.dumps([*tasks, {"data": {"image": "new.png"}, "annotations": []}])
+    )
+
+
+def cvat(root: Path, count: int) -> None:
+    lines = []
+    for number, (name, truth) in enumerate(images_of(root / "images", count)):
+        points = ";".join(f"{x:.4f},{y:.4f}" for x, y in outline(truth)) if truth is not None else ""
+        drawn = f'<polygon label="crack" source="manual" occluded="0" points="{points}" z_order="0"></polygon>'
+        lines.append(f'<image id="{number}" name="{name}" width="80" height="64">{drawn if points else ""}</image>')
+    text = "<?xml version='1.0' encoding='utf-8'?>\n<annotations><version>1.1</version><meta><task/></meta>"
+    (root / "annotations.xml").write_text(text + "\n".join(lines) + "</annotations>")
+
+
 #: By name as ``lrp-edge data check`` says it, what writes one of so many images of a kind.
 LAYOUTS: dict[str, tuple[str, Callable[[Path, int], None]]] = {
     "MVTec AD": ("MVTec AD", mvtec),
@@ -95,5 +158,9 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path, int], None]]] = {
     "YOLO": ("YOLO classification", yolo),
     "DAGM": ("a folder for each class", dagm),
     "masks in a folder": ("a folder for each class", parallel),
+    "COCO": ("COCO", coco),
+    "LabelMe": ("LabelMe", labelme),
+    "Label Studio": ("Label Studio", label_studio),
+    "CVAT": ("CVAT", cvat),
     "masks beside": ("a folder for each class", upper_case),
 }
