@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,6 +86,22 @@ def _print(found: Verification) -> None:
         typer.echo("holds speaks of parity alone: how good the model is, lrp-edge evaluate measures")
 
 
+_Row = tuple[str, str, "Callable[[Result], str]"]
+
+
+def _rows_of_shapes(results: list[Result]) -> Iterator[_Row]:
+    """Yield what other shapes of calls do to the task: the labels, and the masks."""
+    limits = results[0].tolerance
+    for shape in dict.fromkeys(shape for result in results for shape in result.shapes):
+        for name, limit, figure in (("labels alike, share", limits.labels, "label_agreement"),
+                                    ("masks: mean IoU", limits.iou, "mask_iou_mean")):  # fmt: skip
+            yield f"{shape}: {name}", f">= {limit:g}", partial(_figure, shape, figure)
+
+
+def _figure(shape: str, figure: str, result: Result) -> str:
+    return f"{getattr(result.shapes[shape], figure):.4f}" if shape in result.shapes else "-"
+
+
 def _print_file(results: list[Result], found: Verification) -> None:
     """Print a column for each backend, a row for each figure."""
     from rich.console import Console
@@ -97,7 +114,7 @@ def _print_file(results: list[Result], found: Verification) -> None:
     )
     table = Table("", "expected", *(result.backend for result in results), title=title)
     limits = first.tolerance
-    rows: list[tuple[str, str, Callable[[Result], str]]] = [
+    rows: list[_Row] = [
         ("labels alike, share", f">= {limits.labels:g}", lambda one: f"{one.parity.label_agreement:.4f}"),
         ("scores: greatest difference", f"<= {limits.scores:g}", lambda one: f"{one.parity.scores_max:.1e}"),
         ("scores: mean difference", "", lambda one: f"{one.parity.scores_mean:.1e}"),
@@ -106,6 +123,7 @@ def _print_file(results: list[Result], found: Verification) -> None:
         ("relevance: rank correlation", "", lambda one: f"{one.parity.relevance_rank:.4f}"),
         ("masks: mean IoU", f">= {limits.iou:g}", lambda one: f"{one.parity.mask_iou_mean:.4f}"),
         ("masks: worst IoU", "", lambda one: f"{one.parity.mask_iou_worst:.4f}"),
+        *_rows_of_shapes(results),
         ("seconds", "", lambda one: f"{one.seconds:.2f}"),
         ("parity", "", lambda one: "beyond" if one.beyond else "holds"),
     ]

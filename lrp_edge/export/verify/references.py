@@ -52,7 +52,7 @@ class References:
         if weights is not None and against is None:
             raise LrpEdgeError("weights are for a module:factory; give that with --against")
         self._against, self._weights, self._progress = against, weights, progress
-        self._kept: dict[tuple[str, str], Reference] = {}
+        self._kept: dict[tuple[str, str, tuple[str, ...]], Reference] = {}
 
     @property
     def _file(self) -> Path | None:
@@ -103,12 +103,15 @@ class References:
         LrpEdgeError
             If the origin cannot be loaded or run, or has not the classes of the file.
         """
+        frames = tuple(picture.source for picture in pictures)
         if self._file is not None:
-            return self._once((origin, ""), lambda: self._of_file(Path(origin), pictures))
+            return self._once((origin, "", frames), lambda: self._of_file(Path(origin), pictures))
         card = subject.card.replace(precision="fp32", gate=False, profile={}, engine={}, provenance={}, parity={})
-        return self._once((origin, card.to_json()), lambda: self._of_model(subject.path, card, origin, pictures))
+        return self._once(
+            (origin, card.to_json(), frames), lambda: self._of_model(subject.path, card, origin, pictures)
+        )
 
-    def _once(self, key: tuple[str, str], make: Callable[[], Reference]) -> Reference:
+    def _once(self, key: tuple[str, str, tuple[str, ...]], make: Callable[[], Reference]) -> Reference:
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]
@@ -170,7 +173,8 @@ class EngineSession:
         self._least = int(engine.card.profile["min"][0]) if engine.card.profile else 1
 
     def run(self, names: list[str] | None, feeds: dict[str, Any]) -> list[Any]:
-        return list(self._engine.run(feeds["image"].repeat(self._least, 0)))
+        frames = feeds["image"]
+        return list(self._engine.run(frames if len(frames) >= self._least else frames.repeat(self._least, 0)))
 
 
 def answers_of(session: Session, pictures: Sequence[Picture], what: str, progress: Progress) -> list[Answer]:

@@ -39,6 +39,8 @@ class Result:
         Source of the worst frame.
     picture : Path or None
         Where that frame was drawn.
+    shapes : dict of str to Parity
+        The differences in calls of other shapes: ``"batch N"``, and ``"HxW"`` for the ends of an engine's profile.
     """
 
     file: Path
@@ -52,6 +54,7 @@ class Result:
     seconds: float
     worst: str
     picture: Path | None = None
+    shapes: dict[str, Parity] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON; a figure that is not finite is None."""
@@ -60,6 +63,7 @@ class Result:
             "file": str(self.file),
             "parity": _finite(self.parity.as_dict(self.reference)),
             "tolerance": _finite(dataclasses.asdict(self.tolerance)),
+            "shapes": {shape: _finite(parity.as_dict(self.reference)) for shape, parity in self.shapes.items()},
             "picture": str(self.picture) if self.picture else None,
         }
 

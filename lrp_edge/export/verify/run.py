@@ -20,10 +20,11 @@ from lrp_edge.export.read import load_proto
 from lrp_edge.export.verify.backends import Subject, check_asked, choose
 from lrp_edge.export.verify.frames import Picture, common_pictures
 from lrp_edge.export.verify.options import Limits, VerifyOptions
-from lrp_edge.export.verify.parity import PROMISED, SOUND, Answer, Parity, Session, Tolerance, compare
+from lrp_edge.export.verify.parity import PROMISED, SOUND, Answer, Parity, Session, Tolerance, compare, run_frames
 from lrp_edge.export.verify.pictures import draw_sides, write_png
 from lrp_edge.export.verify.references import EngineSession, Progress, Reference, References, answers_of
 from lrp_edge.export.verify.report import Result, Unavailable, Verification
+from lrp_edge.export.verify.shapes import answers_in_batches, batch_sizes, end_pictures
 from lrp_edge.export.verify.typed_evaluator import open_reference
 from lrp_edge.files import claim_folder
 from lrp_edge.options import PictureOptions, make
@@ -110,9 +111,12 @@ def _verify(
     for name, subject, names, origin in zip(_names(subjects), subjects, chosen, origins, strict=True):
         limit = dataclasses.replace(limits[subject.card.precision], **tolerance)
         case = _Case(subject, references.open(subject, origin, pictures), pictures, limit)
+        ends = end_pictures(subject.card, pictures[0])
+        at_ends = _Case(subject, references.open(subject, origin, ends), ends, limit) if ends else None
         for backend in names:
             try:
-                found.results.append(case.run(backend, folder and folder / f"{name}.{backend}.worst.png", progress))
+                target = folder and folder / f"{name}.{backend}.worst.png"
+                found.results.append(case.run(backend, target, progress, at_ends))
             except _UnableError as unable:
                 if backends:
                     raise unable.error from unable.error.__cause__
@@ -137,23 +141,45 @@ class _Case:
     pictures: Sequence[Picture]
     tolerance: Tolerance
 
-    def run(self, backend: str, target: Path | None, progress: Progress) -> Result:
+    def run(self, backend: str, target: Path | None, progress: Progress, at_ends: _Case | None) -> Result:
         """Compare what a backend answers; raises `_UnableError` if it does not."""
         subject, reference = self.subject, self.reference
         with self._session(backend) as session:
             start = perf_counter()
             try:
                 found = answers_of(session, self.pictures, f"{subject.path.name} on {backend}", progress)
+                seconds = perf_counter() - start
+                shapes = {} if backend == "types" else dict(self._other_shapes(session, at_ends))
             except LrpEdgeError as error:
                 raise _UnableError(error, started=True) from error
-            seconds = perf_counter() - start
         parity = compare(found, reference.answers, self._explained())
         source = self.pictures[parity.worst].source
         if target is not None:
             self._draw(found[parity.worst], parity, backend, target)
         beyond = parity.beyond(self.tolerance)
+        for shape, other in shapes.items():
+            beyond += [f"{shape}: {said}" for said in other.beyond(self.tolerance)]
         facts = (subject.path, subject.sha256, backend, subject.card.precision, reference.name)
-        return Result(*facts, parity, self.tolerance, beyond, seconds, source, target)
+        return Result(*facts, parity, self.tolerance, beyond, seconds, source, target, shapes)
+
+    def _other_shapes(self, session: Session, at_ends: _Case | None) -> Iterator[tuple[str, Parity]]:
+        """Yield the parity of calls of other shapes than one frame of those given."""
+        explained = self._explained()
+        for size in batch_sizes(self.subject.card):
+            rows = list(answers_in_batches(session, self.pictures, size))
+            expected = [self.reference.answers[index] for index, _ in rows]
+            yield (
+                f"batch {size}",
+                compare([answer for _, answer in rows], expected, [explained[index] for index, _ in rows]),
+            )
+        for place, picture in enumerate(at_ends.pictures if at_ends else ()):
+            assert at_ends is not None
+            height, width = picture.image.shape[:2]
+            answer = run_frames(session, [picture.image])
+            yield (
+                f"{height}x{width}",
+                compare(answer, [at_ends.reference.answers[place]], [at_ends._explained()[place]]),
+            )
 
     @contextlib.contextmanager
     def _session(self, backend: str) -> Iterator[Session]:

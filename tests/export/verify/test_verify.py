@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -25,8 +26,11 @@ from lrp_edge.classifiers import FAMILIES
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.export import to_onnx
 from lrp_edge.export.read import load_proto
-from lrp_edge.export.verify import verify
+from lrp_edge.export.verify import run, verify
+from lrp_edge.export.verify.frames import Picture
 from lrp_edge.export.verify.parity import PROMISED, SOUND
+from lrp_edge.export.verify.references import EngineSession
+from lrp_edge.export.verify.shapes import batch_sizes, end_pictures
 from tests.support.engine_graphs import why_it_cannot_run
 from tests.support.exported import tiny
 from tests.support.images import surface
@@ -200,7 +204,7 @@ def test_tolerances_can_be_given(line: Line) -> None:
     found = verify([line.file("fp32")], frames=str(line.frames), backends=["cpu"], tolerance={"scores": 0.0})
     (result,) = found.results
     assert result.tolerance.iou == PROMISED["fp32"].iou
-    assert [said.split(" by ")[0] for said in result.beyond] == ["scores differ"]
+    assert [said.split(" by ")[0] for said in result.beyond] == ["scores differ", "batch 8: scores differ"]
 
 
 def test_the_worst_frame_is_drawn(line: Line, tmp_path: Path) -> None:
@@ -346,3 +350,44 @@ def test_an_engine_without_a_gpu_is_listed_and_not_verified(line: Line, tmp_path
     assert found.faults() == [f"{engine} is not verified: nothing here ran it"]
     with pytest.raises(LrpEdgeError, match=r"GPU|CUDA|NVIDIA"):
         verify([engine], most=1, backends=["rtx"])
+
+
+def constant(session: Any) -> Any:
+    """Return a session that answers each call with its first frame's answer."""
+
+    class Mixed:
+        def run(self, names: Any, feeds: dict[str, Any]) -> list[Any]:
+            return [output[:1].repeat(len(output), 0) for output in session.run(names, feeds)]
+
+    return Mixed()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "openvino"])
+def test_batches_are_what_single_frames_are(line: Line, backend: str) -> None:
+    (result,) = verify([line.file("gated")], frames=str(line.frames), backends=[backend]).results
+    assert list(result.shapes) == ["batch 8"]
+    batch = result.shapes["batch 8"]
+    # Six frames, and the first two of them again.
+    assert (batch.frames, batch.label_agreement) == (8, 1.0)
+    assert batch.mask_iou_mean > 0.999
+    assert result.as_dict()["shapes"]["batch 8"]["frames"] == 8
+
+
+def test_a_file_that_mixes_up_the_frames_of_a_call_is_found(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "EngineSession", lambda engine: constant(EngineSession(engine)))
+    found = verify([line.file("fp32")], against=line.checkpoint, frames=str(line.frames), backends=["openvino"])
+    assert found.results[0].parity.label_agreement == 1
+    assert any("batch 8: labels agree on a share of 0.5" in fault for fault in found.faults())
+
+
+def test_shapes_are_those_of_the_card(line: Line) -> None:
+    picture = Picture("x.png", line.images[0][..., None])
+    card = CARD.replace(profile={"min": [2, 32, 40, 1], "opt": [2, 64, 80, 1], "max": [16, 128, 160, 1]})
+    assert batch_sizes(CARD) == [8]
+    assert batch_sizes(CARD.replace(input=dataclasses.replace(CARD.input, max_batch=1))) == []
+    assert batch_sizes(card) == [2, 16]
+    assert end_pictures(CARD, picture) == []
+    ends = end_pictures(card, picture)
+    assert [(end.source, end.image.shape) for end in ends] == [
+        ("x.png at 32x40", (32, 40, 1)), ("x.png at 128x160", (128, 160, 1)),
+    ]  # fmt: skip
