@@ -176,7 +176,7 @@ class Event:
     Attributes
     ----------
     kind : str
-        One of ``started stopped lost reconnected changed stalled recovered unreadable failed dropped``.
+        One of ``started stopped lost reconnected changed stalled recovered unreadable failed dropped reopened``.
     stage : str
         ``source``, ``engine``, or a sink's name.
     message : str

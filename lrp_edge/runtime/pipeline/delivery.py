@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 from lrp_edge.errors import LrpEdgeError, first_line
 from lrp_edge.runtime.pipeline.queues import LARGEST
@@ -28,6 +29,8 @@ class Delivery(threading.Thread):
         Takes kind, message and frame id of an event.
     fail : callable
         Takes the error that ends the run.
+    before : sequence of Delivery
+        Those that must have written a result before the sink gets it, if `lossless` holds for the sink.
 
     Attributes
     ----------
@@ -46,13 +49,17 @@ class Delivery(threading.Thread):
         lossless: bool,
         report: Callable[[str, str, int | None], None],
         fail: Callable[[BaseException], None],
+        before: Sequence[Delivery] = (),
     ) -> None:
         super().__init__(name=f"sink {sink.name}", daemon=True)
         self.sink, self.waits = sink, lossless and sink.recording
         self._report, self._fail = report, fail
+        self._before = before if self.waits else ()
+        sink.notice = lambda kind, message: report(kind, message, None)
         self._items: deque[Result | Event] = deque()
         self._results = self._pending_events = 0
         self._at_work: Result | Event | None = None
+        self._lost: int | None = None
         self._changed = threading.Condition()
         self._closing = self._broken = self._abandoned = False
         self.delivered = self.dropped = self.failed = self.events_dropped = 0
@@ -104,7 +111,9 @@ class Delivery(threading.Thread):
             while (item := self._take()) is not None:
                 self.busy_since = time.monotonic()
                 self._hand_over(item)
-                self._at_work = None
+                with self._changed:
+                    self._at_work = None
+                    self._changed.notify_all()
                 self.busy_since = None
         finally:
             self.busy_since = time.monotonic()
@@ -133,14 +142,37 @@ class Delivery(threading.Thread):
         try:
             if not isinstance(item, Result):
                 self.sink.event(item)
-            elif self.waits and self._broken:
+            elif self.waits and (self._broken or not self._written_before(item)):
                 # A record with a gap would look complete, so it ends before the gap.
-                self.failed += 1
+                self._skip(item)
             else:
                 self.sink.write(item)
                 self._delivered(item)
         except Exception as error:
             self._lose(error, item if isinstance(item, Result) else None)
+
+    def _skip(self, result: Result) -> None:
+        self._broken = True
+        self.failed += 1
+        self._note_loss(result)
+
+    def _note_loss(self, result: Result) -> None:
+        if self._lost is None:
+            self._lost = result.frame.index
+
+    def _written_before(self, result: Result) -> bool:
+        return all(other.has_written(result.frame.index) for other in self._before)
+
+    def has_written(self, frame: int) -> bool:
+        """Wait until the sink has been handed what it wants of the frames up to one; say whether none was lost."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._holds(frame))
+            return self._lost is None or frame < self._lost
+
+    def _holds(self, frame: int) -> bool:
+        items = chain((self._at_work,), self._items)
+        oldest = next((item for item in items if isinstance(item, Result)), None)
+        return oldest is not None and oldest.frame.index <= frame
 
     def _delivered(self, result: Result) -> None:
         self.delivered += not self._abandoned
@@ -151,6 +183,7 @@ class Delivery(threading.Thread):
     def _lose(self, error: Exception, result: Result | None) -> None:
         if result is not None:
             self.failed += not self._abandoned
+            self._note_loss(result)
         was_broken, self._broken = self._broken, True
         if self.waits:
             self._fail(error if isinstance(error, LrpEdgeError) else LrpEdgeError(f"{self.sink.name}: {error}"))

@@ -93,7 +93,7 @@ class Pipeline:
     source : Source
         Where frames come from.
     sinks : sequence of Sink
-        Where results go, in this order.
+        Where results go, in this order, but for final ones, which come last.
     options : PipelineOptions
         How frames go through.
     judgement : Judgement
@@ -136,9 +136,7 @@ class Pipeline:
         self._queue = FrameQueue(self.policy, self.options.queue or depth)
         self.counters, self.latencies, self._rate = Counters(), Latencies(), Rate()
         self.names: Counter[str] = Counter()
-        self._deliveries = [
-            Delivery(sink, self.policy == "lossless", self._reporter(sink.name), self._fail) for sink in sinks
-        ]
+        self._deliveries = self._deliver_to(sinks)
         self.capture = Capture(
             source,
             self._queue,
@@ -320,6 +318,13 @@ class Pipeline:
             self._failure = error
         self._source.interrupt()
         self.counters.drop(self._queue.discard())
+
+    def _deliver_to(self, sinks: Sequence[Sink]) -> list[Delivery]:
+        lossless, made = self.policy == "lossless", list[Delivery]()
+        for sink in sorted(sinks, key=lambda sink: sink.final):
+            before = [each for each in made if each.waits and not each.sink.final] if sink.final else []
+            made.append(Delivery(sink, lossless, self._reporter(sink.name), self._fail, before))
+        return made
 
     def _reporter(self, name: str) -> Callable[[str, str, int | None], None]:
         return lambda kind, message, frame: self.emit(kind, name, message, frame)

@@ -13,6 +13,7 @@ from lrp_edge.files import whole
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.result import Frame, Result
 from lrp_edge.runtime.sinks.base import ChosenSink, Which
+from lrp_edge.runtime.sinks.lock import Lock
 
 with needs_extra("cpu"):
     import cv2
@@ -37,6 +38,8 @@ class Images(ChosenSink):
         Of which frames.
     budget : int, optional
         Most bytes of images in the folder, those of earlier runs among them; the oldest are removed for new ones.
+    lock : Lock, optional
+        What keeps the folder for this run.
 
     Raises
     ------
@@ -55,6 +58,7 @@ class Images(ChosenSink):
         masks: bool = True,
         only: Which = "all",
         budget: int | None = None,
+        lock: Lock | None = None,
     ) -> None:
         super().__init__(only)
         if budget is not None and budget <= 0:
@@ -63,6 +67,7 @@ class Images(ChosenSink):
         self._parts = [part for part, wanted in (("mask", masks), ("overlay", overlays)) if wanted]
         self._room = _Room(self._folder, budget) if budget is not None else None
         self._made: list[Path] = []
+        self._lock = lock
 
     def open(self) -> None:
         try:
@@ -88,6 +93,8 @@ class Images(ChosenSink):
         result.files.update(self._names(result.frame))
 
     def write(self, result: Result) -> None:
+        if self._lock is not None:
+            self._lock.renew()
         files = {self._names(result.frame)[part]: self._encoded(part, result) for part in self._parts}
         if self._room:
             self._room.make(sum(len(data) for data in files.values()))
@@ -117,6 +124,9 @@ class Images(ChosenSink):
 
     def _write(self, name: str, data: Any) -> None:
         path = self._folder / name
+        # Somebody may have removed the folder.
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path, _partial(path.parent), "free space, set --budget-mb, or choose another folder") as partial:
             partial.write_bytes(data)
         if self._room:

@@ -16,7 +16,7 @@ from lrp_edge.runtime.pipeline import Judgement, Pipeline, PipelineOptions
 from lrp_edge.runtime.pipeline.delivery import Delivery
 from lrp_edge.runtime.pipeline.throttle import Throttle
 from lrp_edge.runtime.regions import Rule
-from lrp_edge.runtime.result import Event
+from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sources import Source
 from tests.support.scripted import SMALL, Collect, Engine, Script, background, result, until
@@ -187,6 +187,49 @@ def test_lossless_ends_where_its_record_fails_and_the_record_has_no_hole() -> No
     assert_accounted_for(pipeline)
     counts = pipeline.counts["record"]
     assert counts["delivered"] + counts["failed"] == pipeline.counters.segmented
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    fails_on=st.lists(st.lists(st.integers(0, 30), max_size=2), min_size=1, max_size=3),
+    depth=st.integers(1, 4),
+    slow=st.sampled_from([0.0, 0.001]),
+)
+def test_the_final_record_names_no_more_than_all_others_have_written(
+    fails_on: list[list[int]], depth: int, slow: float
+) -> None:
+    others = [
+        Collect(f"record {number}", recording=True, fails_on=fails, depth=depth, seconds=slow)
+        for number, fails in enumerate(fails_on)
+    ]
+    written: list[bool] = []
+
+    class Final(Collect):
+        def write(self, result: Result) -> None:
+            written.append(all(result.frame.index in other.ids for other in others))
+            super().write(result)
+
+    final = Final("final", recording=True, final=True)
+    # It stands first, and is nevertheless the last to get a result.
+    pipeline = Pipeline(Engine(), Script(["frame"] * 25), [final, *others], PipelineOptions())
+    first = min((frame for fails in fails_on for frame in fails if frame < 25), default=None)
+    if first is None:
+        pipeline.run()
+    else:
+        with pytest.raises(LrpEdgeError, match="no room"):
+            pipeline.run()
+    assert final.ids == list(range(25 if first is None else first))
+    assert all(written)
+    assert final.closed == 1
+
+
+def test_latest_writes_a_record_without_waiting_for_what_it_names() -> None:
+    gate = threading.Event()
+    images = Collect("images", recording=True, gate=gate)
+    final = Collect("final", recording=True, final=True)
+    source = Script(["frame", lambda: until(lambda: final.ids == [0]), gate.set])
+    run(source, Engine(), images, final, policy="latest")
+    assert images.ids == final.ids == [0]
 
 
 def test_latest_goes_on_where_its_record_fails() -> None:
