@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 from lrp_edge.errors import LrpEdgeError, first_line
-from lrp_edge.runtime.pipeline.queues import LARGEST
+from lrp_edge.runtime.pipeline.queues import LARGEST, NOTES
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks.base import Sink
 
@@ -57,7 +57,7 @@ class Delivery(threading.Thread):
         self._before = before if self.waits else ()
         sink.notice = lambda kind, message: report(kind, message, None)
         self._items: deque[Result | Event] = deque()
-        self._results = self._pending_events = 0
+        self._results = self._notes = self._pending_events = 0
         self._at_work: Result | Event | None = None
         self._lost: int | None = None
         self._changed = threading.Condition()
@@ -76,16 +76,27 @@ class Delivery(threading.Thread):
                 self.dropped += 1
                 if not self.sink.newest:
                     return
-                self._items.remove(next(item for item in self._items if isinstance(item, Result)))
-                self._results -= 1
+                oldest = next(item for item in self._items if isinstance(item, Result))
+                self._items.remove(oldest)
+                self._count(oldest, -1)
             self.sink.accept(result)
             self._items.append(result)
-            self._results += 1
+            self._count(result, 1)
             self._changed.notify_all()
 
+    def _count(self, result: Result, change: int) -> None:
+        self._results += change
+        self._notes += change * self._is_note(result)
+
+    def _is_note(self, result: Result) -> bool:
+        """Whether it is for a record, and so small that a burst of them may wait."""
+        return self.sink.recording and result.frame.image is None
+
     def _has_room(self, result: Result) -> bool:
-        size = (self._results + 1) * result.nbytes
-        return self._results == 0 or (self._results < self.sink.depth and size <= LARGEST)
+        if self._is_note(result):
+            return self._notes < NOTES
+        waiting = self._results - self._notes
+        return waiting == 0 or (waiting < self.sink.depth and (waiting + 1) * result.nbytes <= LARGEST)
 
     def tell(self, event: Event) -> None:
         """Queue an event; never waits."""
@@ -99,12 +110,15 @@ class Delivery(threading.Thread):
 
     def counts(self) -> dict[str, int]:
         """Return the counters, and the sink's own."""
+        events = {"events_dropped": self.events_dropped} if self.events_dropped else {}
         return {
             "delivered": self.delivered,
             "dropped": self.dropped,
             "failed": self.failed,
             "waiting": self._results,
-        } | self.sink.counts()
+            **events,
+            **self.sink.counts(),
+        }
 
     def run(self) -> None:
         try:
@@ -131,7 +145,7 @@ class Delivery(threading.Thread):
                 return None
             item = self._items.popleft()
             if isinstance(item, Result):
-                self._results -= 1
+                self._count(item, -1)
             else:
                 self._pending_events -= 1
             self._at_work = item
@@ -201,7 +215,7 @@ class Delivery(threading.Thread):
         with self._changed:
             self._abandoned = True
             left = self._results + isinstance(self._at_work, Result)
-            self._results = self._pending_events = 0
+            self._results = self._notes = self._pending_events = 0
             self._items.clear()
             self.dropped += left
         self.sink.interrupt()

@@ -60,6 +60,36 @@ def test_latest_runs_the_newest_frame_and_counts_what_it_leaves_out() -> None:
     assert_accounted_for(pipeline)
 
 
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(st.sampled_from(["frame", "bad", "bad"]), max_size=60), depth=st.integers(1, 3))
+def test_latest_gives_every_unreadable_frame_its_line_and_drops_no_other_for_it(steps: list[str], depth: int) -> None:
+    gate, record = threading.Event(), Collect(recording=True, depth=2, seconds=0.0005)
+    engine = Engine(gate=gate)
+    source = Script(["frame", engine.begun.wait, *steps, gate.set])
+    pipeline = run(source, engine, record, policy="latest", skip_bad=True, queue=depth)
+    bad = [index for index, step in enumerate(steps, 1) if step == "bad"]
+    good = [index for index, step in enumerate(steps, 1) if step == "frame"]
+    # The engine was held at the first until all had come: the newest that can wait are left.
+    kept = [0, *good[-depth:]]
+    found = [result.frame.index for result in record.results if result.error]
+    assert found == bad
+    assert pipeline.counters.dropped == len(good) - len(kept) + 1
+    assert pipeline.counters.unreadable == len(bad)
+    assert pipeline.counters.segmented == len(kept)
+    assert record.ids == sorted(record.ids)
+    assert set(record.ids) <= {*kept, *bad}
+    assert_accounted_for(pipeline)
+
+
+def test_a_burst_of_unreadable_frames_behind_a_slow_record_is_all_in_it() -> None:
+    gate = threading.Event()
+    record, engine = Collect(recording=True, depth=2, gate=gate), Engine()
+    source = Script(["frame", engine.begun.wait, *["bad"] * 500, "frame", gate.set])
+    pipeline = run(source, engine, record, policy="latest", skip_bad=True)
+    assert record.ids == list(range(502))
+    assert pipeline.counters.dropped == 0
+
+
 def test_a_batch_is_of_one_size_and_waits_for_no_frame_that_does_not_fit() -> None:
     engine, record = Engine(), Collect(recording=True)
     steps = ["frame"] * 3 + ["large"] * 2 + ["bad"] + ["frame"] * 5
