@@ -175,7 +175,7 @@ class WebhookTable(OptionGroup, panel="Network"):
 
     url: str | None = option(None, "Post defects to this web address.", flag="--webhook", metavar="URL")
     only: Which = option("defects", "Which results are posted.", flag="")
-    timeout: float = option(5.0, "Timeout in seconds for each step of a request.", above=0, flag="")
+    timeout: float = option(5.0, "Seconds for a whole request, up to the status of its answer.", above=0, flag="")
     retries: int = option(3, "Number of retries for one result.", least=0, flag="")
     image: bool = option(False, "Post the overlay too, as a JPEG in base64 under image.", flag="")
 
