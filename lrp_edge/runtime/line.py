@@ -159,7 +159,7 @@ def _check_files(source: Source, skip_bad: bool | None) -> None:
 
 def _judgement(table: VerdictTable) -> Judgement:
     rule = Rule.parse(table.reject_if) if table.reject_if else None
-    return Judgement(rule, table.min_area, table.mm_per_px)
+    return Judgement(rule, table.min_area, table.mm_per_px, table.most_regions)
 
 
 def _segment(segmenter: Segmenter, tiles: TilesTable) -> Segment:

@@ -16,7 +16,9 @@ import threading
 import uuid
 
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
+from lrp_edge.options import accepted
 from lrp_edge.runtime.backoff import Backoff
+from lrp_edge.runtime.config import WebhookTable
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.result import Result
 from lrp_edge.runtime.sinks.base import ChosenSink, Which
@@ -74,10 +76,7 @@ class Webhook(ChosenSink):
         image: bool = False,
     ) -> None:
         super().__init__(only)
-        if timeout <= 0 or retries < 0:
-            raise LrpEdgeError(
-                f"webhook: timeout {timeout:g} and retries {retries}; expected more than 0, and 0 or more"
-            )
+        accepted(WebhookTable, timeout=timeout, retries=retries)
         self._url, self._login = _address(url)
         self._label = f"webhook {self._url.scheme}://{self._url.netloc.decode()}"
         self._order, self._timeout, self._retries, self._image = order, timeout, retries, image

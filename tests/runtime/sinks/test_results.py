@@ -48,6 +48,8 @@ def test_a_line_has_what_the_documentation_says(tmp_path: Path) -> None:
             "scores": [0.996078, 0.003922],
             "mask_fraction": 0.25,
             "regions": [],
+            "regions_found": 0,
+            "regions_area_px": 0,
             "queue_ms": 0.0,
             "engine_ms": 0.0,
             "latency_ms": 1.5,

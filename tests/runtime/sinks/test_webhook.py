@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import socket
 import threading
 import time
@@ -203,8 +204,9 @@ def test_an_interruption_ends_the_waiting_between_requests(monkeypatch: pytest.M
         ("http://", {}, "expected http://"),
         ("hidden", {}, "expected http://"),
         ("http://host:port/hidden", {}, "expected http://"),
-        ("http://host", {"timeout": 0}, "timeout 0 "),
-        ("http://host", {"retries": -1}, "retries -1;"),
+        ("http://host", {"timeout": 0}, "timeout is 0; expected more than 0, up to 3600"),
+        ("http://host", {"timeout": math.nan}, "timeout is nan; expected a number"),
+        ("http://host", {"retries": -1}, "retries is -1; expected 0 to 1000"),
         ("http://host", {"only": "some"}, "'some'; expected all or defects"),
     ],
 )
