@@ -27,7 +27,7 @@ from lrp_edge.runtime.regions import Rule
 from lrp_edge.runtime.segmenter import Segmenter
 from lrp_edge.runtime.service import ServiceManager
 from lrp_edge.runtime.sinks.base import Sink
-from lrp_edge.runtime.sinks.lock import Lock, own_folder
+from lrp_edge.runtime.sinks.folder import Lock, own_folder
 from lrp_edge.runtime.sinks.results import Results
 from lrp_edge.runtime.sources import Source, open_source
 

@@ -13,12 +13,11 @@ from lrp_edge.files import whole
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.result import Frame, Result
 from lrp_edge.runtime.sinks.base import ChosenSink, Which
-from lrp_edge.runtime.sinks.lock import Lock
+from lrp_edge.runtime.sinks.folder import IMAGE, PARTS, Lock
 
 with needs_extra("cpu"):
     import cv2
 
-_NAME = re.compile(r"\d{6,}_.+\.png")
 # A file system takes names of 255 bytes, and a character may have four.
 _LONGEST_STEM = 60
 
@@ -162,9 +161,9 @@ class _Room:
     def scan(self) -> None:
         """Account for files of earlier runs, the oldest first."""
         found = []
-        for part in ("masks", "overlays"):
+        for part in PARTS:
             for path in (self._folder / part).glob("*.png"):
-                if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                if IMAGE.fullmatch(path.name) and path.is_file() and not path.is_symlink():
                     status = path.stat()
                     found.append((status.st_mtime_ns, path.name, f"{part}/{path.name}", status.st_size))
         for _, _, name, size in sorted(found):

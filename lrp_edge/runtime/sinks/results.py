@@ -13,7 +13,7 @@ from typing import Any
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks.base import Sink
-from lrp_edge.runtime.sinks.lock import Lock, is_file
+from lrp_edge.runtime.sinks.folder import Lock, is_file
 
 # Bytes that are read at a time, backwards, in search of the last line.
 _BLOCK = 2**16

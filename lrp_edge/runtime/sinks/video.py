@@ -16,7 +16,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.result import Result
 from lrp_edge.runtime.sinks.base import Sink
-from lrp_edge.runtime.sinks.lock import Lock
+from lrp_edge.runtime.sinks.folder import Lock
 
 with needs_extra("cpu"):
     import cv2

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.result import Frame
+from lrp_edge.runtime.sinks.folder import is_output
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.files import IMAGES, VIDEOS, Images, Video, read_image
 from lrp_edge.runtime.sources.shape import Looped, Paced, Shaped
@@ -64,10 +65,23 @@ def _file(text: str, order: str, options: SourceOptions) -> Source:
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
     else:
         files = sorted(Path(file) for file in glob.glob(text, recursive=True) if Path(file).is_file())
+    files = _without_outputs(files, path)
     if not files:
         what = "has no images" if path.is_dir() else "matches no file"
         raise LrpEdgeError(f"source {text} {what}; expected an image, a folder of images, a glob, a video or a camera")
     return Images(files, order, text)
+
+
+def _without_outputs(files: list[Path], asked: Path) -> list[Path]:
+    """Leave out what runs have written below a folder, or where a pattern leads, unless its folder itself is named."""
+    named = {asked} if asked.is_dir() else {file.parent for file in files if file.parent.name in asked.parts}
+    written = {file for file in files if file.parent not in named and is_output(file)}
+    if written:
+        _log.warning(
+            "%s: %d of %d images are left out: masks and overlays that a run has written, first %s",
+            asked, len(written), len(files), min(written),
+        )  # fmt: skip
+    return [file for file in files if file not in written]
 
 
 def _file_address(address: Address, order: str, options: SourceOptions) -> Source:

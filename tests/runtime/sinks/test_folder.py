@@ -17,8 +17,8 @@ import pytest
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.line import build, run
+from lrp_edge.runtime.sinks.folder import LOCK, Lock, own_folder
 from lrp_edge.runtime.sinks.images import Images
-from lrp_edge.runtime.sinks.lock import LOCK, Lock, own_folder
 from lrp_edge.runtime.sinks.results import Results
 from tests.support.scripted import lines, result, until
 
@@ -26,7 +26,7 @@ HOLDS = """
 import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
-from lrp_edge.runtime.sinks.lock import own_folder
+from lrp_edge.runtime.sinks.folder import own_folder
 with own_folder(Path({folder!r})):
     print("ready", flush=True)
     sys.stdin.read()
@@ -145,3 +145,49 @@ def test_a_folder_that_was_removed_is_taken_again_unless_another_has_it(tmp_path
             assert sorted(path.name for path in folder.iterdir()) == [LOCK]
         results.close()
         images.close()
+
+
+def sources(folder: Path) -> list[str]:
+    return [Path(line["source"]).name for line in lines(folder)]
+
+
+@pytest.mark.parametrize("place", ["results", "deep/results", "."])
+@pytest.mark.parametrize("existing", ["overwrite", "append"])
+def test_what_a_run_wrote_is_no_part_of_the_next(
+    place: str, existing: str, model: Path, frames: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, names = frames / place, ["0.png", "1.png", "2.png"]
+    run(build(values(model, frames, folder)))
+    assert "left out" not in caplog.text
+    for times in range(2, 4):
+        run(build(values(model, frames, folder, existing)))
+        assert sources(folder) == names * (times if existing == "append" else 1)
+    (first, _) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert f"{frames}: 6 of 9 images are left out" in first
+    assert str(folder / "masks" / "000000_0.png") in first
+
+
+def test_patterns_leave_out_what_runs_wrote_unless_they_name_it(model: Path, frames: Path, tmp_path: Path) -> None:
+    folder = frames / "results"
+    run(build(values(model, frames, folder)))
+    masks = [f"00000{index}_{index}.png" for index in range(3)]
+    for pattern, found in (
+        ("**/*.png", ["0.png", "1.png", "2.png"]),
+        ("results/masks/*.png", masks),
+        ("*/overlays/*.png", masks),
+        ("results/masks", masks),
+    ):
+        out = tmp_path / pattern.replace("*", "_").replace("/", "_")
+        run(build(values(model, frames / pattern, out)))
+        assert sources(out) == found
+
+
+def test_images_of_others_in_folders_of_such_names_are_parts(model: Path, frames: Path, tmp_path: Path) -> None:
+    (frames / "masks").mkdir()
+    for name in ("000001_a.png", "a.png"):
+        shutil.copy(frames / "0.png", frames / "masks" / name)
+    run(build(values(model, frames, tmp_path / "out")))
+    assert sources(tmp_path / "out") == ["0.png", "1.png", "2.png", "000001_a.png", "a.png"]
+    (frames / "results.jsonl").touch()
+    run(build(values(model, frames, tmp_path / "more")))
+    assert sources(tmp_path / "more") == ["0.png", "1.png", "2.png", "a.png"]

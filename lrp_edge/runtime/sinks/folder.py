@@ -1,4 +1,4 @@
-"""What one run writes is its own: a lock that ends with its process, however that ends."""
+"""The folder of a run: what stands in it, and the lock that keeps it for one run, which ends with its process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from lrp_edge.errors import LrpEdgeError
 
 #: The hidden file in a folder of results that its run holds.
 LOCK = ".lrp-edge.lock"
+#: What stands in such a folder: files, and folders of images with names that begin with the frame's id.
+RECORDS, PARTS, IMAGE = (LOCK, "results.jsonl", "events.jsonl"), ("masks", "overlays"), re.compile(r"\d{6,}_.+\.png")
 # What a file system answers that knows no locks.
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 
@@ -111,6 +114,13 @@ def own_folder(folder: Path) -> Iterator[Lock]:
             raise LrpEdgeError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
         stack.callback(lock.close)
         yield lock
+
+
+def is_output(path: Path) -> bool:
+    """Say whether an image is a mask or an overlay that a run has written."""
+    if path.parent.name not in PARTS or not IMAGE.fullmatch(path.name):
+        return False
+    return any((path.parent.parent / name).exists() for name in RECORDS)
 
 
 def is_file(file: int, path: Path) -> bool:
