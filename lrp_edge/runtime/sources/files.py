@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source
+from lrp_edge.runtime.sources.containers import is_cut, is_iso, is_trimmed
 from lrp_edge.runtime.sources.shape import to_order
 
 with needs_extra("cpu"):
@@ -20,6 +22,8 @@ with needs_extra("cpu"):
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 VIDEOS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm"})
+
+_log = logging.getLogger("lrp_edge.source")
 # cv2 decodes what there is of a truncated file and only warns, so its end is checked first.
 _JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", 0xDA, b"\xff\xd9"
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -143,9 +147,21 @@ class Video(Source):
                 index += 1
         finally:
             capture.release()
-        if self.length is not None and index < self.length:
-            missing = f"{self.path} ends after {index} of {self.length} frames"
-            yield Frame(index, f"{self.path}#{index}", None, time.time(), time.perf_counter(), missing)
+        if lacks := self._what_is_missing(index):
+            yield Frame(index, f"{self.path}#{index}", None, time.time(), time.perf_counter(), lacks)
+
+    def _what_is_missing(self, frames: int) -> str:
+        """Return what is missing behind so many frames; empty where nothing is, or it cannot be known."""
+        fewer = self.length is not None and frames < self.length
+        counted = f"{frames} of {self.length} frames" if fewer else f"{frames} frames"
+        if is_cut(self.path):
+            return f"{self.path} is cut short: it ends after {counted}"
+        if fewer and is_iso(self.path) and not is_trimmed(self.path):
+            return f"{self.path} ends after {counted}"
+        if fewer:
+            # Other containers have a duration, from which OpenCV estimates a number.
+            _log.warning("%s: %s, and the file is whole: a varying rate, longer sound, or an edit", self.path, counted)
+        return ""
 
 
 #: Why a JPEG without its end is not a frame.
