@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -148,7 +149,7 @@ class Result:
                 "defect": found.defect,
                 "reject": self.reject,
                 "reason": self.reason,
-                "scores": [round(float(score), 6) for score in found.scores],
+                "scores": [_finite(round(float(score), 6)) for score in found.scores],
                 "mask_fraction": round(cv2.countNonZero(found.mask) / found.mask.size, 6),
                 "regions": [region_dict(region, self.mm_per_px) for region in self.regions],
                 **self._totals(),
@@ -166,6 +167,11 @@ class Result:
         return line
 
 
+def _finite(value: float) -> float | None:
+    """Return a number as JSON takes it, which has no word for one that is not finite."""
+    return value if math.isfinite(value) else None
+
+
 def _squared(area: int, mm_per_px: float) -> float:
     """Return the mm² of an area in pixels."""
     return float(f"{area * mm_per_px**2:.6g}")
@@ -177,7 +183,7 @@ def region_dict(region: Region, mm_per_px: float | None) -> dict[str, Any]:
         "box": [region.x, region.y, region.width, region.height],
         "area_px": region.area,
         "extent_px": round(region.extent, 2),
-        "relevance": float(f"{region.relevance:.4g}"),
+        "relevance": _finite(float(f"{region.relevance:.4g}")),
     }
     if mm_per_px is not None:
         line["area_mm2"] = _squared(region.area, mm_per_px)

@@ -123,6 +123,15 @@ def is_output(path: Path) -> bool:
     return any((path.parent.parent / name).exists() for name in RECORDS)
 
 
+def last_image(folder: Path) -> int:
+    """Return the greatest id in the names of the images of a folder of results; -1 where there is none.
+
+    Lines that were moved elsewhere still name them, so that no later frame may take their names.
+    """
+    names = [path.name for part in PARTS for path in (folder / part).glob("*.png")]
+    return max((int(name.partition("_")[0]) for name in names if IMAGE.fullmatch(name)), default=-1)
+
+
 def is_file(file: int, path: Path) -> bool:
     """Say whether an open file is the one that stands under a name."""
     try:

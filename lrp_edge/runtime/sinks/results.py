@@ -13,7 +13,7 @@ from typing import Any
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks.base import Sink
-from lrp_edge.runtime.sinks.folder import Lock, is_file
+from lrp_edge.runtime.sinks.folder import Lock, is_file, last_image
 
 # Bytes that are read at a time, backwards, in search of the last line.
 _BLOCK = 2**16
@@ -38,7 +38,7 @@ class Results(Sink):
     Attributes
     ----------
     first : int
-        Id that follows the last one in the file, for a run that appends; 0 otherwise.
+        Id that follows the last one in the file and those of the images, for a run that appends; 0 otherwise.
 
     Raises
     ------
@@ -55,7 +55,7 @@ class Results(Sink):
         path = self._folder / "results.jsonl"
         if path.exists() and existing == "refuse":
             raise LrpEdgeError(f"{path} exists; choose another folder, --append or --overwrite")
-        self.first = _last_frame(path) + 1 if self._append else 0
+        self.first = max(_last_frame(path), last_image(self._folder)) + 1 if self._append else 0
         self._fresh, self._empty = not path.exists(), True
         self._results: _Lines | None = None
         self._events: _Lines | None = None

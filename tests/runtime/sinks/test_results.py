@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,13 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime.regions import Region
 from lrp_edge.runtime.result import Event
 from lrp_edge.runtime.sinks.results import Results
 from tests.support.disks import disk
@@ -168,6 +171,30 @@ def test_a_full_disk_costs_whole_lines_and_goes_on_once_there_is_room(small_disk
     sink.close()
     found = [line["frame"] for line in lines(small_disk / "out")]
     assert found == [*range(written), written + 2]
+
+
+def test_appending_takes_no_name_of_an_image_that_is_there(tmp_path: Path) -> None:
+    write(tmp_path, range(3))
+    (tmp_path / "results.jsonl").rename(tmp_path / "results.jsonl.1")
+    for part, name in (("masks", "000007_a.png"), ("overlays", "1000012_a.png"), ("masks", "99_a.png")):
+        (tmp_path / part).mkdir(exist_ok=True)
+        (tmp_path / part / name).touch()
+    assert Results(tmp_path, "append").first == 1_000_013
+    assert write(tmp_path, range(2_000_000, 2_000_001), "append").first == 1_000_013
+    assert Results(tmp_path, "append").first == 2_000_001
+
+
+def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+    sink, odd = Results(tmp_path), result(1)
+    assert odd.segmentation is not None
+    odd.segmentation.scores[:] = (np.nan, np.inf)
+    odd.regions = (Region(0, 0, 1, 1, 1, 1.0, float("-inf")),)
+    sink.open()
+    sink.write(odd)
+    sink.close()
+    (line,) = lines(tmp_path)
+    assert (line["scores"], line["regions"][0]["relevance"]) == ([None, None], None)
+    assert not {"NaN", "Infinity"} & {*re.findall(r"\w+", (tmp_path / "results.jsonl").read_text())}
 
 
 def filler(frame: int, length: int) -> bytes:
