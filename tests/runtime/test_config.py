@@ -231,6 +231,28 @@ def test_what_a_parser_may_stumble_over_is_one_line(text: str, tmp_path: Path) -
     assert len(str(refused.value)) < 500 + len(str(tmp_path))
 
 
+@pytest.mark.parametrize("existing", ["refuse", "append", "overwrite"])
+@pytest.mark.parametrize(
+    ("table", "name"), [(table, option.name) for table, option in FIELDS if option.kind is Path] + [("source", "uri")]
+)
+def test_a_path_that_is_too_long_for_the_system_is_one_line(
+    table: str, name: str, existing: str, model: Path, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.full((64, 64, 3), 200, np.uint8))
+    values: dict[str, Any] = {
+        "model": model,
+        "source": {"uri": "rtsp://127.0.0.1:9/x" if name == "credentials" else str(tmp_path / "0.png")},
+        "output": {"folder": tmp_path / "out", "existing": existing},
+        "mqtt": {"url": "mqtts://127.0.0.1:9"} if table == "mqtt" else {},
+        "viewer": {"listen": str(free_port())} if table == "viewer" else {},
+    }
+    long = f"{'a' * 300}.mp4"
+    (values[table] if table else values)[name] = long if name == "uri" else tmp_path / long
+    with pytest.raises(LrpEdgeError) as refused:
+        run(build(values))
+    assert str(refused.value).isprintable()
+
+
 def ends(option: Option) -> list[float]:
     """The least and the greatest number that an option takes; of tuples neither."""
     spec = option.settings

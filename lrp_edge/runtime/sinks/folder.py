@@ -103,7 +103,7 @@ def own_folder(folder: Path) -> Iterator[Lock]:
     LrpEdgeError
         If another run has it, or it cannot be written.
     """
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    made = [each for each in (folder, *folder.parents) if not os.path.exists(each)]
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_empty, made)
         try:

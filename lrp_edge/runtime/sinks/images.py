@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -79,7 +80,7 @@ class Images(ChosenSink):
             raise LrpEdgeError(f"cannot write to {self._folder}: {error.strerror}; choose another folder") from error
 
     def _claim(self, folder: Path) -> None:
-        if not folder.exists():
+        if not os.path.exists(folder):
             folder.mkdir(parents=True)
             self._made.append(folder)
         _partial(folder).touch()

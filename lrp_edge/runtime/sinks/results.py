@@ -53,10 +53,10 @@ class Results(Sink):
         if existing not in EXISTING:
             raise LrpEdgeError(f"existing is {existing!r}; expected one of {', '.join(EXISTING)}")
         path = self._folder / "results.jsonl"
-        if path.exists() and existing == "refuse":
+        if os.path.exists(path) and existing == "refuse":
             raise LrpEdgeError(f"{path} exists; choose another folder, --append or --overwrite")
         self.first = max(_last_frame(path), last_image(self._folder)) + 1 if self._append else 0
-        self._fresh, self._empty = not path.exists(), True
+        self._fresh, self._empty = not os.path.exists(path), True
         self._results: _Lines | None = None
         self._events: _Lines | None = None
         self._reopened = 0

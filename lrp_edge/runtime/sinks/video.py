@@ -70,7 +70,7 @@ class VideoFile(Sink):
             self.path = _next(self.path)
             if self.path != Path(path):
                 _log.info("%s is there and stays; this run writes %s", path, self.path.name)
-        elif self.path.exists() and existing == "refuse":
+        elif os.path.exists(self.path) and existing == "refuse":
             raise LrpEdgeError(f"{path} exists; choose another name, --append or --overwrite")
         self._partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
         self._lock: Lock | None = None
@@ -123,7 +123,7 @@ class VideoFile(Sink):
 def _next(path: Path) -> Path:
     """Return the first name that is free: the given one, or that with the next number."""
     numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
-    return next(each for each in itertools.chain((path,), numbered) if not each.exists())
+    return next(each for each in itertools.chain((path,), numbered) if not os.path.exists(each))
 
 
 def _fit(image: UInt8, size: tuple[int, int]) -> UInt8:

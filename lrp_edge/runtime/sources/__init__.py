@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,24 +58,25 @@ def open_source(text: str, order: str = "BGR", options: SourceOptions = SourceOp
 
 def _file(text: str, order: str, options: SourceOptions) -> Source:
     path = Path(text)
-    if path.is_file() and path.suffix.lower() in VIDEOS:
+    # A path that is too long for the system is an error to pathlib, and nothing there to these functions.
+    if os.path.isfile(path) and path.suffix.lower() in VIDEOS:
         return Video(path, order, hardware=options.hardware)
-    if path.is_file():
+    if os.path.isfile(path):
         return Images([path], order, text)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
     else:
-        files = sorted(Path(file) for file in glob.glob(text, recursive=True) if Path(file).is_file())
+        files = sorted(Path(file) for file in glob.glob(text, recursive=True) if os.path.isfile(file))
     files = _without_outputs(files, path)
     if not files:
-        what = "has no images" if path.is_dir() else "matches no file"
+        what = "has no images" if os.path.isdir(path) else "matches no file"
         raise LrpEdgeError(f"source {text} {what}; expected an image, a folder of images, a glob, a video or a camera")
     return Images(files, order, text)
 
 
 def _without_outputs(files: list[Path], asked: Path) -> list[Path]:
     """Leave out what runs have written below a folder, or where a pattern leads, unless its folder itself is named."""
-    named = {asked} if asked.is_dir() else {file.parent for file in files if file.parent.name in asked.parts}
+    named = {asked} if os.path.isdir(asked) else {file.parent for file in files if file.parent.name in asked.parts}
     written = {file for file in files if file.parent not in named and is_output(file)}
     if written:
         _log.warning(
