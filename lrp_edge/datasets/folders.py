@@ -12,7 +12,7 @@ from lrp_edge.datasets.samples import Sample
 from lrp_edge.datasets.truth import MASK_FOLDERS, apart, with_masks
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.pictures import read_marks
-from lrp_edge.pictures.folders import Left, is_hidden, is_output, pictures_in
+from lrp_edge.pictures.folders import Left, is_hidden, is_report, pictures_in
 
 #: Folders of the parts of a split, and what they are here.
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -74,7 +74,7 @@ def find_in_folder(root: Path, left: Left) -> _Layout:
 
 def _folders_in(root: Path) -> list[Path]:
     return [
-        each for each in sorted(root.iterdir()) if each.is_dir() and not is_hidden(each.name) and not is_output(each)
+        each for each in sorted(root.iterdir()) if each.is_dir() and not is_hidden(each.name) and not is_report(each)
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.runtime.regions import find_regions
+from lrp_edge.runtime.regions import survey
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,5 @@ class Severity:
 
 def severity(mask: NDArray[np.bool_]) -> Severity:
     """Measure the regions of a mask, bool [H, W]."""
-    regions = find_regions(mask.astype(np.uint8))
-    area = sum(region.area for region in regions)
-    return Severity(len(regions), area, max((region.extent for region in regions), default=0.0))
+    regions = survey(mask.astype(np.uint8), most=1, longest=True)
+    return Severity(regions.count, regions.area, regions.extent)

@@ -8,6 +8,7 @@ from dataclasses import MISSING
 
 from lrp_edge.options.common import Common, DataOptions, PictureOptions
 from lrp_edge.options.declare import (
+    MOST_PIXELS,
     OptionGroup,
     accepted,
     check_name,
@@ -23,6 +24,7 @@ from lrp_edge.options.values import Option, Refused
 
 __all__ = [
     "MISSING",
+    "MOST_PIXELS",
     "Common",
     "DataOptions",
     "Option",

@@ -10,9 +10,11 @@ from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from lrp_edge.errors import LrpEdgeError, did_you_mean
-from lrp_edge.options.values import Option, Settings
+from lrp_edge.options.values import Option, Settings, printable
 
 _KEY = "lrp_edge.option"
+#: Pixels of a frame of 16384 x 16384, more than any sensor has.
+MOST_PIXELS = 2**28
 
 
 def option(
@@ -82,8 +84,17 @@ def option(
 
 def frame_size(help: str, **more: Any) -> Any:
     """Declare height and width in pixels, ``tuple[int, int]`` or None by default; more as for :func:`option`."""
-    form: dict[str, Any] = {"expected": "a height and width of 1 or more", "metavar": "HxW", "separator": "x"}
+    form: dict[str, Any] = {
+        "expected": f"a height and width of 1 or more, and no more than {MOST_PIXELS} pixels",
+        "check": _can_be_frame,
+        "metavar": "HxW",
+        "separator": "x",
+    }
     return option(None, help, least=1, **form | more)
+
+
+def _can_be_frame(size: tuple[int, int]) -> bool:
+    return size[0] * size[1] <= MOST_PIXELS
 
 
 _SAME: Any = object()
@@ -205,4 +216,4 @@ def check_name(kind: type[OptionGroup], name: str, prefix: str = "") -> None:
     known = [*(declared.name for declared in options_of(kind)), *groups_of(kind)]
     if name not in known:
         hint = did_you_mean(name, known) or f"expected one of {', '.join(known)}"
-        raise LrpEdgeError(f"{prefix}{name} is not known; {hint}")
+        raise LrpEdgeError(f"{prefix}{printable(name)} is not known; {hint}")

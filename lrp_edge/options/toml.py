@@ -10,7 +10,7 @@ from typing import Any
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.options.declare import OptionGroup, check_name, groups_of, options_of
-from lrp_edge.options.values import Refused
+from lrp_edge.options.values import Refused, printable
 
 _TABLE_LINE = re.compile(r"\s*\[\s*([A-Za-z0-9_.-]+)\s*\]")
 _KEY_LINE = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=")
@@ -51,8 +51,11 @@ def read_toml(path: str | Path, kind: type[OptionGroup], *, extra: str, relative
         values = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise LrpEdgeError(f"{path}: this configuration cannot be read ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise LrpEdgeError(f"{path}: not valid TOML: {error}") from error
+    except ValueError as error:
+        # The parser's own, or Python's for a number of thousands of digits.
+        raise LrpEdgeError(f"{path}: not valid TOML: {printable(str(error))}") from error
+    except RecursionError as error:
+        raise LrpEdgeError(f"{path}: its values are nested too deeply; expected tables of plain values") from error
     return _checked(values, kind, (), _Lines(path, text), path.resolve().parent if relative else Path())
 
 

@@ -13,6 +13,8 @@ from lrp_edge.errors import LrpEdgeError, did_you_mean
 
 _ONE = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path", str: "text"}
 _SEVERAL = {int: "one or more whole numbers", float: "one or more numbers", Path: "one or more paths"}
+_NUL = "\0"
+_LONGEST_SHOWN = 200
 _PLACEHOLDERS = {int: "N", float: "NUMBER", Path: "PATH"}
 
 
@@ -115,15 +117,15 @@ class Option:
     def range(self) -> str:
         """Its range in words; empty where there is none."""
         spec = self.settings
-        if spec.above is not None:
-            return f"more than {spec.above:g}" + ("" if spec.most is None else f", up to {spec.most:g}")
-        low = "" if spec.least is None else f"{spec.least:g}"
-        high = "" if spec.most is None else f"{spec.most:g}"
-        if spec.below is not None:
-            high = f"less than {spec.below:g}"
-        if low and high:
-            return f"{low} to {high}"
-        return f"{low} or more" if low else high and f"up to {high}"
+        least, most, above, below = (
+            "" if end is None else _short(end) for end in (spec.least, spec.most, spec.above, spec.below)
+        )
+        if above:
+            return f"more than {above}" + (f", up to {most}" if most else "")
+        high = f"less than {below}" if below else most
+        if least and high:
+            return f"{least} to {high}"
+        return f"{least} or more" if least else high and f"up to {high}"
 
     @property
     def expected(self) -> str:
@@ -229,13 +231,16 @@ class Option:
         finite = isinstance(typed, int) or (isinstance(typed, float) and math.isfinite(typed))
         expected = self.range if finite and self.range and not self.settings.expected else self.expected
         strange = [entry for entry in value if entry not in self.choices] if isinstance(typed, tuple) else []
-        hint = did_you_mean(str((strange or [value])[0]), map(str, self.choices), f"expected {expected}")
-        shown = self.show(value) if plain else repr(value)
+        hint = did_you_mean(_brief(str, (strange or [value])[0]), map(str, self.choices), f"expected {expected}")
+        shown = _brief(self.show if plain else repr, value)
         return Refused(f"{self.settings.called or self.name + ' is'} {shown}; {hint}")
 
 
 def _of_kind(kind: Any, value: Any) -> Any:
     """Return a value in a type that is no collection, or MISSING where it is of another."""
+    if isinstance(value, (str, Path)) and _NUL in str(value):
+        # No file has such a name, and nothing else that takes text takes this.
+        return MISSING
     if kind is Path:
         return Path(value) if isinstance(value, (str, Path)) else MISSING
     if kind in (int, float):
@@ -262,6 +267,21 @@ def _pair(text: str) -> tuple[str, float]:
     if not equals:
         raise ValueError(text)
     return name.strip(), float(number)
+
+
+def printable(text: str) -> str:
+    """Return text as it is, or escaped where it would not stay on one line of a terminal."""
+    return text if text.isprintable() else repr(text)
+
+
+def _brief(show: Callable[[Any], str], value: Any) -> str:
+    """Return a value as text that a line has room for."""
+    try:
+        text = printable(show(value))
+    except (ValueError, RecursionError):
+        # Python writes no number of thousands of digits, and no lists in lists for ever.
+        return f"a {type(value).__name__} that is too large to be shown"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _short(value: Any) -> str:

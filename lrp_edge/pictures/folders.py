@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from lrp_edge.pictures.files import ENDINGS
 
-#: A folder with one of these is what lrp-edge wrote: of a run, of an evaluation, of a training.
-OUTPUTS = ("results.jsonl", "evaluation.json", "model.safetensors")
-#: What :class:`Left` calls hidden files and those of the system.
-HIDDEN = "hidden"
+#: A folder of results has a lock and records, and images of its frames in folders of these names, under such names.
+LOCK, RECORDS, PARTS = ".lrp-edge.lock", ("results.jsonl", "events.jsonl"), ("masks", "overlays")
+IMAGE = re.compile(r"\d{6,}_.+\.png")
+#: A folder with one of these is what an evaluation or a training wrote.
+REPORTS = ("evaluation.json", "model.safetensors")
+#: What :class:`Left` calls hidden files and those of the system, and what lrp-edge wrote.
+HIDDEN, OUTPUT = "hidden", "outputs of lrp-edge"
 #: What operating systems leave beside pictures.
 _SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir"})
 
@@ -29,9 +33,16 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
-def is_output(folder: Path) -> bool:
-    """Whether lrp-edge wrote a folder."""
-    return any((folder / name).is_file() for name in OUTPUTS)
+def is_output(path: Path) -> bool:
+    """Whether an image is a mask or an overlay that a run has written."""
+    if path.parent.name not in PARTS or not IMAGE.fullmatch(path.name):
+        return False
+    return any((path.parent.parent / name).exists() for name in (LOCK, *RECORDS))
+
+
+def is_report(folder: Path) -> bool:
+    """Whether an evaluation or a training wrote a folder."""
+    return any((folder / name).is_file() for name in REPORTS)
 
 
 def pictures_in(folder: Path, left: Left) -> list[Path]:
@@ -42,7 +53,7 @@ def pictures_in(folder: Path, left: Left) -> list[Path]:
     folder : Path
         Where to look. A folder below it that is linked twice, or links to one above, is looked at once.
     left : Left
-        Counts what is left out: what is hidden, folders that lrp-edge wrote, and files whose names do not end as a
+        Counts what is left out: what is hidden, what lrp-edge wrote, and files whose names do not end as a
         picture's do.
     """
     found = []
@@ -51,6 +62,8 @@ def pictures_in(folder: Path, left: Left) -> list[Path]:
             ending = os.path.splitext(name)[1].lower()
             if is_hidden(name):
                 left[HIDDEN] += 1
+            elif place != folder and is_output(place / name):
+                left[OUTPUT] += 1
             elif ending in ENDINGS:
                 found.append(place / name)
             else:
@@ -63,9 +76,9 @@ def _folders(folder: Path, left: Left) -> Iterator[tuple[Path, list[str]]]:
     seen = {_identity(above) for above in folder.resolve().parents}
     for place, inner, names in os.walk(folder, followlinks=True):
         here = _identity(place)
-        written = place != str(folder) and not set(OUTPUTS).isdisjoint(names)
+        written = place != str(folder) and not set(REPORTS).isdisjoint(names)
         if here in seen or written:
-            left["outputs of lrp-edge" if written else "folders linked twice"] += 1
+            left[OUTPUT if written else "folders linked twice"] += 1
             inner.clear()
             continue
         seen.add(here)

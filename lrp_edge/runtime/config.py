@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from lrp_edge.options import OptionGroup, PictureOptions, frame_size, option, read_toml
+from lrp_edge.options import MOST_PIXELS, OptionGroup, PictureOptions, frame_size, option, read_toml
 
 Which = Literal["all", "defects"]
 
+# Bytes that a text of MQTT may have, and what of a topic is left for its prefix.
+_LONGEST_TEXT = 65_535
+_LONGEST_TOPIC = _LONGEST_TEXT - len("/verdict")
+# Seconds that anything is waited for.
+_DAY = 86_400
+
+
+def is_mqtt_text(text: str, most: int = _LONGEST_TEXT) -> bool:
+    """Whether MQTT can carry a text, up to a number of bytes, and no broker refuses it for its characters."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < size <= most and not any(unicodedata.category(sign) == "Cc" or _is_noncharacter(sign) for sign in text)
+
+
+def is_topic(prefix: str) -> bool:
+    """Whether MQTT has topics with a prefix, those of the line, and a broker takes messages for them."""
+    system = prefix.partition("/")[0] == "$SYS"
+    return (
+        is_mqtt_text(prefix, _LONGEST_TOPIC) and prefix == prefix.strip("/") and not system and not {*"+#"} & {*prefix}
+    )
+
+
+def _is_noncharacter(sign: str) -> bool:
+    return ord(sign) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(sign) <= 0xFDEF
+
 
 def _in_frame(roi: tuple[int, int, int, int]) -> bool:
-    return min(roi[:2]) >= 0 and min(roi[2:]) >= 1
+    return min(roi[:2]) >= 0 and min(roi[2:]) >= 1 and max(roi) <= MOST_PIXELS
 
 
 @dataclass(frozen=True)
@@ -22,7 +50,9 @@ class SourceOptions(PictureOptions, panel="Source"):
     size: tuple[int, int] | None = frame_size(
         "Size of the frames in pixels, requested from a camera; other sizes, and files, are resized to it."
     )
-    fps: float | None = option(None, "Frames per second, asked of a camera; files are read at this rate.", above=0)
+    fps: float | None = option(
+        None, "Frames per second, asked of a camera; files are read at this rate.", least=0.01, most=10_000
+    )
     roi: tuple[int, int, int, int] | None = option(
         None,
         "Part of the frame that is used, in pixels, before rotation and resizing.",
@@ -40,7 +70,7 @@ class SourceOptions(PictureOptions, panel="Source"):
     loop: bool = option(False, "Start again at the end of the files.")
     hardware: bool = option(False, "Decode in hardware where available.")
     timeout: float = option(
-        5.0, "Seconds without a frame after which a camera counts as lost.", above=0, metavar="SECONDS"
+        5.0, "Seconds without a frame after which a camera counts as lost.", above=0, most=_DAY, metavar="SECONDS"
     )
     credentials: Path | None = option(
         None,
@@ -70,11 +100,12 @@ class PipelineOptions(OptionGroup, panel="Pipeline"):
         "When frames come faster than the engine takes them: drop stale ones and count them, or let the source wait.",
         usual="latest for cameras, else lossless",
     )
-    batch: int = option(1, "Maximum number of frames in one call of the engine.", least=1)
+    batch: int = option(1, "Maximum number of frames in one call of the engine.", least=1, most=4096)
     batch_wait_ms: float = option(
         0.0,
         "Milliseconds that the first frame of a call waits for others.",
         least=0,
+        most=60_000,
         flag="--batch-wait",
         metavar="MS",
     )
@@ -82,6 +113,7 @@ class PipelineOptions(OptionGroup, panel="Pipeline"):
         None,
         "Frames that may wait for the engine.",
         least=1,
+        most=100_000,
         usual="one call's for latest, 8 or two calls' for lossless",
     )
     skip_bad: bool | None = option(
@@ -91,12 +123,13 @@ class PipelineOptions(OptionGroup, panel="Pipeline"):
     )
     wait: bool = option(False, "Keep trying if a camera is missing at the start.")
     stall: float = option(
-        10.0, "Seconds after which a stalled stage is reported; 0 for never.", least=0, metavar="SECONDS"
+        10.0, "Seconds after which a stalled stage is reported; 0 for never.", least=0, most=_DAY, metavar="SECONDS"
     )
     drain: float = option(
         5.0,
         "Seconds at the end for a sink that is not waited for to deliver its remaining results.",
         least=0,
+        most=_DAY,
         flag="",
         metavar="SECONDS",
     )
@@ -109,7 +142,7 @@ class TilesTable(OptionGroup, panel="Tiles"):
     size: tuple[int, int] | None = frame_size(
         "Run large frames in tiles of this many pixels; without it frames are not cut.", flag="--tile"
     )
-    overlap: float = option(0.25, "Overlap of neighbouring tiles, as a share of their size.", least=0, below=1)
+    overlap: float = option(0.25, "Overlap of neighbouring tiles, as a share of their size.", least=0, most=0.9)
     vote: Literal["any", "majority", "mean"] = option("any", "How the tiles' classes become the frame's.")
 
 
@@ -120,9 +153,22 @@ class VerdictTable(OptionGroup, panel="Verdict"):
     reject_if: str | None = option(
         None, "When a part is rejected, e.g. 'any region > 2.5 mm2'.", usual="a defect is decided", metavar="RULE"
     )
-    min_area: int = option(1, "Area of the smallest region that counts, in pixels.", least=1, metavar="PIXELS")
+    min_area: int = option(
+        1, "Area of the smallest region that counts, in pixels.", least=1, most=MOST_PIXELS, metavar="PIXELS"
+    )
     mm_per_px: float | None = option(
-        None, "Side of a pixel in millimetres.", above=0, called="millimetres per pixel are", metavar="MM"
+        None,
+        "Side of a pixel in millimetres.",
+        least=1e-6,
+        most=1_000_000,
+        called="millimetres per pixel are",
+        metavar="MM",
+    )
+    most_regions: int = option(
+        1000,
+        "Regions of a frame that are listed, the largest; verdict and totals are those of all.",
+        least=1,
+        most=100_000,
     )
 
 
@@ -140,7 +186,11 @@ class OutputTable(OptionGroup, panel="Output"):
     images: Literal["all", "defects", "none"] = option("all", "Frames whose images are written.")
     overlays: bool = option(True, "Draw overlays among them.")
     budget_mb: float | None = option(
-        None, "Maximum size of the images in megabytes; the oldest are removed for new ones.", above=0, metavar="MB"
+        None,
+        "Maximum size of the images in megabytes; the oldest are removed for new ones.",
+        least=0.1,
+        most=1_000_000_000,
+        metavar="MB",
     )
     video: Path | None = option(None, "Write a video of the overlays.", metavar="FILE")
     existing: Literal["refuse", "append", "overwrite"] = option("refuse", "What to do with existing results.", flag="")
@@ -153,15 +203,28 @@ class MqttTable(OptionGroup, panel="Network"):
     url: str | None = option(
         None, "Send results to a broker, mqtt://HOST[:PORT] or mqtts://.", flag="--mqtt", metavar="URL"
     )
-    topic: str = option("lrp-edge", "Prefix of the broker's topics.", flag="--mqtt-topic")
+    topic: str = option(
+        "lrp-edge",
+        "Prefix of the broker's topics.",
+        check=is_topic,
+        expected=f"e.g. plant/line-1: up to {_LONGEST_TOPIC} bytes, without + and #, no / at its ends, not $SYS",
+        flag="--mqtt-topic",
+    )
     only: Which = option("all", "Which results are sent to the broker.", flag="")
     outbox: int = option(
         1000,
         "Results and events that may wait for the broker; further ones are refused.",
         least=1,
+        most=1_000_000,
         flag="",
     )
-    client_id: str | None = option(None, "Name of the line to the broker; by default a random one.", flag="")
+    client_id: str | None = option(
+        None,
+        "Name of the line to the broker; by default a random one.",
+        check=is_mqtt_text,
+        expected=f"1 to {_LONGEST_TEXT} bytes of text",
+        flag="",
+    )
     credentials: Path | None = option(None, "File whose first line is user:password of the broker.", flag="")
     ca: Path | None = option(
         None, "PEM file of the authority that signed the broker's certificate.", usual="the system's", flag=""
@@ -175,8 +238,10 @@ class WebhookTable(OptionGroup, panel="Network"):
 
     url: str | None = option(None, "Post defects to this web address.", flag="--webhook", metavar="URL")
     only: Which = option("defects", "Which results are posted.", flag="")
-    timeout: float = option(5.0, "Timeout in seconds for each step of a request.", above=0, flag="")
-    retries: int = option(3, "Number of retries for one result.", least=0, flag="")
+    timeout: float = option(
+        5.0, "Seconds for a whole request, up to the status of its answer.", above=0, most=3600, flag=""
+    )
+    retries: int = option(3, "Number of retries for one result.", least=0, most=1000, flag="")
     image: bool = option(False, "Post the overlay too, as a JPEG in base64 under image.", flag="")
 
 
@@ -196,7 +261,7 @@ class ViewerTable(OptionGroup, panel="Viewer"):
         flag="--view-token-file",
         metavar="FILE",
     )
-    thumbnails: int = option(24, "Defects that the page keeps.", least=0, flag="")
+    thumbnails: int = option(24, "Defects that the page keeps.", least=0, most=10_000, flag="")
 
 
 @dataclass(frozen=True)
@@ -210,7 +275,7 @@ class Line(OptionGroup, panel="Model"):
         usual="cuda, else cpu",
         metavar="NAME",
     )
-    threads: int | None = option(None, "Threads of one call on the CPU.", least=1)
+    threads: int | None = option(None, "Threads of one call on the CPU.", least=1, most=256)
     show: bool = option(False, "Open a window.", panel="Viewer")
     source: SourceTable = field(default_factory=SourceTable)
     pipeline: PipelineOptions = field(default_factory=PipelineOptions)

@@ -27,6 +27,7 @@ from lrp_edge.runtime.regions import Rule
 from lrp_edge.runtime.segmenter import Segmenter
 from lrp_edge.runtime.service import ServiceManager
 from lrp_edge.runtime.sinks.base import Sink
+from lrp_edge.runtime.sinks.folder import Lock, own_folder
 from lrp_edge.runtime.sinks.results import Results
 from lrp_edge.runtime.sources import Source, open_source
 
@@ -115,10 +116,12 @@ def run(
         judgement = _judgement(line.verdict)
         source = open_source(line.source.uri, order, line.source)
         _check_files(source, line.pipeline.skip_bad)
-        results = Results(line.output.folder, line.output.existing) if line.output.folder else None
+        folder = line.output.folder
+        lock = stack.enter_context(own_folder(folder)) if folder else None
+        results = Results(folder, line.output.existing, lock) if folder else None
         state: dict[str, Any] = {"model": line.model.name, "classes": list(segmenter.card.classes)}
         viewer = _viewer(line.viewer, order, lambda: state | pipeline.status())
-        sinks = [*_files(line, order), *_network(line, order), *_window(line, order, stopped)]
+        sinks = [*_files(line, order, lock), *_network(line, order), *_window(line, order, stopped)]
         pipeline = Pipeline(
             _segment(segmenter, line.tiles),
             source,
@@ -156,7 +159,7 @@ def _check_files(source: Source, skip_bad: bool | None) -> None:
 
 def _judgement(table: VerdictTable) -> Judgement:
     rule = Rule.parse(table.reject_if) if table.reject_if else None
-    return Judgement(rule, table.min_area, table.mm_per_px)
+    return Judgement(rule, table.min_area, table.mm_per_px, table.most_regions)
 
 
 def _segment(segmenter: Segmenter, tiles: TilesTable) -> Segment:
@@ -168,18 +171,19 @@ def _segment(segmenter: Segmenter, tiles: TilesTable) -> Segment:
     return lambda frames: [tiler(frame) for frame in frames]
 
 
-def _files(line: Line, order: str) -> list[Sink]:
+def _files(line: Line, order: str, lock: Lock | None) -> list[Sink]:
     output, sinks = line.output, list[Sink]()
     if output.folder and output.images != "none":
         from lrp_edge.runtime.sinks.images import Images
 
         budget = None if output.budget_mb is None else int(output.budget_mb * 1e6)
-        sinks.append(Images(output.folder, order, overlays=output.overlays, only=output.images, budget=budget))
+        images = Images(output.folder, order, overlays=output.overlays, only=output.images, budget=budget, lock=lock)
+        sinks.append(images)
     if output.video:
         from lrp_edge.runtime.sinks.video import VideoFile
 
-        overwrite = output.existing == "overwrite"
-        sinks.append(VideoFile(output.video, order, fps=line.source.fps or _VIDEO_FPS, overwrite=overwrite))
+        fps = line.source.fps or _VIDEO_FPS
+        sinks.append(VideoFile(output.video, order, fps=fps, existing=output.existing))
     return sinks
 
 

@@ -18,6 +18,9 @@ with needs_extra("cpu"):
 
 UInt8 = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
+Int32 = NDArray[np.int32]
+#: Numbers of regions, as OpenCV gives them, int [N].
+Labels = NDArray[np.intp]
 
 #: Up to this many points, all pairs are compared.
 _FEW = 64
@@ -50,8 +53,51 @@ class Region:
     relevance: float
 
 
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """The regions of a mask: the largest one by one, and all of them as a whole.
+
+    Attributes
+    ----------
+    listed : tuple of Region
+        The largest, by falling area; of equal ones the upper, then the left first.
+    count : int
+        Number of all.
+    area : int
+        Pixels of all.
+    extent : float
+        Longest extent: of all where that was asked for, else of those that are listed; 0 where there is none.
+    """
+
+    listed: tuple[Region, ...] = ()
+    count: int = 0
+    area: int = 0
+    extent: float = 0.0
+
+    @classmethod
+    def of(cls, regions: Sequence[Region]) -> Regions:
+        """Return those of a list that has them all, largest first."""
+        extent = max((region.extent for region in regions), default=0.0)
+        return cls(tuple(regions), len(regions), sum(region.area for region in regions), extent)
+
+
 def find_regions(mask: UInt8, relevance: Float32 | None = None, min_area: int = 1) -> tuple[Region, ...]:
-    """List the regions of a mask, largest first.
+    """List all regions of a mask, largest first; parameters as for :func:`survey`."""
+    return survey(mask, relevance, min_area).listed
+
+
+def survey(
+    mask: UInt8,
+    relevance: Float32 | None = None,
+    min_area: int = 1,
+    most: int | None = None,
+    *,
+    longest: bool = False,
+) -> Regions:
+    """List the largest regions of a mask, and count all.
+
+    A noisy mask has a hundred thousand of them: all are counted in C, and only those that are listed are measured
+    one by one.
 
     Parameters
     ----------
@@ -61,55 +107,90 @@ def find_regions(mask: UInt8, relevance: Float32 | None = None, min_area: int = 
         Relevance of each pixel.
     min_area : int
         Regions of fewer pixels are left out.
+    most : int, optional
+        How many are listed; by default all.
+    longest : bool
+        Whether the longest extent is that of all, which may take longer.
 
     Returns
     -------
-    tuple of Region
-        By falling area; of equal ones the upper, then the left first.
+    Regions
+        What is there.
     """
     left, top, width, height = cv2.boundingRect(mask)
     if not width:
-        return ()
+        return Regions()
     box = (slice(top, top + height), slice(left, left + width))
     inside = np.ascontiguousarray(mask[box])
-    count, found, table, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+    _, found, table, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
     labels, stats = np.asarray(found, np.int32), np.asarray(table, np.int32)
-    means = np.zeros(count) if relevance is None else _means(labels, stats, relevance[box])
-    extents = _extents(inside, labels, stats, min_area)
-    regions = [
+    areas = stats[:, cv2.CC_STAT_AREA]
+    # The first label is the background's.
+    counted = np.flatnonzero(areas[1:] >= min_area) + 1
+    if not len(counted):
+        return Regions()
+    chosen = _largest(stats, counted, most)
+    extents = _extents(labels, stats, chosen)
+    means = np.zeros(len(stats)) if relevance is None else _means(labels, stats, relevance[box])
+    listed = [
         Region(left + x, top + y, w, h, area, extents[index], mean)
-        for index, ((x, y, w, h, area), mean) in enumerate(zip(stats.tolist(), means.tolist(), strict=True))
-        if index and area >= min_area
+        for index, (x, y, w, h, area), mean in zip(
+            chosen.tolist(), stats[chosen].tolist(), means[chosen].tolist(), strict=True
+        )
     ]
-    return tuple(sorted(regions, key=lambda region: (-region.area, region.y, region.x)))
+    extent = max(extents.values())
+    if longest:
+        extent = max(extent, _longest(labels, stats, np.setdiff1d(counted, chosen), extent))
+    return Regions(tuple(listed), len(counted), int(areas[counted].sum(dtype=np.int64)), extent)
 
 
-def _means(labels: NDArray[np.int32], stats: NDArray[np.int32], relevance: Float32) -> NDArray[np.float64]:
+def _largest(stats: Int32, counted: Labels, most: int | None) -> Labels:
+    """Return the labels of the largest regions: by falling area; of equal ones the upper, then the left first."""
+    areas = stats[counted, cv2.CC_STAT_AREA]
+    if most is not None and most < len(counted):
+        least = np.partition(areas, len(areas) - most)[len(areas) - most]
+        counted, areas = counted[areas >= least], areas[areas >= least]
+    order = np.lexsort((stats[counted, cv2.CC_STAT_LEFT], stats[counted, cv2.CC_STAT_TOP], -areas))
+    return counted[order[:most]]
+
+
+def _longest(labels: Int32, stats: Int32, others: Labels, at_least: float) -> float:
+    """Return the longest extent of some regions, as far as it exceeds a length."""
+    width, height = stats[others, cv2.CC_STAT_WIDTH], stats[others, cv2.CC_STAT_HEIGHT]
+    # From a pixel's edge in one corner of the box to one in the opposite corner.
+    bound = np.sqrt(width.astype(np.float64) ** 2 + height.astype(np.float64) ** 2 - 2 * np.minimum(width, height) + 1)
+    return max(_extents(labels, stats, others[bound > at_least]).values(), default=0.0)
+
+
+def _means(labels: Int32, stats: Int32, relevance: Float32) -> NDArray[np.float64]:
     """Return the mean relevance under each label."""
     sums = np.bincount(labels.ravel(), relevance.ravel(), len(stats))
     # Where all is defect the background has no pixel.
     return sums / np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
 
 
-def _extents(inside: UInt8, labels: NDArray[np.int32], stats: NDArray[np.int32], min_area: int) -> dict[int, float]:
-    """Return the greatest distance between two points of the outline of each region that is large enough."""
+def _extents(labels: Int32, stats: Int32, chosen: Labels) -> dict[int, float]:
+    """Return the greatest distance between two points of the outline of some regions, by their labels."""
+    if not len(chosen):
+        return {}
+    wanted = np.zeros(len(stats), np.uint8)
+    wanted[chosen] = 1
     # The outlines of holes lie inside those of regions.
-    contours, tree = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    contours, tree = cv2.findContours(wanted[labels], cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     extents = {}
     for contour, (_, _, _, parent) in zip(contours, tree[0].tolist(), strict=True):
         if parent >= 0:
             continue
         x, y = contour[0, 0]
         index = int(labels[y, x])
-        _, _, width, height, area = stats[index]
-        if area >= min_area:
-            # A noisy mask has thousands of regions, most of them a pixel or a line of some.
-            is_line = 1 in (width, height)
-            extents[index] = float(max(width, height)) if is_line else _extent(np.asarray(contour, np.int32))
+        _, _, width, height, _ = stats[index]
+        # A noisy mask has thousands of regions, most of them a pixel or a line of some.
+        is_line = 1 in (width, height)
+        extents[index] = float(max(width, height)) if is_line else _extent(np.asarray(contour, np.int32))
     return extents
 
 
-def _extent(contour: NDArray[np.int32]) -> float:
+def _extent(contour: Int32) -> float:
     outline = (cv2.convexHull(contour).astype(np.float64) + _REACH).reshape(-1, 2)
     if len(outline) > _FEW:
         # The two farthest points of a set are corners of its hull.
@@ -174,12 +255,12 @@ class Rule:
         """Whether it can be applied only where millimetres per pixel are known."""
         return self.unit in ("mm", "mm²")
 
-    def reason(self, regions: Sequence[Region], mm_per_px: float | None = None) -> str:
+    def reason(self, regions: Regions, mm_per_px: float | None = None) -> str:
         """Say why regions are rejected; empty if they are not.
 
         Parameters
         ----------
-        regions : sequence of Region
+        regions : Regions
             Those of one frame.
         mm_per_px : float, optional
             Millimetres of a pixel's side, for a rule in millimetres.
@@ -200,13 +281,17 @@ class Rule:
             return ""
         return f"{self.what} {_short(found)}{self._suffix} {self._comparison}"
 
-    def _measure(self, regions: Sequence[Region]) -> float:
+    @property
+    def needs_extents(self) -> bool:
+        """Whether it depends on the longest extent of all regions."""
+        return self.what == "any extent"
+
+    def _measure(self, regions: Regions) -> float:
         if self.what == "regions":
-            return len(regions)
+            return regions.count
         if self.what == "total area":
-            return sum(region.area for region in regions)
-        values = (region.extent if self.what == "any extent" else region.area for region in regions)
-        return max(values, default=0)
+            return regions.area
+        return regions.extent if self.needs_extents else max((region.area for region in regions.listed[:1]), default=0)
 
     @property
     def _suffix(self) -> str:

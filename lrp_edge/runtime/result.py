@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,7 @@ class Result:
     segmentation : Segmentation, or None
         What the model says; None for a frame without pixels or one on which the engine failed.
     regions : tuple of Region
-        Regions of the mask, largest first.
+        The largest regions of the mask, largest first.
     reject : bool
         The verdict.
     reason : str
@@ -101,6 +102,8 @@ class Result:
         Side of a pixel in millimetres.
     files : dict of str to str
         Images of it, ``"mask"`` and ``"overlay"``, relative to the output folder.
+    regions_found, regions_area : int
+        Number and pixels of all regions, those that are not listed among them.
     """
 
     frame: Frame
@@ -114,6 +117,8 @@ class Result:
     latency_ms: float = 0.0
     mm_per_px: float | None = None
     files: dict[str, str] = field(default_factory=dict)
+    regions_found: int = 0
+    regions_area: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -144,15 +149,32 @@ class Result:
                 "defect": found.defect,
                 "reject": self.reject,
                 "reason": self.reason,
-                "scores": [round(float(score), 6) for score in found.scores],
+                "scores": [_finite(round(float(score), 6)) for score in found.scores],
                 "mask_fraction": round(cv2.countNonZero(found.mask) / found.mask.size, 6),
                 "regions": [region_dict(region, self.mm_per_px) for region in self.regions],
+                **self._totals(),
                 "queue_ms": round(self.queue_ms, 3),
                 "engine_ms": round(self.engine_ms, 3),
                 "latency_ms": round(self.latency_ms, 3),
             }
             | self.files
         )
+
+    def _totals(self) -> dict[str, Any]:
+        line: dict[str, Any] = {"regions_found": self.regions_found, "regions_area_px": self.regions_area}
+        if self.mm_per_px is not None:
+            line["regions_area_mm2"] = _squared(self.regions_area, self.mm_per_px)
+        return line
+
+
+def _finite(value: float) -> float | None:
+    """Return a number as JSON takes it, which has no word for one that is not finite."""
+    return value if math.isfinite(value) else None
+
+
+def _squared(area: int, mm_per_px: float) -> float:
+    """Return the mm² of an area in pixels."""
+    return float(f"{area * mm_per_px**2:.6g}")
 
 
 def region_dict(region: Region, mm_per_px: float | None) -> dict[str, Any]:
@@ -161,10 +183,10 @@ def region_dict(region: Region, mm_per_px: float | None) -> dict[str, Any]:
         "box": [region.x, region.y, region.width, region.height],
         "area_px": region.area,
         "extent_px": round(region.extent, 2),
-        "relevance": float(f"{region.relevance:.4g}"),
+        "relevance": _finite(float(f"{region.relevance:.4g}")),
     }
     if mm_per_px is not None:
-        line["area_mm2"] = float(f"{region.area * mm_per_px**2:.6g}")
+        line["area_mm2"] = _squared(region.area, mm_per_px)
         line["extent_mm"] = float(f"{region.extent * mm_per_px:.6g}")
     return line
 
@@ -176,7 +198,7 @@ class Event:
     Attributes
     ----------
     kind : str
-        One of ``started stopped lost reconnected changed stalled recovered unreadable failed dropped``.
+        One of ``started stopped lost reconnected changed stalled recovered unreadable failed dropped reopened``.
     stage : str
         ``source``, ``engine``, or a sink's name.
     message : str

@@ -57,14 +57,14 @@ def test_sources_that_are_none(source: str, words: tuple[str, ...], folder: Path
         (("--images", "some"), ("images is 'some'", "all, defects or none")),
         (("--reject-if", "any scratch"), ("rule 'any scratch' is not understood", "any region > 2.5 mm2")),
         (("--reject-if", "any region > 2 mm2"), ("millimetres", "--mm-per-px")),
-        (("--mm-per-px", -1), ("millimetres per pixel are -1", "expected more than 0")),
+        (("--mm-per-px", -1), ("millimetres per pixel are -1", "expected 1e-06 to 1000000")),
         (("--video", "line.gif"), ("line.gif: this video cannot be written", "expected one of .mp4, .avi")),
         (("--view", "0.0.0.0:8471"), ("LRP_EDGE_VIEW_TOKEN", "--view-token-file")),
         (("--view", "eighty"), ("address 'eighty' is not understood", "PORT or HOST:PORT")),
         (("--view", "a..b:8471"), ("cannot listen on a..b", "this host is not known")),
         (("--mqtt", "http://broker"), ("broker http://broker is not understood", "mqtt://HOST")),
         (("--webhook", "ftp://mes"), ("the webhook's address is not understood", "expected http://")),
-        (("--fps", 0), ("fps is 0", "expected more than 0")),
+        (("--fps", 0), ("fps is 0", "expected 0.01 to 10000")),
     ],
 )
 def test_options_that_cannot_be(options: tuple[object, ...], words: tuple[str, ...], folder: Path) -> None:

@@ -66,16 +66,19 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def python_line(segmenter: Segmenter, path: Path) -> dict[str, Any]:
+def python_line(segmenter: Segmenter, path: Path, mm_per_px: float | None = None) -> dict[str, Any]:
     """Return what Python writes of an image into results.jsonl."""
     image = cv2.imread(str(path))
-    result = Result(Frame(0, str(path), image, 0.0), segmenter(image), mm_per_px=None)
-    Judgement().judge(result)
+    result = Result(Frame(0, str(path), image, 0.0), segmenter(image))
+    Judgement(mm_per_px=mm_per_px).judge(result)
     return result.as_dict()
 
 
 # Those that say what was found; the others say when, and where from.
-FIELDS = ("schema", "label", "name", "defect", "reject", "reason", "scores", "mask_fraction", "regions")
+FIELDS = (
+    *("schema", "label", "name", "defect", "reject", "reason", "scores", "mask_fraction"),
+    *("regions", "regions_found", "regions_area_px"),
+)
 
 
 def assert_like_python(model: Path, found: Sequence[dict[str, Any]], paths: Sequence[Path], out: Path) -> None:
@@ -99,6 +102,20 @@ def test_images_as_python_answers_them(programs: Path, model: Path, frames: Path
     assert_like_python(model, found, paths, tmp_path / "out")
     assert f"{COUNT} images" in done.stderr
     assert ", 4 defects, 0 skipped" in done.stderr
+
+
+def test_of_many_regions_the_largest_are_listed_and_all_counted(programs: Path, model: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).random((200, 300, 1)) < 0.6
+    grown = np.repeat(np.where(noise, 255, 150).astype(np.uint8), 3, 2)
+    grown[::4] = grown[:, ::4] = 0
+    cv2.imwrite(str(tmp_path / "noise.png"), grown)
+    run(programs / "lrp_edge_image", model, tmp_path / "noise.png", "--mm-per-px", "0.1", "-o", tmp_path / "out")
+    (line,) = lines((tmp_path / "out/results.jsonl").read_text())
+    with Segmenter(model, provider="cpu") as segmenter:
+        expected = python_line(segmenter, tmp_path / "noise.png", 0.1)
+    assert expected["regions_found"] > len(expected["regions"]) == 1000
+    assert {name: line[name] for name in FIELDS} == {name: expected[name] for name in FIELDS}
+    assert line["regions_area_mm2"] == expected["regions_area_mm2"]
 
 
 def test_what_is_not_usable_is_one_line_at_the_start(programs: Path, frames: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lrp_edge.pictures.folders import OUTPUTS, Left, pictures_in
+from lrp_edge.pictures.folders import LOCK, RECORDS, REPORTS, Left, pictures_in
 
 
 def write(folder: Path, *names: str) -> None:
@@ -37,12 +37,23 @@ def test_what_is_no_picture_is_counted(tmp_path: Path) -> None:
     assert left == {"hidden": 7, "files .json": 2, "files .txt": 1, "files without an ending": 1}
 
 
-@pytest.mark.parametrize("written", OUTPUTS)
-def test_outputs_of_lrp_edge_are_left_out(tmp_path: Path, written: str) -> None:
-    write(tmp_path, "a.png", "out/masks/a.png", "out/overlays/a.png", f"out/{written}", "other/b.png")
+@pytest.mark.parametrize("written", REPORTS)
+def test_reports_of_lrp_edge_are_left_out(tmp_path: Path, written: str) -> None:
+    write(tmp_path, "a.png", "out/curve.png", "out/sub/b.png", f"out/{written}", "other/b.png")
     assert found(tmp_path) == (["a.png", "other/b.png"], {"outputs of lrp-edge": 1})
     # Who asks for such a folder itself gets its pictures.
-    assert found(tmp_path / "out")[0] == ["masks/a.png", "overlays/a.png"]
+    assert found(tmp_path / "out")[0] == ["curve.png", "sub/b.png"]
+
+
+@pytest.mark.parametrize("record", [LOCK, *RECORDS])
+@pytest.mark.parametrize("place", ["", "out/"])
+def test_masks_and_overlays_of_a_run_are_left_out(tmp_path: Path, record: str, place: str) -> None:
+    write(tmp_path, "a.png", f"{place}masks/000001_a.png", f"{place}overlays/000001_a.png", f"{place}masks/b.png")
+    assert len(found(tmp_path)[0]) == 4
+    write(tmp_path, f"{place}{record}")
+    names, left = found(tmp_path)
+    assert (names, left["outputs of lrp-edge"]) == (["a.png", f"{place}masks/b.png"], 2)
+    assert "000001_a.png" in found(tmp_path / place / "masks")[0]
 
 
 def test_links_are_followed_once_and_never_up(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,6 +168,51 @@ def test_a_full_disk_ends_a_lossless_run_without_a_hole(small_disk: Path) -> Non
     assert pipeline.counts["results"]["delivered"] == len(found)
     c = pipeline.counters
     assert c.captured == c.segmented + c.dropped < 100_000
+
+
+def images_named(folder: Path) -> list[Path]:
+    """Return the images that the lines of a folder name."""
+    return [folder / line[part] for line in lines(folder) for part in ("mask", "overlay") if part in line]
+
+
+def test_a_full_disk_ends_a_lossless_run_before_the_first_frame_whose_images_are_not_there(small_disk: Path) -> None:
+    folder = small_disk / "out"
+    source = Script(["frame"] * 100_000)
+    pipeline = Pipeline(Engine(), source, [Images(folder, "BGR"), Results(folder)], PipelineOptions())
+    with pytest.raises(LrpEdgeError, match="No space left on device"):
+        pipeline.run()
+    ids = [line["frame"] for line in lines(folder)]
+    assert ids == list(range(len(ids)))
+    assert len(images_named(folder)) == 2 * len(ids) > 0
+    assert all(path.stat().st_size for path in images_named(folder))
+
+
+KILLED = """
+import sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from lrp_edge.runtime.pipeline import Pipeline, PipelineOptions
+from lrp_edge.runtime.sinks.images import Images
+from lrp_edge.runtime.sinks.results import Results
+from tests.support.scripted import Engine, Script
+folder = Path({folder!r})
+Pipeline(Engine(), Script(["frame"] * 10**6), [Images(folder, "BGR"), Results(folder)], PipelineOptions()).run()
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2])
+def test_a_killed_lossless_run_has_every_image_that_its_lines_name(seconds: float, tmp_path: Path) -> None:
+    code = KILLED.format(path=sys.path, folder=str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        until(lambda: len(lines(tmp_path)) >= 10, 60)
+        time.sleep(seconds)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    named = images_named(tmp_path)
+    assert len(named) >= 20
+    assert [path for path in named if not path.is_file() or not path.stat().st_size] == []
 
 
 def test_a_full_disk_is_counted_and_a_live_line_goes_on(small_disk: Path) -> None:

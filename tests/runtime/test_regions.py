@@ -11,7 +11,7 @@ from scipy.spatial.distance import pdist
 from skimage.measure import label, regionprops
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.runtime.regions import Region, Rule, find_regions
+from lrp_edge.runtime.regions import Region, Regions, Rule, find_regions, survey
 
 masks = st.tuples(st.integers(1, 24), st.integers(1, 24), st.floats(0.02, 0.98), st.integers(0, 2**31)).map(
     lambda drawn: (np.random.default_rng(drawn[3]).random(drawn[:2]) < drawn[2]).astype(np.uint8) * 255
@@ -125,6 +125,43 @@ def test_small_regions_are_left_out(mask: np.ndarray, least: int) -> None:
     assert find_regions(mask, min_area=least) == tuple(r for r in find_regions(mask) if r.area >= least)
 
 
+@given(masks, st.integers(1, 12), st.integers(1, 40))
+def test_the_largest_are_listed_and_all_are_counted(mask: np.ndarray, least: int, most: int) -> None:
+    relevance = np.random.default_rng(mask.size).uniform(0.1, 1, mask.shape).astype(np.float32)
+    every = [region for region in find_regions(mask, relevance) if region.area >= least]
+    assert survey(mask, relevance, least) == Regions.of(every)
+    found = survey(mask, relevance, least, most, longest=True)
+    assert found.listed == tuple(every[:most])
+    assert found.count == len(every)
+    assert found.area == sum(region.area for region in every)
+    assert found.extent == max((region.extent for region in every), default=0)
+    assert survey(mask, relevance, least, most).extent == max((region.extent for region in every[:most]), default=0)
+
+
+@pytest.mark.parametrize("text", ["any region > 30 px", "total area > 1000 px", "any extent > 100 px", "regions > 900"])
+@pytest.mark.parametrize("most", [1, 10, 1000])
+def test_a_rule_is_about_all_regions_however_few_are_listed(text: str, most: int) -> None:
+    mask = np.zeros((240, 320), np.uint8)
+    mask[::8, ::8] = 255
+    mask[4, :120] = 255
+    mask[100:120, 200:220] = 255
+    every, rule = Regions.of(find_regions(mask)), Rule.parse(text)
+    assert rule.reason(every)
+    found = survey(mask, None, 1, most, longest=rule.needs_extents)
+    assert rule.reason(found) == rule.reason(every)
+    assert len(found.listed) == min(most, every.count)
+
+
+def test_a_mask_of_noise_is_counted_and_its_largest_regions_measured() -> None:
+    mask = np.where(np.random.default_rng(0).random((2048, 2448)) < 0.05, 255, 0).astype(np.uint8)
+    theirs = label(mask > 0, connectivity=2)
+    areas = np.sort(np.bincount(theirs.ravel())[1:])[::-1]
+    found = survey(mask, mask.astype(np.float32), 1, 1000)
+    assert (found.count, found.area) == (len(areas), np.count_nonzero(mask))
+    assert [region.area for region in found.listed] == areas[:1000].tolist()
+    assert {region.relevance for region in found.listed} == {255.0}
+
+
 def part(area: int, extent: float = 1.0) -> Region:
     return Region(0, 0, 1, 1, area, extent, 0.0)
 
@@ -181,7 +218,7 @@ def test_rules_that_are_refused(text: str, words: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-PARTS = (part(120, 31.5), part(30, 40.0))
+PARTS = Regions.of((part(120, 31.5), part(30, 40.0)))
 
 
 @pytest.mark.parametrize(
@@ -210,15 +247,15 @@ def test_what_a_rule_says_of_regions(text: str, reason: str) -> None:
 @given(st.integers(1, 5000), st.sampled_from([0.1, 0.05, 0.03, 0.007]))
 def test_a_limit_in_millimetres_is_met_exactly(area: int, side: float) -> None:
     limit = f"{area * side**2:.6f}".rstrip("0").rstrip(".")
-    assert Rule.parse(f"any region > {limit} mm2").reason([part(area)], side) == ""
-    assert Rule.parse(f"any region >= {limit} mm2").reason([part(area)], side) != ""
-    assert Rule.parse(f"any region > {limit} mm2").reason([part(area + 1)], side) != ""
-    assert Rule.parse(f"any region >= {limit} mm2").reason([part(area - 1)], side) == ""
+    assert Rule.parse(f"any region > {limit} mm2").reason(Regions.of([part(area)]), side) == ""
+    assert Rule.parse(f"any region >= {limit} mm2").reason(Regions.of([part(area)]), side) != ""
+    assert Rule.parse(f"any region > {limit} mm2").reason(Regions.of([part(area + 1)]), side) != ""
+    assert Rule.parse(f"any region >= {limit} mm2").reason(Regions.of([part(area - 1)]), side) == ""
 
 
 @pytest.mark.parametrize("what", ["any region", "total area", "any extent", "regions"])
 def test_nothing_is_never_rejected(what: str) -> None:
-    assert Rule.parse(f"{what} > 0").reason(()) == ""
+    assert Rule.parse(f"{what} > 0").reason(Regions()) == ""
 
 
 def test_millimetres_need_a_scale() -> None:
@@ -228,5 +265,5 @@ def test_millimetres_need_a_scale() -> None:
 
 
 def test_large_figures_are_said_in_full() -> None:
-    reason = Rule.parse("any region > 1000000.5 px").reason([part(31_457_280)])
+    reason = Rule.parse("any region > 1000000.5 px").reason(Regions.of([part(31_457_280)]))
     assert reason == "any region 31457280 px > 1000000.5 px"

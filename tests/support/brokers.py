@@ -118,8 +118,9 @@ class Post:
 class WebServer(ThreadingHTTPServer):
     """Answers each request with the next step of its script, and with 200 after the last one.
 
-    A step is a status, ``"hang"`` (no answer), ``"drop"`` (the connection is closed) or ``"drip"`` (an answer that does
-    not end for half a minute).
+    A step is a status, ``"hang"`` (no answer), ``"drop"`` (the connection is closed), or an answer that does not end
+    for half a minute: in its body (``"drip"``), its headers (``"drip headers"``), its first line (``"drip status"``),
+    or because there is always another ``103 Early Hints`` before it (``"hints"``).
 
     Attributes
     ----------
@@ -140,6 +141,15 @@ class WebServer(ThreadingHTTPServer):
     def address(self) -> str:
         """Its address, without a path."""
         return f"http://127.0.0.1:{self.server_port}"
+
+
+#: How such an answer begins, and what comes over and over.
+_DRIPS = {
+    "drip": (b"HTTP/1.1 200 OK\r\n\r\n", b"."),
+    "drip headers": (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    "drip status": (b"HTTP/1.1 200 ", b"O"),
+    "hints": (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -164,16 +174,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if step == "hang":
             self.server.closing.wait(30)
-        elif step == "drip":
-            self._drip()
+        elif step in _DRIPS:
+            self._drip(*_DRIPS[step])
 
-    def _drip(self) -> None:
-        self.send_response(200)
-        self.end_headers()
+    def _drip(self, begin: bytes, more: bytes) -> None:
         end = time.monotonic() + 30
         with contextlib.suppress(OSError):
+            self.wfile.write(begin)
             while not self.server.closing.wait(0.05) and time.monotonic() < end:
-                self.wfile.write(b".")
+                self.wfile.write(more)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

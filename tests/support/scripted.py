@@ -104,13 +104,14 @@ class Collect(Sink):
         name: str = "collect",
         *,
         recording: bool = False,
+        final: bool = False,
         newest: bool = False,
         depth: int = 32,
         seconds: float = 0.0,
         fails_on: Sequence[int] = (),
         gate: threading.Event | None = None,
     ) -> None:
-        self.name, self.recording, self.newest, self.depth = name, recording, newest, depth
+        self.name, self.recording, self.final, self.newest, self.depth = name, recording, final, newest, depth
         self._seconds, self._fails_on, self._gate = seconds, set(fails_on), gate
         self.results: list[Result] = []
         self.events: list[Event] = []

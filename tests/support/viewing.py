@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
-from lrp_edge.runtime.regions import find_regions
+from lrp_edge.runtime.regions import survey
 from lrp_edge.runtime.result import Frame, Result, Segmentation
 from lrp_edge.runtime.viewer import Viewer
 
@@ -88,7 +88,16 @@ def drawn(index: int, *, defect: bool, order: str = "BGR", size: tuple[int, int]
     found = Segmentation(int(defect), ("ok", "odd")[defect], defect, scores, mask, relevance, 2.0)
     frame = Frame(index, STATUS["source"], image, 1_700_000_000.25 + index, 12.5)
     reason = "any region 192 mm² > 2.5 mm²" if defect else ""
-    return Result(frame, found, find_regions(mask, relevance), defect, reason, "", 1.0, 2.0, 3.5, 0.5)
+    shown = Result(frame, found, (), defect, reason, "", 1.0, 2.0, 3.5, 0.5)
+    return with_regions(shown)
+
+
+def with_regions(shown: Result) -> Result:
+    """Fill in the regions of its mask."""
+    assert shown.segmentation is not None
+    regions = survey(shown.segmentation.mask, shown.segmentation.relevance)
+    shown.regions, shown.regions_found, shown.regions_area = regions.listed, regions.count, regions.area
+    return shown
 
 
 def decode(answer: httpx.Response, kind: str) -> np.ndarray:

@@ -5,17 +5,24 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <utility>
 
 namespace programs {
 namespace {
 
 constexpr int kSchema = 1;
+/// Regions that are listed of a frame, as by lrp-edge run: noise has a hundred thousand.
+constexpr std::size_t kMostRegions = 1000;
 
 /// A number as printf writes it in a format; that rounds as Python does.
 double rounded(const char* format, double value) {
   std::array<char, 64> digits{};
   static_cast<void>(std::snprintf(digits.data(), digits.size(), format, value));
   return std::strtod(digits.data(), nullptr);
+}
+
+double square_millimetres(std::int64_t area, Scale mm_per_px) {
+  return rounded("%.6g", static_cast<double>(area) * mm_per_px * mm_per_px);
 }
 
 /// UTC in ISO 8601 with milliseconds.
@@ -42,10 +49,24 @@ Line region_line(const lrp_edge::Region& region, Scale mm_per_px) {
             {"extent_px", rounded("%.2f", region.extent)},
             {"relevance", rounded("%.4g", region.relevance)}};
   if (mm_per_px > 0) {
-    line["area_mm2"] = rounded("%.6g", static_cast<double>(region.area) * mm_per_px * mm_per_px);
+    line["area_mm2"] = square_millimetres(region.area, mm_per_px);
     line["extent_mm"] = rounded("%.6g", region.extent * mm_per_px);
   }
   return line;
+}
+
+/// Add the largest regions, and number and area of all.
+void add_regions(Line& line, lrp_edge::Span<const lrp_edge::Region> regions, Scale mm_per_px) {
+  Line listed = Line::array();
+  std::int64_t area = 0;
+  for (const lrp_edge::Region& region : regions) {
+    if (listed.size() < kMostRegions) listed.push_back(region_line(region, mm_per_px));
+    area += region.area;
+  }
+  line["regions"] = std::move(listed);
+  line["regions_found"] = regions.size();
+  line["regions_area_px"] = area;
+  if (mm_per_px > 0) line["regions_area_mm2"] = square_millimetres(area, mm_per_px);
 }
 
 double mask_fraction(const lrp_edge::PlaneView<std::uint8_t>& mask) {
@@ -74,8 +95,7 @@ Line result_line(const FrameInfo& frame, const lrp_edge::Result& result, Scale m
   line["scores"] = Line::array();
   for (const float score : result.scores) line["scores"].push_back(rounded("%.6f", static_cast<double>(score)));
   line["mask_fraction"] = rounded("%.6f", mask_fraction(result.mask));
-  line["regions"] = Line::array();
-  for (const lrp_edge::Region& region : result.regions) line["regions"].push_back(region_line(region, mm_per_px));
+  add_regions(line, result.regions, mm_per_px);
   line["engine_ms"] = rounded("%.3f", result.milliseconds);
   return line;
 }

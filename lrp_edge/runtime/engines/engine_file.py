@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class EngineFile:
         LrpEdgeError
             If there is no such file, no card next to it, or the file is not the one that the card was written for.
         """
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise LrpEdgeError(f"no model at {path}")
         side = path.with_suffix(".json")
         if not side.is_file():

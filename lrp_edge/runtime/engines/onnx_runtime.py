@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def _started(session: Any, asked: str | None) -> str:
 
 
 def _open(path: Path, provider: str, threads: int | None) -> Any:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise LrpEdgeError(f"no model at {path}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def open_scores(path: Path, threads: int | None = None) -> Callable[[UInt8], Flo
 
 
 def _read(path: Path) -> Any:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise LrpEdgeError(f"no model at {path}")
     try:
         return CORE.read_model(path)

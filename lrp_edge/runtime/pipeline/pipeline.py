@@ -24,7 +24,7 @@ from lrp_edge.runtime.pipeline.queues import FrameQueue
 from lrp_edge.runtime.pipeline.throttle import Throttle
 from lrp_edge.runtime.pipeline.watchdog import Watchdog
 from lrp_edge.runtime.pool import Pool
-from lrp_edge.runtime.regions import Rule, find_regions
+from lrp_edge.runtime.regions import Regions, Rule, survey
 from lrp_edge.runtime.result import Event, Frame, Result, Segmentation
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sources import Source
@@ -49,7 +49,7 @@ class Judgement(OptionGroup):
     ----------
     rule : Rule, optional
         When a part is rejected; by default when its frame is classified as a defect.
-    min_area, mm_per_px
+    min_area, mm_per_px, most_regions
         As in :class:`~lrp_edge.runtime.config.VerdictTable`.
 
     Raises
@@ -61,22 +61,25 @@ class Judgement(OptionGroup):
     rule: Rule | None = None
     min_area: int = like(VerdictTable, "min_area")
     mm_per_px: float | None = like(VerdictTable, "mm_per_px")
+    most_regions: int = like(VerdictTable, "most_regions")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.rule is not None:
-            self.rule.reason((), self.mm_per_px)
+            self.rule.reason(Regions(), self.mm_per_px)
 
     def judge(self, result: Result) -> None:
         """Fill in regions and verdict of a result that has a segmentation."""
         assert result.segmentation is not None
         found = result.segmentation
-        result.regions = find_regions(found.mask, found.relevance, self.min_area)
+        longest = self.rule is not None and self.rule.needs_extents
+        regions = survey(found.mask, found.relevance, self.min_area, self.most_regions, longest=longest)
+        result.regions, result.regions_found, result.regions_area = regions.listed, regions.count, regions.area
         result.mm_per_px = self.mm_per_px
         if self.rule is None:
             result.reason = f"class {found.name}" if found.defect else ""
         else:
-            result.reason = self.rule.reason(result.regions, self.mm_per_px)
+            result.reason = self.rule.reason(regions, self.mm_per_px)
         result.reject = bool(result.reason)
 
 
@@ -93,7 +96,7 @@ class Pipeline:
     source : Source
         Where frames come from.
     sinks : sequence of Sink
-        Where results go, in this order.
+        Where results go, in this order, but for final ones, which come last.
     options : PipelineOptions
         How frames go through.
     judgement : Judgement
@@ -136,9 +139,7 @@ class Pipeline:
         self._queue = FrameQueue(self.policy, self.options.queue or depth)
         self.counters, self.latencies, self._rate = Counters(), Latencies(), Rate()
         self.names: Counter[str] = Counter()
-        self._deliveries = [
-            Delivery(sink, self.policy == "lossless", self._reporter(sink.name), self._fail) for sink in sinks
-        ]
+        self._deliveries = self._deliver_to(sinks)
         self.capture = Capture(
             source,
             self._queue,
@@ -320,6 +321,13 @@ class Pipeline:
             self._failure = error
         self._source.interrupt()
         self.counters.drop(self._queue.discard())
+
+    def _deliver_to(self, sinks: Sequence[Sink]) -> list[Delivery]:
+        lossless, made = self.policy == "lossless", list[Delivery]()
+        for sink in sorted(sinks, key=lambda sink: sink.final):
+            before = [each for each in made if each.waits and not each.sink.final] if sink.final else []
+            made.append(Delivery(sink, lossless, self._reporter(sink.name), self._fail, before))
+        return made
 
     def _reporter(self, name: str) -> Callable[[str, str, int | None], None]:
         return lambda kind, message, frame: self.emit(kind, name, message, frame)

@@ -12,17 +12,21 @@ from lrp_edge.runtime.result import Frame
 POLICIES = ("latest", "lossless")
 #: Bytes of pixels that may wait in one queue, regardless of its depth: frames of line-scan cameras are large.
 LARGEST = 2**28
+#: Frames without pixels that may wait in one queue: they take little memory, and each is to have its line.
+NOTES = 4096
 
 
 class FrameQueue:
     """Frames on their way to the engine.
+
+    A frame without pixels takes no place of one with pixels, and is never dropped.
 
     Parameters
     ----------
     policy : {"latest", "lossless"}
         What a full queue does: drop the frame that waits longest, or let the source wait.
     depth : int
-        Frames that may wait; fewer where they have more than :data:`LARGEST` bytes together, but always one.
+        Frames with pixels that may wait; fewer where they have more than :data:`LARGEST` bytes together, but one.
 
     Raises
     ------
@@ -37,6 +41,7 @@ class FrameQueue:
             raise LrpEdgeError(f"queue is {depth} frames deep; expected 1 or more")
         self.lossless, self._depth = policy == "lossless", depth
         self._frames: deque[Frame] = deque()
+        self._pictures = 0
         self._changed = threading.Condition()
         self._closed = False
 
@@ -49,14 +54,22 @@ class FrameQueue:
         A frame that comes after :meth:`close` is returned itself.
         """
         with self._changed:
-            if self.lossless:
+            if self.lossless or frame.image is None:
                 self._changed.wait_for(lambda: self._has_room(frame) or self._closed)
             if self._closed:
                 return frame
-            gone = None if self._has_room(frame) else self._frames.popleft()
+            gone = None if self._has_room(frame) else self._remove_oldest()
             self._frames.append(frame)
+            self._pictures += frame.image is not None
             self._changed.notify_all()
             return gone
+
+    def _remove_oldest(self) -> Frame:
+        place = next(place for place, frame in enumerate(self._frames) if frame.image is not None)
+        oldest = self._frames[place]
+        del self._frames[place]
+        self._pictures -= 1
+        return oldest
 
     def wait(self, seconds: float) -> bool:
         """Wait for a frame or for the end, and say whether one of them has come."""
@@ -64,9 +77,10 @@ class FrameQueue:
             return bool(self._changed.wait_for(lambda: self._frames or self._closed, seconds))
 
     def _has_room(self, frame: Frame) -> bool:
-        waiting = len(self._frames)
-        size = 0 if frame.image is None else frame.image.nbytes
-        return waiting == 0 or (waiting < self._depth and (waiting + 1) * size <= LARGEST)
+        waiting = self._pictures
+        if frame.image is None:
+            return len(self._frames) - waiting < NOTES
+        return waiting == 0 or (waiting < self._depth and (waiting + 1) * frame.image.nbytes <= LARGEST)
 
     def take(self, most: int = 1, wait: float = 0.0) -> list[Frame]:
         """Take frames that the engine can run in one call: with pixels and of one size; or one without pixels.
@@ -95,6 +109,7 @@ class FrameQueue:
                     break
                 self._changed.wait(left)
             taken = [self._frames.popleft() for _ in range(self._alike(most))]
+            self._pictures -= sum(frame.image is not None for frame in taken)
             self._changed.notify_all()
             return taken
 
@@ -121,5 +136,6 @@ class FrameQueue:
             self._closed = True
             frames = list(self._frames)
             self._frames.clear()
+            self._pictures = 0
             self._changed.notify_all()
             return frames

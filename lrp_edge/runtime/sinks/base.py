@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 from lrp_edge.errors import LrpEdgeError
@@ -19,17 +20,24 @@ class Sink:
         Its name in counters, events and logs.
     recording : bool
         Whether ``lossless`` holds for it: the line waits for it, and a failure of it ends the run.
+    final : bool
+        Whether it names what others write: under ``lossless`` it gets a result only once every recording sink that is
+        not final has written it.
     newest : bool
         What is dropped when its queue is full: what waits longest, for a display that wants the newest; else the
         result that comes last.
     depth : int
         Results that may wait for it.
+    notice : callable
+        What it may call, in its own thread, with kind and message of an event that the user should hear of.
     """
 
     name = "sink"
     recording = False
+    final = False
     newest = False
     depth = 32
+    notice: Callable[[str, str], None] = staticmethod(lambda kind, message: None)
 
     def open(self) -> None:
         """Prepare, before the first frame.

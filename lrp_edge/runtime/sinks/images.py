@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.files import whole
+from lrp_edge.pictures.folders import IMAGE, PARTS
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.result import Frame, Result
 from lrp_edge.runtime.sinks.base import ChosenSink, Which
+from lrp_edge.runtime.sinks.folder import Lock
 
 with needs_extra("cpu"):
     import cv2
 
-_NAME = re.compile(r"\d{6,}_.+\.png")
 # A file system takes names of 255 bytes, and a character may have four.
 _LONGEST_STEM = 60
 
@@ -37,6 +39,8 @@ class Images(ChosenSink):
         Of which frames.
     budget : int, optional
         Most bytes of images in the folder, those of earlier runs among them; the oldest are removed for new ones.
+    lock : Lock, optional
+        What keeps the folder for this run.
 
     Raises
     ------
@@ -55,6 +59,7 @@ class Images(ChosenSink):
         masks: bool = True,
         only: Which = "all",
         budget: int | None = None,
+        lock: Lock | None = None,
     ) -> None:
         super().__init__(only)
         if budget is not None and budget <= 0:
@@ -63,6 +68,7 @@ class Images(ChosenSink):
         self._parts = [part for part, wanted in (("mask", masks), ("overlay", overlays)) if wanted]
         self._room = _Room(self._folder, budget) if budget is not None else None
         self._made: list[Path] = []
+        self._lock = lock
 
     def open(self) -> None:
         try:
@@ -75,7 +81,7 @@ class Images(ChosenSink):
             raise LrpEdgeError(f"cannot write to {self._folder}: {error.strerror}; choose another folder") from error
 
     def _claim(self, folder: Path) -> None:
-        if not folder.exists():
+        if not os.path.exists(folder):
             folder.mkdir(parents=True)
             self._made.append(folder)
         _partial(folder).touch()
@@ -88,6 +94,8 @@ class Images(ChosenSink):
         result.files.update(self._names(result.frame))
 
     def write(self, result: Result) -> None:
+        if self._lock is not None:
+            self._lock.renew()
         files = {self._names(result.frame)[part]: self._encoded(part, result) for part in self._parts}
         if self._room:
             self._room.make(sum(len(data) for data in files.values()))
@@ -117,6 +125,9 @@ class Images(ChosenSink):
 
     def _write(self, name: str, data: Any) -> None:
         path = self._folder / name
+        # Somebody may have removed the folder.
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path, _partial(path.parent), "free space, set --budget-mb, or choose another folder") as partial:
             partial.write_bytes(data)
         if self._room:
@@ -152,9 +163,9 @@ class _Room:
     def scan(self) -> None:
         """Account for files of earlier runs, the oldest first."""
         found = []
-        for part in ("masks", "overlays"):
+        for part in PARTS:
             for path in (self._folder / part).glob("*.png"):
-                if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                if IMAGE.fullmatch(path.name) and path.is_file() and not path.is_symlink():
                     status = path.stat()
                     found.append((status.st_mtime_ns, path.name, f"{part}/{path.name}", status.st_size))
         for _, _, name, size in sorted(found):

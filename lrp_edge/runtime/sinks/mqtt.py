@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.options import accepted
+from lrp_edge.runtime.config import MqttTable, is_mqtt_text
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks.base import ChosenSink, Which
 from lrp_edge.runtime.sources.uri import credentials as credentials_of
@@ -86,8 +88,9 @@ class Mqtt(ChosenSink):
         cert: Path | None = None,
     ) -> None:
         super().__init__(only)
+        accepted(MqttTable, topic=topic, client_id=client_id)
         scheme, host, port = _broker(url)
-        self._prefix, self._label = _checked(topic), f"{scheme}://{host}:{port}"
+        self._prefix, self._label = topic, f"{scheme}://{host}:{port}"
         self._outbox = _Outbox(outbox, self._label)
         self._link = _Link(self._label, f"{self._prefix}/status", self._outbox)
         self._client = Client(CallbackAPIVersion.VERSION2, client_id or f"lrp-edge-{secrets.token_hex(4)}")
@@ -314,19 +317,17 @@ def _broker(url: str) -> tuple[str, str, int]:
     return parts.scheme, host, port
 
 
-def _checked(topic: str) -> str:
-    if not topic or topic != topic.strip("/") or any(sign in topic for sign in "+#\0"):
-        raise LrpEdgeError(f"topic {topic!r} cannot be a prefix; expected e.g. plant/line-1, without + and #")
-    return topic
-
-
 def _login(url: str, file: Path | None) -> tuple[str, str] | None:
     address = parse(url, _PORTS)
     parts = urlsplit(url)
     if file is not None or address.has_password:
-        return credentials_of(address, file)
-    user = unquote(parts.username or "") or os.environ.get("LRP_EDGE_MQTT_USER")
-    return (user, os.environ.get("LRP_EDGE_MQTT_PASSWORD", "")) if user else None
+        login = credentials_of(address, file)
+    else:
+        user = unquote(parts.username or "") or os.environ.get("LRP_EDGE_MQTT_USER")
+        login = (user, os.environ.get("LRP_EDGE_MQTT_PASSWORD", "")) if user else None
+    if login and not all(is_mqtt_text(part) for part in login if part):
+        raise LrpEdgeError("user or password of the broker cannot be sent by MQTT; expected text without control signs")
+    return login
 
 
 def _use_tls(client: Client, ca: Path | None, cert: Path | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +16,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.result import Result
 from lrp_edge.runtime.sinks.base import Sink
+from lrp_edge.runtime.sinks.folder import Lock
 
 with needs_extra("cpu"):
     import cv2
@@ -23,6 +26,8 @@ UInt8 = NDArray[np.uint8]
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 # OpenCV does not say when the disk is full, and a video without its end cannot be played: that much stays free for it.
 _RESERVE = 2**24
+
+_log = logging.getLogger("lrp_edge.video")
 
 
 class VideoFile(Sink):
@@ -39,8 +44,13 @@ class VideoFile(Sink):
         Channel order of the frames.
     fps : float
         Frames a second when it is played.
-    overwrite : bool
-        Whether a file that is there is replaced.
+    existing : {"refuse", "append", "overwrite"}
+        What to do where there is such a file: with append the video is ``NAME-2``, ``NAME-3`` and so on.
+
+    Attributes
+    ----------
+    path : path
+        The file that is written.
 
     Raises
     ------
@@ -50,31 +60,38 @@ class VideoFile(Sink):
 
     name, recording = "video", True
 
-    def __init__(self, path: str | Path, order: str, *, fps: float, overwrite: bool = False) -> None:
-        self._path, self._order, self._fps = Path(path), order, fps
-        if self._path.suffix.lower() not in CODECS:
+    def __init__(self, path: str | Path, order: str, *, fps: float, existing: str = "refuse") -> None:
+        self.path, self._order, self._fps = Path(path), order, fps
+        if self.path.suffix.lower() not in CODECS:
             raise LrpEdgeError(f"{path}: this video cannot be written; expected one of {', '.join(CODECS)}")
         if fps <= 0:
             raise LrpEdgeError(f"the video has {fps:g} frames a second; expected more than 0")
-        if self._path.exists() and not overwrite:
-            raise LrpEdgeError(f"{path} exists; choose another name, or --overwrite")
-        self._partial = self._path.with_name(f".{self._path.stem}.partial{self._path.suffix}")
+        if existing == "append":
+            self.path = _next(self.path)
+            if self.path != Path(path):
+                _log.info("%s is there and stays; this run writes %s", path, self.path.name)
+        elif os.path.exists(self.path) and existing == "refuse":
+            raise LrpEdgeError(f"{path} exists; choose another name, --append or --overwrite")
+        self._partial = self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")
+        self._lock: Lock | None = None
         self._writer: Any = None
         self._size = (0, 0)
 
     def open(self) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = self.path.with_name(f".{self.path.name}.lock")
+            self._lock = Lock(lock, f"another run writes {self.path}; choose another name, or stop that one first")
             self._partial.touch()
         except OSError as error:
-            raise LrpEdgeError(f"cannot write {self._path}: {error.strerror}; choose another folder") from error
+            raise LrpEdgeError(f"cannot write {self.path}: {error.strerror}; choose another folder") from error
 
     def wants(self, result: Result) -> bool:
         return result.segmentation is not None
 
     def write(self, result: Result) -> None:
-        if shutil.disk_usage(self._path.parent).free < _RESERVE:
-            raise LrpEdgeError(f"cannot write {self._path}: fewer than {_RESERVE >> 20} MiB are free; free space")
+        if shutil.disk_usage(self.path.parent).free < _RESERVE:
+            raise LrpEdgeError(f"cannot write {self.path}: fewer than {_RESERVE >> 20} MiB are free; free space")
         image = draw_result(result, self._order)
         if self._writer is None:
             self._begin(image)
@@ -86,18 +103,27 @@ class VideoFile(Sink):
                 self._partial.unlink(missing_ok=True)
                 return
             self._writer.release()
-            os.replace(self._partial, self._path)
+            os.replace(self._partial, self.path)
         except OSError as error:
-            raise LrpEdgeError(f"cannot write {self._path}: {error.strerror}; it is {self._partial}") from error
+            raise LrpEdgeError(f"cannot write {self.path}: {error.strerror}; it is {self._partial}") from error
+        finally:
+            if self._lock is not None:
+                self._lock.close()
 
     def _begin(self, image: UInt8) -> None:
         height, width = image.shape[:2]
         self._size = (width + width % 2, height + height % 2)
-        codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
+        codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
         writer = cv2.VideoWriter(str(self._partial), codec, self._fps, self._size)
         if not writer.isOpened():
-            raise LrpEdgeError(f"cannot write {self._path}: this OpenCV has no encoder for it; choose another suffix")
+            raise LrpEdgeError(f"cannot write {self.path}: this OpenCV has no encoder for it; choose another suffix")
         self._writer = writer
+
+
+def _next(path: Path) -> Path:
+    """Return the first name that is free: the given one, or that with the next number."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(each for each in itertools.chain((path,), numbered) if not os.path.exists(each))
 
 
 def _fit(image: UInt8, size: tuple[int, int]) -> UInt8:

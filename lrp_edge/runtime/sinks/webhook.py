@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import logging
+import os
+import socket
+import ssl
 import threading
-import time
 import uuid
 
-from lrp_edge.errors import LrpEdgeError, needs_extra
+from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
+from lrp_edge.options import accepted
 from lrp_edge.runtime.backoff import Backoff
+from lrp_edge.runtime.config import WebhookTable
 from lrp_edge.runtime.overlay import draw_result
 from lrp_edge.runtime.result import Result
 from lrp_edge.runtime.sinks.base import ChosenSink, Which
@@ -41,7 +47,8 @@ class Webhook(ChosenSink):
     only : {"all", "defects"}
         Which results are sent.
     timeout : float
-        Timeout in seconds for each step of a request.
+        Seconds for a whole request: connecting, sending, and waiting for the answer's status. A body that comes slowly
+        is not waited for any longer either, but the status counts.
     retries : int
         Number of retries for one result.
     secret : str, optional
@@ -69,17 +76,16 @@ class Webhook(ChosenSink):
         image: bool = False,
     ) -> None:
         super().__init__(only)
-        if timeout <= 0 or retries < 0:
-            raise LrpEdgeError(
-                f"webhook: timeout {timeout:g} and retries {retries}; expected more than 0, and 0 or more"
-            )
+        accepted(WebhookTable, timeout=timeout, retries=retries)
         self._url, self._login = _address(url)
         self._label = f"webhook {self._url.scheme}://{self._url.netloc.decode()}"
         self._order, self._timeout, self._retries, self._image = order, timeout, retries, image
         self._secret = secret.encode() if secret else None
         self._run = uuid.uuid4().hex
         self._ended = threading.Event()
-        self._client: httpx.Client | None = None
+        # Of httpx's clients only this one can be told to give up as a whole: the other has a limit for each step.
+        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._retried = 0
 
     def open(self) -> None:
@@ -87,7 +93,8 @@ class Webhook(ChosenSink):
         log = logging.getLogger("httpx")
         if log.level == logging.NOTSET:
             log.setLevel(logging.WARNING)
-        self._client = httpx.Client(auth=self._login, timeout=self._timeout)
+        self._loop = asyncio.new_event_loop()
+        self._client = httpx.AsyncClient(auth=self._login, timeout=None)
 
     def write(self, result: Result) -> None:
         body = self._body(result)
@@ -108,8 +115,10 @@ class Webhook(ChosenSink):
         return {"retries": self._retried}
 
     def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
+        if self._client is not None and self._loop is not None:
+            self._loop.run_until_complete(self._client.aclose())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._loop.close()
 
     def interrupt(self) -> None:
         self._ended.set()
@@ -123,20 +132,42 @@ class Webhook(ChosenSink):
 
     def _post(self, body: bytes, headers: dict[str, str]) -> tuple[str, bool]:
         """Return what went wrong, empty if nothing, and whether another request may help."""
-        assert self._client is not None
-        deadline = time.monotonic() + self._timeout
+        assert self._loop is not None
         try:
-            with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
-                # A connection whose response was read can be reused; nobody needs the body, however long.
-                for _ in answer.iter_raw():
-                    if time.monotonic() > deadline:
-                        break
-        except httpx.TimeoutException:
-            return f"did not answer in {self._timeout:g} s", True
+            status = self._loop.run_until_complete(self._status(body, headers))
         except httpx.TransportError as error:
-            return f"cannot be reached ({error})", True
-        status = answer.status_code
-        return ("" if answer.is_success else f"answered {status}"), status == 429 or status >= 500
+            return f"cannot be reached ({_cause(error)})", True
+        if status is None:
+            return f"did not answer in {self._timeout:g} s", True
+        return ("" if 200 <= status < 300 else f"answered {status}"), status == 429 or status >= 500
+
+    async def _status(self, body: bytes, headers: dict[str, str]) -> int | None:
+        """Make one request; return the status of its answer, None where that does not come in time."""
+        status = None
+
+        async def ask() -> None:
+            nonlocal status
+            assert self._client is not None
+            async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
+                status = answer.status_code
+                # A connection whose response was read can be reused; nobody needs the body, however long.
+                async for _ in answer.aiter_raw():
+                    pass
+
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(ask(), self._timeout)
+        return status
+
+
+def _cause(error: BaseException) -> str:
+    """Return why there is no connection, which stands below what the libraries make of it."""
+    while isinstance(deeper := error.__cause__ or error.__context__, Exception):
+        error = deeper
+    # One for each address that a name stands for.
+    error = getattr(error, "exceptions", (error,))[0]
+    if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, socket.gaierror)) and error.errno:
+        return os.strerror(error.errno)
+    return first_line(error)
 
 
 def _address(url: str) -> tuple[httpx.URL, tuple[str, str] | None]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from lrp_edge.errors import LrpEdgeError
-from lrp_edge.pictures.folders import Left, pictures_in
+from lrp_edge.pictures.folders import OUTPUT, Left, is_output, pictures_in
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.files import VIDEOS, Images, Video
@@ -57,20 +58,30 @@ def open_source(text: str, order: str = "BGR", options: SourceOptions = SourceOp
 
 def _file(text: str, order: str, options: SourceOptions) -> Source:
     path, left = Path(text), Left()
-    if path.is_file() and path.suffix.lower() in VIDEOS:
+    # A path that is too long for the system is an error to pathlib, and nothing there to these functions.
+    if os.path.isfile(path) and path.suffix.lower() in VIDEOS:
         return Video(path, order, hardware=options.hardware)
-    if path.is_file():
+    if os.path.isfile(path):
         return Images([path], order, text, options)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = pictures_in(path, left)
     else:
-        files = sorted(Path(file) for file in glob.glob(text, recursive=True) if Path(file).is_file())
+        files = _matching(text, left)
     if left:
-        _log.warning("source %s: left out %s", text, left)
+        _log.warning("source %s: left out: %s", text, left)
     if not files:
-        what = "has no images" if path.is_dir() else "matches no file"
+        what = "has no images" if os.path.isdir(path) else "matches no file"
         raise LrpEdgeError(f"source {text} {what}; expected an image, a folder of images, a glob, a video or a camera")
     return Images(files, order, text, options)
+
+
+def _matching(pattern: str, left: Left) -> list[Path]:
+    """Return the files that a pattern matches, without what a run wrote unless the pattern names its folder."""
+    found = sorted(Path(file) for file in glob.glob(pattern, recursive=True) if os.path.isfile(file))
+    written = [file for file in found if is_output(file) and file.parent.name not in Path(pattern).parts]
+    if written:
+        left[OUTPUT] += len(written)
+    return [file for file in found if file not in set(written)]
 
 
 def _file_address(address: Address, order: str, options: SourceOptions) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,12 +13,15 @@ from lrp_edge.pictures import count_pages, read_header, read_picture
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source
+from lrp_edge.runtime.sources.containers import is_cut, is_iso, is_trimmed
 from lrp_edge.runtime.sources.shape import to_order
 
 with needs_extra("cpu"):
     import cv2
 
 VIDEOS = frozenset({".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm"})
+
+_log = logging.getLogger("lrp_edge.source")
 
 
 class Images(Source):
@@ -115,6 +119,18 @@ class Video(Source):
                 index += 1
         finally:
             capture.release()
-        if self.length is not None and index < self.length:
-            missing = f"{self.path} ends after {index} of {self.length} frames"
-            yield Frame(index, f"{self.path}#{index}", None, time.time(), time.perf_counter(), missing)
+        if lacks := self._what_is_missing(index):
+            yield Frame(index, f"{self.path}#{index}", None, time.time(), time.perf_counter(), lacks)
+
+    def _what_is_missing(self, frames: int) -> str:
+        """Return what is missing behind so many frames; empty where nothing is, or it cannot be known."""
+        fewer = self.length is not None and frames < self.length
+        counted = f"{frames} of {self.length} frames" if fewer else f"{frames} frames"
+        if is_cut(self.path):
+            return f"{self.path} is cut short: it ends after {counted}"
+        if fewer and is_iso(self.path) and not is_trimmed(self.path):
+            return f"{self.path} ends after {counted}"
+        if fewer:
+            # Other containers have a duration, from which OpenCV estimates a number.
+            _log.warning("%s: %s, and the file is whole: a varying rate, longer sound, or an edit", self.path, counted)
+        return ""

@@ -137,7 +137,7 @@ def _line(result: Result) -> dict[str, Any]:
     image = result.frame.image
     size = None if image is None else [image.shape[1], image.shape[0]]
     line = replace(result, regions=result.regions[:_REGIONS]).as_dict()
-    return line | {"id": result.frame.index, "size": size, "regions_found": len(result.regions)}
+    return line | {"id": result.frame.index, "size": size}
 
 
 def _finite(value: Any) -> Any:

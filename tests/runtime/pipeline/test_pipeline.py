@@ -16,7 +16,7 @@ from lrp_edge.runtime.pipeline import Judgement, Pipeline, PipelineOptions
 from lrp_edge.runtime.pipeline.delivery import Delivery
 from lrp_edge.runtime.pipeline.throttle import Throttle
 from lrp_edge.runtime.regions import Rule
-from lrp_edge.runtime.result import Event
+from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks.base import Sink
 from lrp_edge.runtime.sources import Source
 from tests.support.scripted import SMALL, Collect, Engine, Script, background, result, until
@@ -58,6 +58,36 @@ def test_latest_runs_the_newest_frame_and_counts_what_it_leaves_out() -> None:
     assert record.ids == [0, 39]
     assert pipeline.counters.dropped == 38
     assert_accounted_for(pipeline)
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(st.sampled_from(["frame", "bad", "bad"]), max_size=60), depth=st.integers(1, 3))
+def test_latest_gives_every_unreadable_frame_its_line_and_drops_no_other_for_it(steps: list[str], depth: int) -> None:
+    gate, record = threading.Event(), Collect(recording=True, depth=2, seconds=0.0005)
+    engine = Engine(gate=gate)
+    source = Script(["frame", engine.begun.wait, *steps, gate.set])
+    pipeline = run(source, engine, record, policy="latest", skip_bad=True, queue=depth)
+    bad = [index for index, step in enumerate(steps, 1) if step == "bad"]
+    good = [index for index, step in enumerate(steps, 1) if step == "frame"]
+    # The engine was held at the first until all had come: the newest that can wait are left.
+    kept = [0, *good[-depth:]]
+    found = [result.frame.index for result in record.results if result.error]
+    assert found == bad
+    assert pipeline.counters.dropped == len(good) - len(kept) + 1
+    assert pipeline.counters.unreadable == len(bad)
+    assert pipeline.counters.segmented == len(kept)
+    assert record.ids == sorted(record.ids)
+    assert set(record.ids) <= {*kept, *bad}
+    assert_accounted_for(pipeline)
+
+
+def test_a_burst_of_unreadable_frames_behind_a_slow_record_is_all_in_it() -> None:
+    gate = threading.Event()
+    record, engine = Collect(recording=True, depth=2, gate=gate), Engine()
+    source = Script(["frame", engine.begun.wait, *["bad"] * 500, "frame", gate.set])
+    pipeline = run(source, engine, record, policy="latest", skip_bad=True)
+    assert record.ids == list(range(502))
+    assert pipeline.counters.dropped == 0
 
 
 def test_a_batch_is_of_one_size_and_waits_for_no_frame_that_does_not_fit() -> None:
@@ -187,6 +217,49 @@ def test_lossless_ends_where_its_record_fails_and_the_record_has_no_hole() -> No
     assert_accounted_for(pipeline)
     counts = pipeline.counts["record"]
     assert counts["delivered"] + counts["failed"] == pipeline.counters.segmented
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    fails_on=st.lists(st.lists(st.integers(0, 30), max_size=2), min_size=1, max_size=3),
+    depth=st.integers(1, 4),
+    slow=st.sampled_from([0.0, 0.001]),
+)
+def test_the_final_record_names_no_more_than_all_others_have_written(
+    fails_on: list[list[int]], depth: int, slow: float
+) -> None:
+    others = [
+        Collect(f"record {number}", recording=True, fails_on=fails, depth=depth, seconds=slow)
+        for number, fails in enumerate(fails_on)
+    ]
+    written: list[bool] = []
+
+    class Final(Collect):
+        def write(self, result: Result) -> None:
+            written.append(all(result.frame.index in other.ids for other in others))
+            super().write(result)
+
+    final = Final("final", recording=True, final=True)
+    # It stands first, and is nevertheless the last to get a result.
+    pipeline = Pipeline(Engine(), Script(["frame"] * 25), [final, *others], PipelineOptions())
+    first = min((frame for fails in fails_on for frame in fails if frame < 25), default=None)
+    if first is None:
+        pipeline.run()
+    else:
+        with pytest.raises(LrpEdgeError, match="no room"):
+            pipeline.run()
+    assert final.ids == list(range(25 if first is None else first))
+    assert all(written)
+    assert final.closed == 1
+
+
+def test_latest_writes_a_record_without_waiting_for_what_it_names() -> None:
+    gate = threading.Event()
+    images = Collect("images", recording=True, gate=gate)
+    final = Collect("final", recording=True, final=True)
+    source = Script(["frame", lambda: until(lambda: final.ids == [0]), gate.set])
+    run(source, Engine(), images, final, policy="latest")
+    assert images.ids == final.ids == [0]
 
 
 def test_latest_goes_on_where_its_record_fails() -> None:

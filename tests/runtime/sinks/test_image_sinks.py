@@ -344,7 +344,7 @@ def test_a_video_ends_well_before_the_disk_is_full(larger_disk: Path) -> None:
         ("line.mkv", 5, r"line.mkv: this video cannot be written; expected one of \.mp4, \.avi"),
         ("line", 5, "expected one of"),
         ("line.mp4", 0, "0 frames a second; expected more than 0"),
-        ("there.mp4", 5, "there.mp4 exists; choose another name, or --overwrite"),
+        ("there.mp4", 5, "there.mp4 exists; choose another name, --append or --overwrite"),
     ],
 )
 def test_a_video_that_cannot_be_is_refused_at_once(name: str, fps: float, message: str, tmp_path: Path) -> None:
@@ -357,12 +357,44 @@ def test_a_video_that_cannot_be_is_refused_at_once(name: str, fps: float, messag
 def test_a_video_replaces_another_only_when_it_is_whole_and_told_to(tmp_path: Path) -> None:
     path = tmp_path / "there.mp4"
     path.write_bytes(b"video")
-    sink = VideoFile(path, "BGR", fps=5, overwrite=True)
+    sink = VideoFile(path, "BGR", fps=5, existing="overwrite")
     sink.open()
     sink.write(plain(0, (40, 60), 100))
     assert path.read_bytes() == b"video"
     sink.close()
     assert len(read_video(path)[0]) == 1
+
+
+def test_appending_runs_number_their_videos(tmp_path: Path) -> None:
+    written = []
+    for index in range(3):
+        sink = VideoFile(tmp_path / "line.avi", "BGR", fps=5, existing="append")
+        sink.open()
+        for number in range(index + 1):
+            sink.write(plain(number, (40, 60), 100))
+        sink.close()
+        written.append(sink.path.name)
+    assert written == ["line.avi", "line-2.avi", "line-3.avi"]
+    assert sorted(written) == names(tmp_path)
+    assert [len(read_video(tmp_path / name)[0]) for name in written] == [1, 2, 3]
+
+
+def test_a_video_is_one_runs_at_a_time(tmp_path: Path) -> None:
+    first = VideoFile(tmp_path / "line.avi", "BGR", fps=5)
+    first.open()
+    for existing in ("refuse", "append", "overwrite"):
+        with pytest.raises(
+            LrpEdgeError, match=r"another run writes .*line\.avi; choose another name, or stop"
+        ) as refused:
+            VideoFile(tmp_path / "line.avi", "BGR", fps=5, existing=existing).open()
+        assert "\n" not in str(refused.value)
+    first.write(plain(0, (40, 60), 100))
+    first.close()
+    assert names(tmp_path) == ["line.avi"]
+    second = VideoFile(tmp_path / "line.avi", "BGR", fps=5, existing="overwrite")
+    second.open()
+    second.close()
+    assert names(tmp_path) == ["line.avi"]
 
 
 def test_a_place_where_no_video_can_be_is_refused_before_the_first_frame(tmp_path: Path) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime.regions import Region
 from lrp_edge.runtime.result import Event
 from lrp_edge.runtime.sinks.results import Results
 from tests.support.disks import disk
@@ -44,6 +51,8 @@ def test_a_line_has_what_the_documentation_says(tmp_path: Path) -> None:
             "scores": [0.996078, 0.003922],
             "mask_fraction": 0.25,
             "regions": [],
+            "regions_found": 0,
+            "regions_area_px": 0,
             "queue_ms": 0.0,
             "engine_ms": 0.0,
             "latency_ms": 1.5,
@@ -162,6 +171,134 @@ def test_a_full_disk_costs_whole_lines_and_goes_on_once_there_is_room(small_disk
     sink.close()
     found = [line["frame"] for line in lines(small_disk / "out")]
     assert found == [*range(written), written + 2]
+
+
+def test_appending_takes_no_name_of_an_image_that_is_there(tmp_path: Path) -> None:
+    write(tmp_path, range(3))
+    (tmp_path / "results.jsonl").rename(tmp_path / "results.jsonl.1")
+    for part, name in (("masks", "000007_a.png"), ("overlays", "1000012_a.png"), ("masks", "99_a.png")):
+        (tmp_path / part).mkdir(exist_ok=True)
+        (tmp_path / part / name).touch()
+    assert Results(tmp_path, "append").first == 1_000_013
+    assert write(tmp_path, range(2_000_000, 2_000_001), "append").first == 1_000_013
+    assert Results(tmp_path, "append").first == 2_000_001
+
+
+def test_what_is_no_number_is_null(tmp_path: Path) -> None:
+    sink, odd = Results(tmp_path), result(1)
+    assert odd.segmentation is not None
+    odd.segmentation.scores[:] = (np.nan, np.inf)
+    odd.regions = (Region(0, 0, 1, 1, 1, 1.0, float("-inf")),)
+    sink.open()
+    sink.write(odd)
+    sink.close()
+    (line,) = lines(tmp_path)
+    assert (line["scores"], line["regions"][0]["relevance"]) == ([None, None], None)
+    assert not {"NaN", "Infinity"} & {*re.findall(r"\w+", (tmp_path / "results.jsonl").read_text())}
+
+
+def filler(frame: int, length: int) -> bytes:
+    """A line of a frame, of a length with its newline."""
+    line = json.dumps({"frame": frame, "regions": ""})
+    return json.dumps({"frame": frame, "regions": "x" * max(0, length - len(line) - 1)}).encode() + b"\n"
+
+
+#: Lengths of lines, also next to those of the blocks that a file is read in, and longer than 4 MiB.
+lengths = st.one_of(
+    st.integers(30, 200),
+    st.integers(2**16 - 2, 2**16 + 2),
+    st.integers(2**17 - 2, 2**17 + 2),
+    st.just(2**22 + 5),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(whole=st.lists(lengths, max_size=3), torn=st.one_of(st.just(0), lengths))
+def test_appending_goes_on_after_lines_of_any_length(whole: list[int], torn: int, tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    kept = b"".join(filler(index * 7, length) for index, length in enumerate(whole))
+    path.write_bytes(kept + filler(10**6, torn)[: torn // 2])
+    sink = write(tmp_path, range(99, 100), "append")
+    assert sink.first == (7 * len(whole) - 6 if whole else 0)
+    assert path.read_bytes()[: len(kept)] == kept
+    assert [line["frame"] for line in lines(tmp_path)] == [*range(0, 7 * len(whole), 7), 99]
+
+
+def unlinked(path: Path) -> None:
+    path.unlink()
+
+
+def rotated(path: Path) -> None:
+    path.rename(path.with_name(f"rotated-{len(list(path.parent.iterdir()))}.jsonl"))
+
+
+def rotated_and_made(path: Path) -> None:
+    rotated(path)
+    path.touch()
+
+
+def replaced(path: Path) -> None:
+    path.with_name("other").write_text('{"frame": -1}')
+    path.with_name("other").replace(path)
+
+
+def removed_with_its_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+STEPS = [unlinked, rotated, rotated_and_made, replaced, removed_with_its_folder]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", ["results.jsonl", "events.jsonl"])
+def test_a_file_that_goes_while_it_is_written_is_made_anew_and_that_is_said(
+    step: Callable[[Path], None], name: str, tmp_path: Path
+) -> None:
+    folder, said = tmp_path / "out", list[tuple[str, str]]()
+    sink = Results(folder)
+    sink.notice = lambda kind, message: said.append((kind, message))
+    sink.open()
+    for index in range(3):
+        sink.write(result(index))
+        sink.event(Event("changed", "source", "other size", 0.0, index))
+    step(folder / name)
+    for index in range(3, 5):
+        sink.write(result(index))
+        sink.event(Event("changed", "source", "other size", 0.0, index))
+    sink.close()
+    last = [line["frame"] for line in lines(folder, name) if line.get("kind") != "reopened"][-2:]
+    assert last == [3, 4]
+    times = 2 if step is removed_with_its_folder else 1
+    assert sink.counts() == {"reopened": times}
+    assert [kind for kind, _ in said] == ["reopened"] * times
+    assert f"{folder / name} was moved or removed" in "".join(message for _, message in said)
+    events = [event for event in lines(folder, "events.jsonl") if event.get("kind") == "reopened"]
+    assert sorted(event["message"] for event in events) == sorted(message for _, message in said)
+    assert {event["stage"] for event in events} == {"results"}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.one_of(st.none(), st.sampled_from(STEPS)), max_size=12))
+def test_no_line_goes_to_a_file_that_is_gone(steps: list[Callable[[Path], None] | None], tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    path = tmp_path / "out" / "results.jsonl"
+    sink, expected = Results(path.parent), set[int]()
+    sink.open()
+    for index, step in enumerate(steps):
+        if step is None:
+            sink.write(result(index))
+            expected.add(index)
+        elif path.exists():
+            if step in (unlinked, replaced):
+                expected -= {line["frame"] for line in lines(path.parent)}
+            expected = set() if step is removed_with_its_folder else expected
+            step(path)
+    sink.close()
+    files = list(path.parent.glob("*.jsonl")) if path.parent.exists() else []
+    found = [
+        line.get("frame") for file in files if file.name != "events.jsonl" for line in lines(file.parent, file.name)
+    ]
+    assert sorted(frame for frame in found if frame != -1) == sorted(expected)
 
 
 def test_a_run_without_a_result_leaves_no_new_file(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import json
 import logging
+import math
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -136,22 +138,36 @@ def test_what_another_request_would_not_fix_is_not_retried(opened: Any, status: 
         assert len(server.posts) == 1
 
 
-def test_a_server_that_hangs_is_left_after_the_timeout(opened: Any) -> None:
-    with web_server("hang", "hang") as server:
-        start = time.monotonic()
-        with pytest.raises(LrpEdgeError, match=r"did not answer in 0\.3 s; frame 1 is lost after 2 requests"):
-            opened(server.address, timeout=0.3, retries=1).write(result(1))
-        assert 0.6 <= time.monotonic() - start < 10
-        assert len(server.posts) == 2
-
-
-def test_an_answer_that_does_not_end_is_not_waited_for(opened: Any) -> None:
+def test_an_answer_whose_body_does_not_end_is_not_waited_for(opened: Any) -> None:
     with web_server("drip") as server:
         start = time.monotonic()
-        opened(server.address, timeout=3).write(result(1))
+        sink = opened(server.address, timeout=0.5)
+        sink.write(result(1))
         # It would end after 30 s.
-        assert time.monotonic() - start < 20
-        assert len(server.posts) == 1
+        assert 0.5 <= time.monotonic() - start < 20
+        sink.write(result(3))
+        assert [body["frame"] for body in bodies(server)] == [1, 3]
+
+
+@pytest.mark.parametrize("step", ["drip headers", "drip status", "hints", "hang"])
+def test_an_answer_that_never_gets_to_its_status_has_one_deadline(opened: Any, step: str) -> None:
+    with web_server(step, step) as server:
+        sink, start = opened(server.address, timeout=0.4, retries=1), time.monotonic()
+        with pytest.raises(LrpEdgeError, match=r"did not answer in 0\.4 s; frame 1 is lost after 2 requests"):
+            sink.write(result(1))
+        # Each would end after 30 s.
+        assert 0.8 <= time.monotonic() - start < 20
+        sink.write(result(3))
+        assert [body["frame"] for body in bodies(server)] == [1, 1, 3]
+
+
+def test_a_request_that_nobody_reads_has_the_same_deadline(opened: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sink = opened(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=0.4, retries=0)
+        large = result(1)
+        large.reason = "x" * 50_000_000
+        with pytest.raises(LrpEdgeError, match=r"did not answer in 0\.4 s; frame 1 is lost after 1 request$"):
+            sink.write(large)
 
 
 def test_a_server_that_is_not_there_is_said_to_be(opened: Any) -> None:
@@ -188,8 +204,9 @@ def test_an_interruption_ends_the_waiting_between_requests(monkeypatch: pytest.M
         ("http://", {}, "expected http://"),
         ("hidden", {}, "expected http://"),
         ("http://host:port/hidden", {}, "expected http://"),
-        ("http://host", {"timeout": 0}, "timeout 0 "),
-        ("http://host", {"retries": -1}, "retries -1;"),
+        ("http://host", {"timeout": 0}, "timeout is 0; expected more than 0, up to 3600"),
+        ("http://host", {"timeout": math.nan}, "timeout is nan; expected a number"),
+        ("http://host", {"retries": -1}, "retries is -1; expected 0 to 1000"),
         ("http://host", {"only": "some"}, "'some'; expected all or defects"),
     ],
 )

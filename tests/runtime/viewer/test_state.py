@@ -16,14 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lrp_edge.runtime.overlay import draw_relevance, draw_result, to_bgr
 from lrp_edge.runtime.pipeline import Pipeline
-from lrp_edge.runtime.regions import find_regions
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.viewer import Viewer
 from lrp_edge.runtime.viewer.app import Feed
 from lrp_edge.runtime.viewer.board import Board
 from tests.support.programs import free_port
 from tests.support.scripted import Engine, Script, result, unread, until
-from tests.support.viewing import answers, client, decode, drawn, events, seen
+from tests.support.viewing import answers, client, decode, drawn, events, seen, with_regions
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing_behind")
 
@@ -41,7 +40,7 @@ def test_the_newest_frame_comes_as_its_line_with_status_and_events(opened: Any, 
         viewer.write(shown)
         found = seen(messages, 7)
     line = found.pop("frame")
-    assert (line.pop("id"), line.pop("size"), line.pop("regions_found")) == (7, [128, 96], 1)
+    assert (line.pop("id"), line.pop("size"), line["regions_found"]) == (7, [128, 96], 1)
     assert line.pop("layers") == ["frame.jpg", "mask.png", "relevance.png"]
     assert line == json.loads(json.dumps(shown.as_dict()))
     assert line["regions"][0]["area_mm2"] == 24 * 32 / 4
@@ -117,8 +116,7 @@ def test_many_regions_are_cut_to_the_largest_with_their_number(opened: Any) -> N
     shown = drawn(2, defect=True)
     shown.segmentation.mask[:] = 0
     shown.segmentation.mask[::4, ::4] = 255
-    shown.regions = find_regions(shown.segmentation.mask)
-    viewer.write(shown)
+    viewer.write(with_regions(shown))
     with client(viewer) as http, events(http) as messages:
         frame = next(messages)["frame"]
     assert (len(frame["regions"]), frame["regions_found"]) == (50, 24 * 32)
