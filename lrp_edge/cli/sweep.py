@@ -27,7 +27,14 @@ class ImageOptions(OptionGroup):
     part: Literal["train", "val", "test"] = like(Common, "part", "val")
 
 
-def sweep(checkpoint: Checkpoint, data: Data, images: DataOptions, where: ImageOptions, options: SweepOptions) -> None:
+@dataclass(frozen=True)
+class SweepData(DataOptions, panel="Data"):
+    """How the images are read."""
+
+    masks: Path | None = like(DataOptions, "masks", former="--truth")
+
+
+def sweep(checkpoint: Checkpoint, data: Data, images: SweepData, where: ImageOptions, options: SweepOptions) -> None:
     """Measure all combinations of composite, mask head and smoothing; relevance is computed once a composite.
 
     Choose on the part val, and state results on the part test.

@@ -72,7 +72,6 @@ class DataOptions(PictureOptions, panel="Data"):
         None,
         "Folder with pixel truth under the images' names, also with _mask, _GT or _label behind.",
         metavar="FOLDER",
-        former="--truth",
     )
     group: str | None = option(
         None, "Regular expression on images' names: what it matches is the group of an image.", metavar="REGEX"

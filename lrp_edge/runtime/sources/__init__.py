@@ -63,10 +63,7 @@ def _file(text: str, order: str, options: SourceOptions) -> Source:
         return Video(path, order, hardware=options.hardware)
     if os.path.isfile(path):
         return Images([path], order, text, options)
-    if os.path.isdir(path):
-        files = pictures_in(path, left)
-    else:
-        files = _matching(text, left)
+    files = pictures_in(path, left) if os.path.isdir(path) else _matching(text, left)
     if left:
         _log.warning("source %s: left out: %s", text, left)
     if not files:
