@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import threading
 import time
 import uuid
@@ -14,8 +15,10 @@ import uuid
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.runtime.backoff import Backoff
 from lrp_edge.runtime.overlay import draw_result
+from lrp_edge.runtime.redaction import redact
 from lrp_edge.runtime.result import Result
 from lrp_edge.runtime.sinks.base import ChosenSink, Which
+from lrp_edge.runtime.sources.uri import RAW_PASSWORD, has_raw_password
 
 with needs_extra("webhook"):
     import httpx
@@ -74,7 +77,7 @@ class Webhook(ChosenSink):
                 f"webhook: timeout {timeout:g} and retries {retries}; expected more than 0, and 0 or more"
             )
         self._url, self._login = _address(url)
-        self._label = f"webhook {self._url.scheme}://{self._url.netloc.decode()}"
+        self._label = f"webhook {_shown(url)}"
         self._order, self._timeout, self._retries, self._image = order, timeout, retries, image
         self._secret = secret.encode() if secret else None
         self._run = uuid.uuid4().hex
@@ -146,6 +149,13 @@ def _address(url: str) -> tuple[httpx.URL, tuple[str, str] | None]:
     except httpx.InvalidURL:
         parsed = httpx.URL()
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise LrpEdgeError("the webhook's address is not understood; expected http://… or https://…")
+        raw = f"; {RAW_PASSWORD}" if has_raw_password(url) else ""
+        raise LrpEdgeError(f"the webhook's address is not understood; expected http://… or https://…{raw}")
     login = (parsed.username, parsed.password) if parsed.username else None
     return parsed.copy_with(username=None, password=None), login
+
+
+def _shown(url: str) -> str:
+    """Return scheme, host and port: with many services the rest is the secret."""
+    scheme, _, rest = redact(url).partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest.removeprefix('***@'), maxsplit=1)[0]}"

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lrp_edge.errors import LrpEdgeError
+from lrp_edge.runtime.redaction import redact
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.files import IMAGES, VIDEOS, Images, Video, read_image
 from lrp_edge.runtime.sources.shape import Looped, Paced, Shaped
-from lrp_edge.runtime.sources.uri import Address, parse, redact
+from lrp_edge.runtime.sources.uri import Address, parse
 
 __all__ = ["Frame", "Images", "Source", "SourceLost", "SourceOptions", "Video", "open_source", "read_image", "redact"]
 
@@ -66,7 +67,9 @@ def _file(text: str, order: str, options: SourceOptions) -> Source:
         files = sorted(Path(file) for file in glob.glob(text, recursive=True) if Path(file).is_file())
     if not files:
         what = "has no images" if path.is_dir() else "matches no file"
-        raise LrpEdgeError(f"source {text} {what}; expected an image, a folder of images, a glob, a video or a camera")
+        raise LrpEdgeError(
+            f"source {redact(text)} {what}; expected an image, a folder of images, a glob, a video or a camera"
+        )
     return Images(files, order, text)
 
 
