@@ -44,7 +44,7 @@ families: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.families measure --only '$(ONLY)' $(if $(QUICK),--quick)
 	$(BIN)/python -m tools.families page
 
-# The page of options, from the classes that declare them.
+# The page of options and the C++ table of the card's fields, from what declares them.
 reference: $(VENV)/dev.installed
 	$(BIN)/python -m tools.reference
 

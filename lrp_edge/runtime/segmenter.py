@@ -43,13 +43,15 @@ class Segmenter:
     Raises
     ------
     LrpEdgeError
-        If the file does not exist, is not one of ours, or its backend is not installed or does not start.
+        If the file does not exist, is not one of ours, does not fit its card, or its backend is not installed or does
+        not start.
     """
 
     def __init__(self, path: str | Path, *, provider: str | None = None, threads: int | None = None) -> None:
         self.path = Path(path)
         self._engine = open_engine(self.path, provider, threads)
         self.card, self.provider = self._engine.card, self._engine.provider
+        self._defects = frozenset(self.card.defect_indices)
 
     def __enter__(self) -> Segmenter:
         return self
@@ -170,7 +172,11 @@ class Segmenter:
         return self._results(outputs, (time.perf_counter() - start) * 1e3 / len(batch))
 
     def _results(self, outputs: Outputs, milliseconds: float) -> list[Segmentation]:
-        classes, defects = self.card.classes, self.card.defect_indices
+        classes, defects = self.card.classes, self._defects
+        strange = next((label for label in outputs.label.tolist() if not 0 <= label < len(classes)), None)
+        found = f"label {strange}" if strange is not None else f"scores {list(outputs.scores.shape)}"
+        if strange is not None or outputs.scores.shape[1:] != (len(classes),):
+            raise LrpEdgeError(f"{self.path} gave {found}; its card has {len(classes)} classes: export again")
         return [
             Segmentation(int(label), classes[label], int(label) in defects, scores, mask, relevance, milliseconds)
             for scores, label, mask, relevance in zip(*outputs, strict=True)

@@ -21,7 +21,13 @@ from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.engines import onnx_runtime
 from tests.support import cpp_build, cpp_ctypes
 from tests.support.cpp_ctypes import Frame, Handle
-from tests.support.runtime_graphs import brightness_card, brightness_graph
+from tests.support.runtime_graphs import (
+    brightness_card,
+    brightness_graph,
+    failing_graph,
+    misfits,
+    mislabelling_graph,
+)
 
 
 def said_by_python(call: Callable[[], object]) -> str:
@@ -336,12 +342,31 @@ def test_no_frames_are_no_error(release: Path, model: Path) -> None:
 
 
 def test_engine_that_fails_on_frames(release: Path, tmp_path: Path) -> None:
-    """The card says one channel, the graph takes three."""
     path = tmp_path / "model.onnx"
-    onnx.save(brightness_graph(brightness_card("GRAY"), 3, None), path)
+    onnx.save(failing_graph(brightness_card("GRAY")), path)
     expected = said_by_python(lambda: Segmenter(path, provider="cpu")(np.zeros((4, 5, 1), np.uint8)))
     assert "failed on frames [1, 4, 5, 1]" in expected
     assert said_by_cpp(release, path, calls="4 5 1 0\n") == [expected]
+
+
+@pytest.mark.parametrize("name", misfits())
+def test_card_of_another_graph(release: Path, library: ctypes.CDLL, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "model.onnx"
+    graph, said = misfits()[name]
+    onnx.save(graph, path)
+    expected = said_by_python(lambda: Segmenter(path, provider="cpu"))
+    assert expected == f"{path}: {said}"
+    assert said_by_cpp(release, path) == [expected]
+    assert said_by_c(library, path) == expected
+
+
+@pytest.mark.parametrize("more", [-1, 2, 2**31 - 1])
+def test_label_of_no_class(release: Path, tmp_path: Path, more: int) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(mislabelling_graph(brightness_card(), more), path)
+    expected = said_by_python(lambda: Segmenter(path, provider="cpu")(np.zeros((4, 5, 3), np.uint8)))
+    assert expected == f"{path} gave label {more}; its card has 2 classes: export again"
+    assert said_by_cpp(release, path, calls="4 5 3 0\n") == [expected]
 
 
 def test_engine_file_without_tensorrt(release: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
-from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_tensors
+from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_shapes, check_tensors
 
 with needs_extra("cpu"):
     import onnxruntime
@@ -54,6 +54,8 @@ class OnnxRuntimeEngine(Engine):
         self.card = _read_card(self._session, path)
         found = ({tensor.name: _TYPES.get(tensor.type, tensor.type) for tensor in tensors} for tensors in self._io())
         check_tensors(path, *found)
+        shapes = {tensor.name: tensor.shape for tensors in self._io() for tensor in tensors}
+        check_shapes(path, self.card, shapes["image"], shapes["scores"])
 
     def _io(self) -> tuple[list[Any], list[Any]]:
         return self._session.get_inputs(), self._session.get_outputs()

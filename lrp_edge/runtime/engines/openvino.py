@@ -10,7 +10,7 @@ import numpy as np
 
 from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
-from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_tensors
+from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_shapes, check_tensors
 
 with needs_extra("openvino"):
     import openvino
@@ -47,6 +47,7 @@ class OpenVinoEngine(Engine):
         model = _read(path)
         self.card = _read_card(model, path)
         check_tensors(path, _types(model.inputs), _types(model.outputs))
+        check_shapes(path, self.card, _shape(model.input("image")), _shape(model.output("scores")))
         self._model: Any = _compile(model, path, threads)
 
     def run(self, frames: UInt8) -> Outputs:
@@ -99,6 +100,12 @@ def _call(compiled: Any, names: list[str], frames: UInt8, path: Path) -> list[An
 
 def _types(ports: Any) -> dict[str, str]:
     return {name: str(port.get_element_type().to_dtype()) for port in ports for name in port.names}
+
+
+def _shape(port: Any) -> list[Any]:
+    shape = port.get_partial_shape()
+    # Where even the number of axes is open, the file says nothing.
+    return [] if shape.rank.is_dynamic else [None if each.is_dynamic else each.get_length() for each in shape]
 
 
 def _read_card(model: Any, path: Path) -> ModelCard:

@@ -280,7 +280,7 @@ def test_engine_without_its_card(engine_file: Callable[..., Path]) -> None:
     ("facts", "said"),
     [
         ({"engine_sha256": ""}, "no engine_sha256"),
-        ({"version": None}, "no version"),
+        ({"version": ""}, "no version"),
         ({"product": "openvino"}, "openvino.*rtx, tensorrt"),
         ({"profile": {}}, "no profile"),
     ],
