@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lrp_edge.card.schema import Group, Misfit, check, json_name, parse, quoted, quoted_list
@@ -289,6 +290,23 @@ class ModelCard:
     def to_json(self, indent: int | None = None) -> str:
         """Return the card as JSON text."""
         return json.dumps(dataclasses.asdict(self), indent=indent, sort_keys=True)
+
+    @classmethod
+    def read(cls, path: Path) -> ModelCard:
+        """Read a card from a file of its own, ``<name>.json``.
+
+        Raises
+        ------
+        LrpEdgeError
+            As :meth:`from_json`; also if the file cannot be read, or is not UTF-8.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise LrpEdgeError(f"{path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise LrpEdgeError(f"{path}: the model card is not UTF-8; export the model again") from error
+        return cls.from_json(text, str(path))
 
     @classmethod
     def from_json(cls, text: str, source: str = "model card") -> ModelCard:

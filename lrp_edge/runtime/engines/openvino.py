@@ -11,6 +11,7 @@ import numpy as np
 from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
 from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_shapes, check_tensors
+from lrp_edge.runtime.onnx_check import check_file
 
 with needs_extra("openvino"):
     import openvino
@@ -45,8 +46,12 @@ class OpenVinoEngine(Engine):
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path = path
         model = _read(path)
-        self.card = _read_card(model, path)
-        check_tensors(path, _types(model.inputs), _types(model.outputs))
+        try:
+            self.card = _read_card(model, path)
+            types = _types(model.inputs), _types(model.outputs)
+        except UnicodeDecodeError as error:
+            raise LrpEdgeError(f"{path} is damaged: it has text that is not UTF-8; copy or export it again") from error
+        check_tensors(path, *types)
         check_shapes(path, self.card, _shape(model.input("image")), _shape(model.output("scores")))
         self._model: Any = _compile(model, path, threads)
 
@@ -74,8 +79,7 @@ def open_scores(path: Path, threads: int | None = None) -> Callable[[UInt8], Flo
 
 
 def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise LrpEdgeError(f"no model at {path}")
+    check_file(path)
     try:
         return CORE.read_model(path)
     except Exception as error:  # OpenVINO raises RuntimeError for all
@@ -114,7 +118,7 @@ def _read_card(model: Any, path: Path) -> ModelCard:
     if model.has_rt_info(key):
         return ModelCard.from_json(model.get_rt_info(key).astype(str), str(path))
     if side.is_file():
-        return ModelCard.from_json(side.read_text(encoding="utf-8"), str(side))
+        return ModelCard.read(side)
     raise LrpEdgeError(
         f"{path} has no model card, nor is there {side.name}; expected a file that lrp-edge export wrote"
     )
