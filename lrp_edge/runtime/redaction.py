@@ -102,7 +102,8 @@ def _pieces(address: str) -> Iterator[_Piece]:
         path, *parameters = re.split(r"(?=[?#])", rest)
         yield from _of_path(path)
         for each in parameters:
-            yield each[0], False
+            # Signs behind one another are of a password rather than of an address.
+            yield each[0], not each[1:]
             yield from _of_pairs(each[1:], "&;")
     else:
         login = match[0][:-1] if (match := _LOGIN.match(address, start)) else ""

@@ -28,7 +28,7 @@ def run(path: Path, provider: str) -> str:
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
 def test_changed_bytes_are_refused_or_answer(tmp_path: Path, provider: str) -> None:
     if provider == "openvino":
-        pytest.importorskip("openvino")
+        pytest.importorskip("openvino", reason="OpenVINO is not installed")
     path, answers = tmp_path / "model.onnx", []
     for data in bytes_changed(whole(), 150, seed=1):
         path.write_bytes(data)
@@ -40,7 +40,7 @@ def test_changed_bytes_are_refused_or_answer(tmp_path: Path, provider: str) -> N
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
 def test_what_is_made_to_harm_is_refused(tmp_path: Path, provider: str) -> None:
     if provider == "openvino":
-        pytest.importorskip("openvino")
+        pytest.importorskip("openvino", reason="OpenVINO is not installed")
     (tmp_path / "models").mkdir()
     for name, data in hostile(tmp_path / "models").items():
         path = tmp_path / "models" / "model.onnx"
