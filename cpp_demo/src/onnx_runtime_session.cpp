@@ -1,6 +1,7 @@
 #include "onnx_runtime_session.hpp"
 
 #include "files.hpp"
+#include "onnx_check.hpp"
 #include "onnx_runtime_providers.hpp"
 #include "text.hpp"
 
@@ -109,7 +110,7 @@ OpenSession open_session(const fs::path& path, const Options& options) {
   require_version();
   OpenSession result;
   result.provider = choose_provider(options.provider);
-  require_file(path);
+  check_onnx_file(path);
   result.environment = share_environment();
   result.session = start_or_fall_back(*result.environment, path, options, result.provider);
   const std::string& started = result.provider;
