@@ -9,7 +9,7 @@ ONLY ?= *
 WORK := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --durations=15
 PYTEST := $(WORK) --dist worksteal
 
-.PHONY: demo test test-thorough lint bench soak matrix families reference results runs cpp cpp-thorough fuzz clean
+.PHONY: demo test test-thorough floors lint bench soak matrix families reference results runs cpp cpp-thorough fuzz clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/lrp-edge demo -o demo-line
@@ -20,6 +20,10 @@ test: $(VENV)/dev.installed lint
 # All tests, also those that repeat a quicker one on whole networks, for more GPUs or for longer.
 test-thorough: $(VENV)/dev.installed lint cpp-thorough
 	$(PYTEST) tests -m 'not benchmark and not cpp' --timeout 3600
+
+# What strangers can reach, with the oldest versions that pyproject.toml allows.
+floors: $(VENV)/dev.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.floors
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
@@ -44,7 +48,7 @@ families: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.families measure --only '$(ONLY)' $(if $(QUICK),--quick)
 	$(BIN)/python -m tools.families page
 
-# The page of options, from the classes that declare them.
+# The page of options and the C++ table of the card's fields, from what declares them.
 reference: $(VENV)/dev.installed
 	$(BIN)/python -m tools.reference
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+#: What moves the cursor, ends a line or turns the direction of writing, and halves of surrogate pairs.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class LrpEdgeError(Exception):
@@ -41,6 +44,16 @@ def needs_extra(extra: str) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message; the name of its type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def printable(text: str) -> str:
+    """Return text as one line that does nothing to a terminal; a name of a file may hold anything but NUL and ``/``."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def as_text(name: str) -> str:
+    """Return the name of a file as text that can be encoded; of what is not UTF-8, each byte is escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -82,7 +82,7 @@ def deciding(defects=("crack",), **changes):
         (json.dumps({**json.loads(CARD.to_json()), "mask": ["otsu"]}), r"\(mask is array; expected an object\)"),
         (json.dumps({**json.loads(CARD.to_json()), "decision": 0.5}), r"\(decision is number; expected an object\)"),
         (deciding(threshold=1), "decision threshold is 1; expected a number from 0 on, below 1"),
-        (deciding(threshold=float("nan")), "decision threshold is nan; expected a number from 0 on"),
+        (deciding(threshold=float("nan")), r"\(decision.threshold is null; expected a number\)"),
         (deciding(threshold=None), r"\(decision.threshold is null; expected a number\)"),
         (deciding(seen="much"), r"\(decision.seen is string; expected a number or null\)"),
         (deciding(("ok", "crack")), "all or none of the classes ok, crack are defects; expected some of each"),

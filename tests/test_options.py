@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import lrp_edge
 from lrp_edge import card
 from lrp_edge.backbones import library
 from lrp_edge.classifiers import FAMILIES, SMALLEST_SIDE
@@ -50,7 +51,7 @@ GROUPS = list(
         kind for groups in VERBS.values() for group in groups.values() for kind in (group, *groups_of(group).values())
     )
 )
-PACKAGE = Path(card.__file__).parent
+PACKAGE = Path(lrp_edge.__file__).parent
 FIELDS = [(kind, option) for kind in GROUPS for option in options_of(kind)]
 #: Text of a terminal: what a shell can hand over, and no line breaks.
 TEXT = st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), max_size=8)
@@ -238,6 +239,10 @@ def test_each_option_has_a_help_text_that_stands_in_one_place() -> None:
 
 def test_the_page_of_options_is_up_to_date() -> None:
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run make reference"
+
+
+def test_the_table_of_the_card_s_fields_in_cpp_is_up_to_date() -> None:
+    assert reference.HEADER.read_text(encoding="utf-8") == reference.header(), "run make reference"
 
 
 @pytest.mark.parametrize(

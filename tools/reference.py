@@ -1,4 +1,4 @@
-"""Write docs/options.md: every option of every verb, from the classes that declare them."""
+"""Write what is made of declarations: docs/options.md, and the C++ library's table of the model card's fields."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from pathlib import Path
 
 import typer
 
+from lrp_edge.card import CHANNEL_ORDERS, EXPLAINED, PRECISIONS, SCHEMA
+from lrp_edge.card.model import GROUPS
+from lrp_edge.card.schema import DEEPEST, KINDS, LARGEST, Group
 from lrp_edge.cli import app
 from lrp_edge.cli.options import groups_in
 from lrp_edge.options import MISSING, Option, OptionGroup, groups_of, options_of
 from lrp_edge.runtime.config import Line
 from lrp_edge.training.options import Options
 
-PAGE = Path(__file__).parents[1] / "docs" / "options.md"
+_ROOT = Path(__file__).parents[1]
+PAGE = _ROOT / "docs" / "options.md"
+HEADER = _ROOT / "cpp_demo" / "src" / "card_schema.hpp"
 _HEAD = """# Options
 
 Written by `make reference` from the classes that declare the options: a flag, a key of the TOML file and a keyword
@@ -28,6 +33,30 @@ Some words are options of several verbs, and mean the same in each: `--masks FOL
 are real frames, `--json FILE` gets all figures (without a name, or with `-`, they are printed in place of tables),
 `--split FILE` is a `split.json`, `--count N` is a number of drawn parts, `--false-alarms SHARE` is of the pixels of OK
 images, and `--false-alarm-rate SHARE` of these images.
+"""
+_HEADER_HEAD = """/// @file
+/// The fields of a model card. Written by `make reference` from lrp_edge/card, which says what it means.
+#ifndef LRP_EDGE_SRC_CARD_SCHEMA_HPP
+#define LRP_EDGE_SRC_CARD_SCHEMA_HPP
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace lrp_edge {
+"""
+_HEADER_TYPES = """struct FieldRule {
+  const char* name;
+  Kind kind;
+};
+
+struct GroupRule {
+  const char* name;  ///< Empty for the card itself.
+  bool optional;     ///< Whether it may be null.
+  bool closed;       ///< Whether it has no other fields.
+  const FieldRule* fields;
+  std::size_t size;
+};
 """
 _FILES = {
     Line: "`--config FILE` reads what follows from a file, by these keys; flags go first.",
@@ -75,5 +104,37 @@ def _cells(option: Option) -> Iterator[str]:
     yield option.settings.help.replace("|", "\\|")
 
 
+def header() -> str:
+    """Return the header with the table of the card's fields."""
+    kinds = list(KINDS.values())
+    lines = [_HEADER_HEAD, "enum class Kind : unsigned char {", *(f"  {kind.name}," for kind in kinds), "};\n"]
+    lines += [
+        "/// What is expected of each kind, in words.",
+        f"constexpr std::array<const char*, {len(kinds)}> kExpected{{",
+    ]
+    lines += [f'    "{kind.expected}",' for kind in kinds] + ["};\n", _HEADER_TYPES]
+    for group in GROUPS:
+        types = [f'    FieldRule{{"{name}", Kind::{KINDS[kind].name}}},' for name, kind in group.types.items()]
+        lines += [f"constexpr std::array<FieldRule, {len(types)}> {_array(group)}{{", *types, "};\n"]
+    texts = {"Needed": GROUPS[0].needed, "Others": GROUPS[0].others, "Orders": tuple(CHANNEL_ORDERS)}
+    for name, values in {**texts, "Explained": EXPLAINED, "Precisions": PRECISIONS}.items():
+        words = ", ".join(f'"{value}"' for value in values)
+        lines.append(f"constexpr std::array<const char*, {len(values)}> k{name}{{{words}}};")
+    lines += [f"\nconstexpr int kSchema = {SCHEMA};", f"constexpr int kDeepest = {DEEPEST};"]
+    lines += [f"constexpr std::int64_t kLargest = {LARGEST};\n", "/// All groups, the card itself first."]
+    lines += [f"constexpr std::array<GroupRule, {len(GROUPS)}> kGroups{{"]
+    lines += [
+        f'    GroupRule{{"{group.name}", {str(group.optional).lower()}, {str(group.closed).lower()}, '
+        f"{_array(group)}.data(), {_array(group)}.size()}},"
+        for group in GROUPS
+    ]
+    return "\n".join([*lines, "};\n", "}  // namespace lrp_edge", "", "#endif", ""])
+
+
+def _array(group: Group) -> str:
+    return f"k{group.name.capitalize() or 'Card'}Fields"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    HEADER.write_text(header(), encoding="utf-8")

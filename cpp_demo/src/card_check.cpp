@@ -1,5 +1,6 @@
 #include "card_check.hpp"
 
+#include "card_schema.hpp"
 #include "text.hpp"
 
 #include <lrp_edge/error.hpp>
@@ -15,7 +16,7 @@ namespace {
 using Names = std::vector<std::string>;
 
 void check_order(const char* field, const std::string& order) {
-  const Names orders{"BGR", "RGB", "GRAY"};
+  const Names orders(kOrders.begin(), kOrders.end());
   if (contains(orders, order)) return;
   throw Error(std::string("model card: ") + field + " is " + in_quotes(order) + "; expected one of " + joined(orders));
 }
@@ -34,30 +35,31 @@ void check_input(const InputSpec& input) {
 }
 
 void check_card(const Card& card) {
-  const Names explained{"predicted", "contrast", "defect", "evidence"};
-  const Names precisions{"fp32", "fp16", "bf16", "int8"};
+  const Names explained(kExplained.begin(), kExplained.end());
+  const Names precisions(kPrecisions.begin(), kPrecisions.end());
   const Names& classes = card.classes;
-  if (classes.size() < 2 || std::set<std::string>(classes.begin(), classes.end()).size() != classes.size()) {
+  const std::set<std::string> known(classes.begin(), classes.end());
+  const std::set<std::string> defects(card.defects.begin(), card.defects.end());
+  if (classes.size() < 2 || known.size() != classes.size()) {
     throw Error("model card: classes are " + list_in_quotes(classes) + "; expected two or more different names");
   }
   for (const auto& name : card.defects) {
-    if (contains(classes, name)) continue;
+    if (known.count(name) != 0) continue;
     throw Error("model card: defect " + in_quotes(name) + " is not among the classes " + list_in_quotes(classes));
   }
-  if (!contains(explained, card.explained) && !contains(classes, card.explained)) {
+  if (!contains(explained, card.explained) && known.count(card.explained) == 0) {
     throw Error("model card: explained class is " + in_quotes(card.explained) + "; expected " + joined(explained) +
                 " or one of " + joined(classes));
   }
   for (const auto& name : card.mask.area_classes) {
-    if (contains(card.defects, name)) continue;
+    if (defects.count(name) != 0) continue;
     throw Error("model card: area class " + in_quotes(name) + " is not among the defects; expected some of " +
                 joined(card.defects));
   }
   if (card.activation != "softmax" && card.activation != "sigmoid") {
     throw Error("model card: activation is " + in_quotes(card.activation) + "; expected softmax or sigmoid");
   }
-  const std::size_t defects = std::set<std::string>(card.defects.begin(), card.defects.end()).size();
-  if (card.decision && (defects == 0 || defects == classes.size())) {
+  if (card.decision && (defects.empty() || defects.size() == classes.size())) {
     throw Error("model card: the decision has a threshold, and all or none of the classes " + joined(classes) +
                 " are defects; expected some of each");
   }

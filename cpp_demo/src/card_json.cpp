@@ -1,5 +1,6 @@
 #include "card_check.hpp"
 #include "card_fields.hpp"
+#include "card_schema.hpp"
 #include "text.hpp"
 
 #include <lrp_edge/card.hpp>
@@ -8,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include <array>
-#include <cctype>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -16,9 +17,6 @@ namespace lrp_edge {
 namespace {
 
 using nlohmann::json;
-
-constexpr int kSchema = 1;
-constexpr int kDeepest = 100;
 
 /// Put null in place of the numbers that Python writes and that are not JSON: NaN, Infinity, -Infinity.
 std::string without_non_finite(std::string_view text) {
@@ -54,6 +52,10 @@ json parse(std::string_view text, const std::string& source) {
     if (depth <= kDeepest) return true;
     throw Error(source + ": the model card is not JSON (nested too deeply); export the model again");
   };
+  // The parser would take it for the end.
+  if (text.find('\0') != std::string_view::npos) {
+    throw Error(source + ": the model card is not JSON (it has a null byte); export the model again");
+  }
   try {
     return json::parse(without_non_finite(text), check_depth);
   } catch (const json::exception& error) {
@@ -61,37 +63,33 @@ json parse(std::string_view text, const std::string& source) {
   }
 }
 
-std::string python_value(const json& value) {
+std::string shown(const json& value) {
   if (value.is_string()) return in_quotes(value.get<std::string>());
-  if (value.is_null()) return "None";
-  if (value.is_boolean()) return value.get<bool>() ? "True" : "False";
-  return value.dump();
+  return value.is_number_integer() ? value.dump() : value.type_name();
 }
 
 void check_schema(const json& data, const std::string& source) {
   std::string found = "no schema";
   if (data.is_object() && data.contains("schema")) {
     const json& schema = data.at("schema");
-    if (schema == kSchema) return;
-    found = "schema " + python_value(schema);
+    if (schema.is_number_integer() && schema == kSchema) return;
+    found = "schema " + shown(schema);
   }
   throw Error(source + ": the model card has " + found + "; this version of lrp-edge reads " +
               std::to_string(kSchema) + ": export again");
 }
 
 InputSpec read_input(const json& data) {
-  Fields fields(data, "input");
   InputSpec input;
   auto max_batch = static_cast<std::int64_t>(input.max_batch);
-  fields.read("order", input.order);
-  fields.read("mean", input.mean);
-  fields.read("std", input.std);
-  fields.read("size", input.size);
-  fields.read("resize", input.resize);
-  fields.read("network_order", input.network_order);
-  fields.read("max_batch", max_batch);
-  fields.read("standardise", input.standardise);
-  fields.allow_no_more();
+  read(data, "order", input.order);
+  read(data, "mean", input.mean);
+  read(data, "std", input.std);
+  read(data, "size", input.size);
+  read(data, "resize", input.resize);
+  read(data, "network_order", input.network_order);
+  read(data, "max_batch", max_batch);
+  read(data, "standardise", input.standardise);
   check_input(input);
   if (max_batch < 1) {
     throw Error("model card: max_batch is " + std::to_string(max_batch) + "; it must be 1 or more");
@@ -101,99 +99,72 @@ InputSpec read_input(const json& data) {
 }
 
 MaskSpec read_mask(const json& data) {
-  Fields fields(data, "mask");
   MaskSpec mask;
-  fields.read("method", mask.method);
-  fields.read("parameters", mask.parameters);
-  fields.read("smoothing", mask.smoothing);
-  fields.read("close", mask.close);
-  fields.read("open", mask.open);
-  fields.read("area_classes", mask.area_classes);
-  fields.read("found", mask.found);
-  fields.allow_no_more();
+  read(data, "method", mask.method);
+  read(data, "parameters", mask.parameters);
+  read(data, "smoothing", mask.smoothing);
+  read(data, "close", mask.close);
+  read(data, "open", mask.open);
+  read(data, "area_classes", mask.area_classes);
+  read(data, "found", mask.found);
   return mask;
 }
 
 std::optional<Decision> read_decision(const json& data) {
   if (data.is_null()) return std::nullopt;
-  Fields fields(data, "decision");
   Decision decision;
-  fields.read("threshold", decision.threshold);
-  fields.read("images", decision.images);
-  fields.read("promised", decision.promised);
-  fields.read("bound", decision.bound);
-  fields.read("seen", decision.seen);
-  fields.read("date", decision.date);
-  fields.read("found", decision.found);
-  fields.allow_no_more();
+  read(data, "threshold", decision.threshold);
+  read(data, "images", decision.images);
+  read(data, "promised", decision.promised);
+  read(data, "bound", decision.bound);
+  read(data, "seen", decision.seen);
+  read(data, "date", decision.date);
+  read(data, "found", decision.found);
   if (decision.threshold < 0 || decision.threshold >= 1) {
-    throw Error("model card: decision threshold is " + data.at("threshold").dump() +
+    throw Error("model card: decision threshold is " + number_text(decision.threshold) +
                 "; expected a number from 0 on, below 1");
   }
   return decision;
 }
 
-/// Text of a fact; anything that is not text is left out, and reported missing where it is needed.
-std::string fact(const json& engine, const char* name) {
-  const auto found = engine.find(name);
-  return found != engine.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
-
-std::vector<std::string> facts(const json& engine, const char* name) {
-  std::vector<std::string> result;
-  const auto found = engine.find(name);
-  if (found == engine.end() || !found->is_array()) return result;
-  for (const json& each : *found) result.push_back(each.is_string() ? each.get<std::string>() : each.dump());
-  return result;
-}
-
 EngineFacts read_engine(const json& data) {
-  if (!data.is_object()) return {};
-  return {fact(data, "product"),      fact(data, "version"),       facts(data, "gpus"),   fact(data, "model"),
-          fact(data, "model_sha256"), fact(data, "engine_sha256"), facts(data, "options")};
-}
-
-bool read_shape(const json& profile, const char* end, std::array<std::size_t, 3>& shape) {
-  const auto found = profile.find(end);
-  if (found == profile.end() || !found->is_array() || found->size() != shape.size()) return false;
-  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-    if (!(*found)[axis].is_number_unsigned()) return false;
-    shape[axis] = (*found)[axis].get<std::size_t>();
-  }
-  return true;
+  EngineFacts engine;
+  read(data, "product", engine.product);
+  read(data, "version", engine.version);
+  read(data, "gpus", engine.gpus);
+  read(data, "model", engine.model);
+  read(data, "model_sha256", engine.model_sha256);
+  read(data, "engine_sha256", engine.engine_sha256);
+  read(data, "options", engine.options);
+  return engine;
 }
 
 std::optional<Profile> read_profile(const json& data) {
+  if (data.empty()) return std::nullopt;
   Profile profile;
-  const bool whole = data.is_object() && read_shape(data, "min", profile.min) && read_shape(data, "opt", profile.opt) &&
-                     read_shape(data, "max", profile.max);
-  return whole ? std::optional<Profile>(profile) : std::nullopt;
+  read(data, "min", profile.min);
+  read(data, "opt", profile.opt);
+  read(data, "max", profile.max);
+  return profile;
 }
 
 Card read_card(const json& data) {
-  Fields fields(data, "");
   Card card;
-  for (const char* const name : {"classes", "defects", "input", "mask"}) fields.required(name);
-  fields.read("classes", card.classes);
-  fields.read("defects", card.defects);
-  card.input = read_input(fields.required("input"));
-  card.mask = read_mask(fields.required("mask"));
-  fields.allow({"decision"});
+  read(data, "classes", card.classes);
+  read(data, "defects", card.defects);
+  card.input = read_input(data.at("input"));
+  card.mask = read_mask(data.at("mask"));
   card.decision = read_decision(data.value("decision", json()));
-  fields.read("explained", card.explained);
-  fields.read("activation", card.activation);
-  fields.read("composite", card.composite);
-  fields.read("relevance_stride", card.relevance_stride);
-  fields.read("precision", card.precision);
-  fields.read("gate", card.gate);
-  fields.read("receptive_field", card.receptive_field);
-  fields.allow({"usable"});
-  fields.allow({"architecture", "composite_parameters", "logits", "provenance", "parity", "schema", "profile", "engine"});
-  fields.allow_no_more();
+  read(data, "explained", card.explained);
+  read(data, "activation", card.activation);
+  read(data, "composite", card.composite);
+  read(data, "relevance_stride", card.relevance_stride);
+  read(data, "precision", card.precision);
+  read(data, "gate", card.gate);
+  read(data, "receptive_field", card.receptive_field);
   card.profile = read_profile(data.value("profile", json::object()));
   card.engine = read_engine(data.value("engine", json::object()));
-  const json usable = data.value("usable", json::object());
-  if (usable.is_object()) card.unusable = facts(usable, "unusable");
+  read(data.value("usable", json::object()), "unusable", card.unusable);
   check_card(card);
   return card;
 }
@@ -204,12 +175,13 @@ Card Card::from_json(std::string_view text, const std::string& source) {
   const nlohmann::json data = parse(text, source);
   check_schema(data, source);
   try {
-    Card card = read_card(data);
-    card.json = text;
-    return card;
+    check_fields(data);
   } catch (const Misfit& misfit) {
     throw Error(source + ": the model card does not fit its schema (" + misfit.what() + "); export the model again");
   }
+  Card card = read_card(data);
+  card.json = text;
+  return card;
 }
 
 }  // namespace lrp_edge

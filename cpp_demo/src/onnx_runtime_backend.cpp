@@ -67,7 +67,7 @@ std::unique_ptr<Backend> open_onnx_runtime(const std::filesystem::path& path, co
   try {
     OpenSession opened = open_session(path, options);
     Card card = read_card(opened.session, path);
-    check_tensors(opened.session, path);
+    check_tensors(opened.session, card, path);
     return std::make_unique<OnnxRuntimeBackend>(path_text(path), std::move(opened), std::move(card));
   } catch (const Ort::Exception& error) {
     throw Error(path_text(path) + " is not an ONNX file that can be run: " + reason(error));

@@ -1,21 +1,26 @@
 #include "onnx_runtime_session.hpp"
 
 #include "files.hpp"
+#include "onnx_check.hpp"
 #include "onnx_runtime_providers.hpp"
 #include "text.hpp"
 
 #include <lrp_edge/error.hpp>
 
 #include <array>
+#include <cstdint>
 #include <map>
 #include <string>
 #include <system_error>
+#include <vector>
 
 namespace lrp_edge {
 namespace {
 
 namespace fs = std::filesystem;
 using Types = std::map<std::string, std::string>;
+using Shape = std::vector<std::int64_t>;
+using Shapes = std::map<std::string, Shape>;
 
 constexpr const char* kMetadataKey = "lrp_edge";
 
@@ -47,6 +52,28 @@ void require_types(const fs::path& path, const char* kind, const Types& found, c
     throw Error(path_text(path) + ": " + kind + " " + in_quotes(name) + " is " +
                 (at == found.end() ? "missing" : at->second) + "; expected " + type + ": export again");
   }
+}
+
+Shape shape_of(const Ort::TypeInfo& info) {
+  return info.GetONNXType() == ONNX_TYPE_TENSOR ? info.GetTensorTypeAndShapeInfo().GetShape() : Shape{};
+}
+
+std::string open_shape_text(const Shape& shape) {
+  std::vector<std::string> each;
+  each.reserve(shape.size());
+  for (const std::int64_t extent : shape) each.push_back(extent < 0 ? "?" : std::to_string(extent));
+  return "[" + joined(each) + "]";
+}
+
+/// Compare extents as far as both fix them; a file that says nothing of a shape fits.
+void require_shape(const fs::path& path, const char* kind, const char* name, const Shape& found, const Shape& wanted) {
+  bool fits = found.size() == wanted.size();
+  for (std::size_t axis = 0; fits && axis < found.size(); ++axis) {
+    fits = found[axis] < 0 || wanted[axis] < 0 || found[axis] == wanted[axis];
+  }
+  if (found.empty() || fits) return;
+  throw Error(path_text(path) + ": " + kind + " " + in_quotes(name) + " has shape " + open_shape_text(found) +
+              "; its card says " + open_shape_text(wanted) + ": export again");
 }
 
 Ort::SessionOptions session_options(const Options& options) {
@@ -83,7 +110,7 @@ OpenSession open_session(const fs::path& path, const Options& options) {
   require_version();
   OpenSession result;
   result.provider = choose_provider(options.provider);
-  require_file(path);
+  check_onnx_file(path);
   result.environment = share_environment();
   result.session = start_or_fall_back(*result.environment, path, options, result.provider);
   const std::string& started = result.provider;
@@ -106,18 +133,30 @@ Card read_card(const Ort::Session& session, const fs::path& path) {
   return Card::from_json(read_file(side), path_text(side));
 }
 
-void check_tensors(const Ort::Session& session, const fs::path& path) {
+void check_tensors(const Ort::Session& session, const Card& card, const fs::path& path) {
   Ort::AllocatorWithDefaultOptions allocator;
   Types inputs, outputs;
+  Shapes shapes;
   for (std::size_t i = 0; i < session.GetInputCount(); ++i) {
-    inputs[session.GetInputNameAllocated(i, allocator).get()] = type_text(session.GetInputTypeInfo(i));
+    const std::string name = session.GetInputNameAllocated(i, allocator).get();
+    const Ort::TypeInfo info = session.GetInputTypeInfo(i);
+    inputs[name] = type_text(info);
+    shapes[name] = shape_of(info);
   }
   for (std::size_t i = 0; i < session.GetOutputCount(); ++i) {
-    outputs[session.GetOutputNameAllocated(i, allocator).get()] = type_text(session.GetOutputTypeInfo(i));
+    const std::string name = session.GetOutputNameAllocated(i, allocator).get();
+    const Ort::TypeInfo info = session.GetOutputTypeInfo(i);
+    outputs[name] = type_text(info);
+    shapes[name] = shape_of(info);
   }
   require_types(path, "input", inputs, {{"image", "uint8"}});
   require_types(path, "output", outputs,
                 {{"scores", "float32"}, {"label", "int32"}, {"mask", "uint8"}, {"relevance", "float32"}});
+  const auto extent = [](std::size_t value) { return static_cast<std::int64_t>(value); };
+  Shape image{-1, -1, -1, extent(card.input.channels())};
+  if (card.input.size) image = {-1, extent(card.input.size->height), extent(card.input.size->width), image[3]};
+  require_shape(path, "input", "image", shapes["image"], image);
+  require_shape(path, "output", "scores", shapes["scores"], {-1, extent(card.classes.size())});
 }
 
 std::string reason(const Ort::Exception& error) {

@@ -30,9 +30,9 @@ OpenSession open_session(const std::filesystem::path& path, const Options& optio
 /// @throws Error If there is none, or it is not what it should be.
 Card read_card(const Ort::Session& session, const std::filesystem::path& path);
 
-/// Compare a file's tensors with the contract's.
-/// @throws Error If one is missing or of another type.
-void check_tensors(const Ort::Session& session, const std::filesystem::path& path);
+/// Compare a file's tensors with the contract's, and the shapes of frames and scores with its card.
+/// @throws Error If one is missing, of another type, or not of the card's classes, channel order and size.
+void check_tensors(const Ort::Session& session, const Card& card, const std::filesystem::path& path);
 
 /// An error of ONNX Runtime as Python's package words it, its first line.
 std::string reason(const Ort::Exception& error);

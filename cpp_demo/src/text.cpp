@@ -1,6 +1,8 @@
 #include "text.hpp"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 
 namespace lrp_edge {
 namespace {
@@ -69,6 +71,12 @@ std::string shape_text(const std::vector<std::size_t>& shape) {
   each.reserve(shape.size());
   for (const std::size_t extent : shape) each.push_back(std::to_string(extent));
   return "[" + joined(each) + "]";
+}
+
+std::string number_text(double number) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%g", number);
+  return text.data();
 }
 
 std::string batch_text(Span<const FrameView> frames) {

@@ -26,6 +26,9 @@ std::string joined(const std::vector<std::string>& texts, std::string_view separ
 /// `[1, 480, 640, 3]`
 std::string shape_text(const std::vector<std::size_t>& shape);
 
+/// A number in at most six digits.
+std::string number_text(double number);
+
 /// `[N, H, W, C]` of frames that have been checked.
 std::string batch_text(Span<const FrameView> frames);
 

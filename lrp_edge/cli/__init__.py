@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from lrp_edge.cli.options import SETTINGS, Version
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, printable
 
 VERBS = (
     "train",
@@ -50,9 +51,12 @@ for verb in VERBS:
 def main() -> None:
     """Run the command line; an error of the user is one line on stderr and exit status 1."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    # A name of a file that is not UTF-8 can be printed on stderr only.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(arguments, prog_name="lrp-edge")
     except LrpEdgeError as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(f"lrp-edge: {error}")
+        sys.exit(f"lrp-edge: {printable(str(error))}")

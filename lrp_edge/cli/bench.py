@@ -107,8 +107,11 @@ def cut_to_scores(model: Path, output: Path) -> Path:
     import onnx
     from onnx.utils import Extractor
 
-    proto = onnx.load(model)
-    part = Extractor(proto).extract_model(["image"], ["scores"])
+    from lrp_edge.export.read import read_proto, whole
+
+    proto, _ = read_proto(model)
+    with whole(model):
+        part = Extractor(proto).extract_model(["image"], ["scores"])
     part.metadata_props.extend(proto.metadata_props)
     onnx.save(part, output)
     return output

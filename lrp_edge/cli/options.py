@@ -15,7 +15,7 @@ from typing import Annotated, Any, TextIO, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, printable
 from lrp_edge.options import MISSING, Option, OptionGroup, Refused, groups_of, make, options_of
 from lrp_edge.runtime.config import Line
 
@@ -265,11 +265,21 @@ def kept() -> TextIO:
     return _kept.get() or sys.stdout
 
 
+class _Formatter(logging.Formatter):
+    """Lets nobody who names a file write lines of the log."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).splitlines())
+
+
 @contextmanager
 def _logging(level: int) -> Iterator[None]:
     """Log what happens on stderr while a verb is at work."""
     log, handler = logging.getLogger("lrp_edge"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
     before = log.level
     log.addHandler(handler)
     log.setLevel(level)

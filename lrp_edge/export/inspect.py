@@ -12,7 +12,7 @@ from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.export.graph import ancestors
 from lrp_edge.export.options import InspectOptions
 from lrp_edge.export.passes.gate import ungate
-from lrp_edge.export.read import load_proto
+from lrp_edge.export.read import load_proto, whole
 from lrp_edge.options import accepted
 
 with needs_extra("export"):
@@ -85,9 +85,15 @@ def inspect(model: str | Path, size: tuple[int, int] | None = None) -> Inspectio
     if size is not None and card.input.size not in (None, size):
         raise LrpEdgeError(f"{model} takes {card.input.size[0]}x{card.input.size[1]} only")
     chosen = size or card.input.size or (224, 224)
-    tensors = [_describe(value) for value in (*proto.graph.input, *proto.graph.output)]
-    shapes = _shapes(proto, (1, *chosen, card.input.channels))
-    classifier = ancestors(proto.graph, "scores")
+    with whole(Path(model)):
+        tensors = [_describe(value) for value in (*proto.graph.input, *proto.graph.output)]
+        forward, relevance = _parts(proto, (1, *chosen, card.input.channels))
+    return Inspection(card, tensors, forward, relevance, chosen)
+
+
+def _parts(proto: onnx.ModelProto, image: tuple[int, ...]) -> tuple[Part, Part]:
+    """Count what classifier and relevance compute of an image [1, H, W, C]."""
+    shapes, classifier = _shapes(proto, image), ancestors(proto.graph, "scores")
     forward, relevance = Part(), Part()
     for index, node in enumerate(proto.graph.node):
         part = forward if index in classifier else relevance
@@ -96,7 +102,7 @@ def inspect(model: str | Path, size: tuple[int, int] | None = None) -> Inspectio
         part.macs += macs
         if not macs:
             part.elements += sum(prod(shapes.get(name, ())) for name in node.output)
-    return Inspection(card, tensors, forward, relevance, chosen)
+    return forward, relevance
 
 
 def _describe(value: onnx.ValueInfoProto) -> tuple[str, str, str]:

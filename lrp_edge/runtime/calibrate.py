@@ -101,7 +101,7 @@ def _described(engine: Path) -> EngineFile | None:
     side = engine.with_suffix(".json")
     if not side.is_file():
         return None
-    return EngineFile(engine, b"", ModelCard.from_json(side.read_text(encoding="utf-8"), str(side)))
+    return EngineFile(engine, b"", ModelCard.read(side))
 
 
 def _compiled_in(path: Path) -> LrpEdgeError:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from lrp_edge.errors import LrpEdgeError
+from lrp_edge.errors import LrpEdgeError, as_text
 from lrp_edge.options import make
 from lrp_edge.runtime.config import (
     Line,
@@ -119,7 +119,7 @@ def run(
         folder = line.output.folder
         lock = stack.enter_context(own_folder(folder)) if folder else None
         results = Results(folder, line.output.existing, lock) if folder else None
-        state: dict[str, Any] = {"model": line.model.name, "classes": list(segmenter.card.classes)}
+        state: dict[str, Any] = {"model": as_text(line.model.name), "classes": list(segmenter.card.classes)}
         viewer = _viewer(line.viewer, order, lambda: state | pipeline.status())
         sinks = [*_files(line, order, lock), *_network(line, order), *_window(line, order, stopped)]
         pipeline = Pipeline(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.errors import needs_extra
+from lrp_edge.errors import as_text, needs_extra
 
 if TYPE_CHECKING:
     from lrp_edge.runtime.regions import Region
@@ -132,13 +132,13 @@ class Result:
         line: dict[str, Any] = {
             "schema": SCHEMA,
             "frame": self.frame.index,
-            "source": self.frame.source,
+            "source": as_text(self.frame.source),
             "time": iso(self.frame.timestamp),
             "captured": round(self.frame.captured, 6),
         }
         found = self.segmentation
         if found is None:
-            return line | {"error": self.error}
+            return line | {"error": as_text(self.error)}
         with needs_extra("cpu"):
             import cv2
         return (
@@ -157,7 +157,7 @@ class Result:
                 "engine_ms": round(self.engine_ms, 3),
                 "latency_ms": round(self.latency_ms, 3),
             }
-            | self.files
+            | {kind: as_text(file) for kind, file in self.files.items()}
         )
 
     def _totals(self) -> dict[str, Any]:
@@ -222,7 +222,7 @@ class Event:
             "time": iso(self.timestamp),
             "kind": self.kind,
             "stage": self.stage,
-            "message": self.message,
+            "message": as_text(self.message),
         }
         return line if self.frame is None else line | {"frame": self.frame}
 

@@ -18,7 +18,7 @@ from lrp_edge.runtime.engines.base import Outputs, largest_batch
 from lrp_edge.runtime.result import Segmentation
 
 UInt8 = NDArray[np.uint8]
-_Started = tuple[float, Callable[[], Outputs]]
+_Started = tuple[float, tuple[int, ...], Callable[[], Outputs]]
 
 
 class Segmenter:
@@ -43,13 +43,15 @@ class Segmenter:
     Raises
     ------
     LrpEdgeError
-        If the file does not exist, is not one of ours, or its backend is not installed or does not start.
+        If the file does not exist, is not one of ours, does not fit its card, or its backend is not installed or does
+        not start.
     """
 
     def __init__(self, path: str | Path, *, provider: str | None = None, threads: int | None = None) -> None:
         self.path = Path(path)
         self._engine = open_engine(self.path, provider, threads)
         self.card, self.provider = self._engine.card, self._engine.provider
+        self._defects = frozenset(self.card.defect_indices)
 
     def __enter__(self) -> Segmenter:
         return self
@@ -126,7 +128,7 @@ class Segmenter:
         for frame in frames:
             try:
                 batch = self._as_batch(frame, 3)[None]
-                under_way.append((time.perf_counter(), self._engine.submit(batch)))
+                under_way.append((time.perf_counter(), batch.shape, self._engine.submit(batch)))
             except LrpEdgeError:
                 yield from self._answers(under_way)
                 raise
@@ -135,9 +137,9 @@ class Segmenter:
 
     def _answers(self, under_way: deque[_Started], left: int = 0) -> Iterator[Segmentation]:
         while len(under_way) > left:
-            start, wait = under_way.popleft()
+            start, shape, wait = under_way.popleft()
             outputs = wait()
-            yield from self._results(outputs, (time.perf_counter() - start) * 1e3)
+            yield from self._results(outputs, shape, (time.perf_counter() - start) * 1e3)
 
     def _as_batch(self, frame: Any, axes: int) -> UInt8:
         """Check a frame (or batch, by its axes) and return it with a channel axis."""
@@ -167,10 +169,19 @@ class Segmenter:
     def _run(self, batch: UInt8) -> list[Segmentation]:
         start = time.perf_counter()
         outputs = self._engine.run(batch)
-        return self._results(outputs, (time.perf_counter() - start) * 1e3 / len(batch))
+        return self._results(outputs, batch.shape, (time.perf_counter() - start) * 1e3 / len(batch))
 
-    def _results(self, outputs: Outputs, milliseconds: float) -> list[Segmentation]:
-        classes, defects = self.card.classes, self.card.defect_indices
+    def _results(self, outputs: Outputs, shape: tuple[int, ...], milliseconds: float) -> list[Segmentation]:
+        classes, defects = self.card.classes, self._defects
+        count, height, width, _ = shape
+        wanted = ((count, len(classes)), (count,), (count, height, width), (count, height, width))
+        shapes = (outputs.scores.shape, outputs.label.shape, outputs.mask.shape, outputs.relevance.shape)
+        for name, found, expected in zip(Outputs._fields, shapes, wanted, strict=True):
+            if found != expected:
+                raise LrpEdgeError(f"{self.path} gave {name} {list(found)}; expected {list(expected)}: export again")
+        for label in outputs.label.tolist():
+            if not 0 <= label < len(classes):
+                raise LrpEdgeError(f"{self.path} gave label {label}; its card has {len(classes)} classes: export again")
         return [
             Segmentation(int(label), classes[label], int(label) in defects, scores, mask, relevance, milliseconds)
             for scores, label, mask, relevance in zip(*outputs, strict=True)

@@ -21,7 +21,14 @@ from lrp_edge.runtime import Segmenter
 from lrp_edge.runtime.engines import onnx_runtime
 from tests.support import cpp_build, cpp_ctypes
 from tests.support.cpp_ctypes import Frame, Handle
-from tests.support.runtime_graphs import brightness_card, brightness_graph
+from tests.support.damaged import bytes_changed, hostile
+from tests.support.runtime_graphs import (
+    brightness_card,
+    brightness_graph,
+    failing_graph,
+    misfits,
+    mislabelling_graph,
+)
 
 
 def said_by_python(call: Callable[[], object]) -> str:
@@ -33,7 +40,8 @@ def said_by_python(call: Callable[[], object]) -> str:
 def said_by_cpp(folder: Path, model: Path | str, provider: str = "cpu", calls: str = "", threads: int = 1) -> list[str]:
     """Return the lines after the first one, if the model was opened, else the error alone."""
     words = [str(folder / "tests/lrp_edge_errors"), str(model), provider, str(threads)]
-    done = subprocess.run(words, input=calls, capture_output=True, text=True, timeout=60)
+    # ONNX Runtime repeats a damaged file's names as they are.
+    done = subprocess.run(words, input=calls, capture_output=True, text=True, errors="replace", timeout=60)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     return lines[1:] if lines[0].startswith("provider ") else lines
@@ -336,12 +344,57 @@ def test_no_frames_are_no_error(release: Path, model: Path) -> None:
 
 
 def test_engine_that_fails_on_frames(release: Path, tmp_path: Path) -> None:
-    """The card says one channel, the graph takes three."""
     path = tmp_path / "model.onnx"
-    onnx.save(brightness_graph(brightness_card("GRAY"), 3, None), path)
+    onnx.save(failing_graph(brightness_card("GRAY")), path)
     expected = said_by_python(lambda: Segmenter(path, provider="cpu")(np.zeros((4, 5, 1), np.uint8)))
     assert "failed on frames [1, 4, 5, 1]" in expected
     assert said_by_cpp(release, path, calls="4 5 1 0\n") == [expected]
+
+
+@pytest.mark.parametrize("name", misfits())
+def test_card_of_another_graph(release: Path, library: ctypes.CDLL, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "model.onnx"
+    graph, said = misfits()[name]
+    onnx.save(graph, path)
+    expected = said_by_python(lambda: Segmenter(path, provider="cpu"))
+    assert expected == f"{path}: {said}"
+    assert said_by_cpp(release, path) == [expected]
+    assert said_by_c(library, path) == expected
+
+
+@pytest.mark.parametrize("more", [-1, 2, 2**31 - 1])
+def test_label_of_no_class(release: Path, tmp_path: Path, more: int) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(mislabelling_graph(brightness_card(), more), path)
+    expected = said_by_python(lambda: Segmenter(path, provider="cpu")(np.zeros((4, 5, 3), np.uint8)))
+    assert expected == f"{path} gave label {more}; its card has 2 classes: export again"
+    assert said_by_cpp(release, path, calls="4 5 3 0\n") == [expected]
+
+
+def test_file_that_is_made_to_harm(release: Path, library: ctypes.CDLL, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    path = tmp_path / "models" / "model.onnx"
+    for what, data in hostile(tmp_path / "models").items():
+        if "not UTF-8" in what:
+            continue
+        path.write_bytes(data)
+        expected = said_by_python(lambda: Segmenter(path, provider="cpu", threads=1))
+        assert said_by_cpp(release, path) == [expected], what
+        assert said_by_c(library, path) == expected, what
+
+
+def test_changed_bytes(release: Path, tmp_path: Path) -> None:
+    """Each file is refused by both or by neither."""
+    path = tmp_path / "model.onnx"
+    for data in bytes_changed(good().SerializeToString(), 40, seed=3):
+        path.write_bytes(data)
+        try:
+            with Segmenter(path, provider="cpu", threads=1) as segmenter:
+                expected = f"labels {segmenter(np.zeros((4, 5, 3), np.uint8)).label}"
+        except LrpEdgeError:
+            expected = "refused"
+        (found,) = said_by_cpp(release, path, calls="4 5 3 0\n")
+        assert (found if found.startswith("labels") else "refused") == expected
 
 
 def test_engine_file_without_tensorrt(release: Path, tmp_path: Path) -> None:

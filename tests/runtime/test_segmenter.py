@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.runtime import Segmentation, Segmenter
-from tests.support.runtime_graphs import brightness_card, brightness_graph, expected
+from tests.support.card_mutants import card_mutants
+from tests.support.runtime_graphs import (
+    brightness_card,
+    brightness_graph,
+    expected,
+    misfits,
+    mislabelling_graph,
+)
 
 frames_of_any_size = arrays(
     np.uint8, st.tuples(st.integers(1, 24), st.integers(1, 24), st.just(3)), elements=st.integers(0, 255)
@@ -178,3 +187,41 @@ def test_provider_that_does_not_start_is_not_claimed(model: Path, monkeypatch: p
         pytest.raises(LrpEdgeError, match=r"cuda.*cpu"),
     ):
         Segmenter(model, provider="cuda")
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+@pytest.mark.parametrize("name", misfits())
+def test_a_card_of_another_graph_is_refused_before_any_frame(tmp_path: Path, name: str, provider: str) -> None:
+    if provider == "openvino":
+        pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    path = tmp_path / "model.onnx"
+    graph, said = misfits()[name]
+    onnx.save(graph, path)
+    with pytest.raises(LrpEdgeError, match=re.escape(said)):
+        Segmenter(path, provider=provider)
+
+
+@pytest.mark.parametrize("more", [-1, 2, -(2**31)])
+def test_a_label_of_no_class_is_an_error(tmp_path: Path, more: int) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(mislabelling_graph(brightness_card(), more), path)
+    with (
+        Segmenter(path, provider="cpu") as segmenter,
+        pytest.raises(LrpEdgeError, match=rf"gave label {more}; its card has 2 classes"),
+    ):
+        segmenter(np.zeros((4, 5, 3), np.uint8))
+
+
+def test_an_altered_card_is_refused_or_its_file_runs(tmp_path: Path) -> None:
+    path, frame, ran = tmp_path / "model.onnx", np.full((4, 5, 3), 200, np.uint8), 0
+    graph = brightness_graph(None, 3, None)
+    for text in card_mutants(600, seed=7):
+        onnx.helper.set_model_props(graph, {METADATA_KEY: text})
+        path.write_bytes(graph.SerializeToString())
+        with suppress(LrpEdgeError), Segmenter(path, provider="cpu", threads=1) as segmenter:
+            card, found = segmenter.card, segmenter(frame)
+            assert found.defect == (found.name in card.defects)
+            assert {card.classes[index] for index in card.defect_indices + card.ok_indices} == set(card.classes)
+            assert ModelCard.from_json(card.to_json()) == card
+            ran += 1
+    assert ran > 50

@@ -96,3 +96,42 @@ def deciding_graph(card: ModelCard, channels: int = 3) -> onnx.ModelProto:
 def probability(frame: np.ndarray) -> float:
     """Say with NumPy in float64 what the graph must take for P(defect) of a frame."""
     return float(expected(frame)[0][1])
+
+
+def mislabelling_graph(card: ModelCard, more: int) -> onnx.ModelProto:
+    """Build one whose labels are so much more than they should be."""
+    model = brightness_graph(card, 3, None)
+    cast = next(node for node in model.graph.node if node.output[0] == "label")
+    cast.input[0] = "wrong"
+    model.graph.node.insert(list(model.graph.node).index(cast), helper.make_node("Add", ["index", "more"], ["wrong"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(more, np.int64), "more"))
+    return model
+
+
+def failing_graph(card: ModelCard) -> onnx.ModelProto:
+    """Build one that takes frames of any number of channels and fails on those that have no third."""
+    model = brightness_graph(card, 3, None)
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "C"
+    model.graph.node[0].output[0] = "all"
+    model.graph.node.insert(1, helper.make_node("Gather", ["all", "third"], ["pixels"], axis=3))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), "third"))
+    return model
+
+
+def misfits() -> dict[str, tuple[onnx.ModelProto, str]]:
+    """Return graphs whose card is that of another, and what is wrong when they are opened."""
+    three = brightness_card().replace(classes=("ok", "stain", "dent"))
+    return {
+        "channels": (
+            brightness_graph(brightness_card("GRAY"), 3, None),
+            "input 'image' has shape [?, ?, ?, 3]; its card says [?, ?, ?, 1]: export again",
+        ),
+        "size": (
+            brightness_graph(brightness_card(size=(4, 6)), 3, (4, 5)),
+            "input 'image' has shape [?, 4, 5, 3]; its card says [?, 4, 6, 3]: export again",
+        ),
+        "classes": (
+            brightness_graph(three, 3, None),
+            "output 'scores' has shape [?, 2]; its card says [?, 3]: export again",
+        ),
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -111,3 +111,37 @@ def check_tensors(source: Any, inputs: Mapping[str, str], outputs: Mapping[str, 
                 raise LrpEdgeError(
                     f"{source}: {kind} {name!r} is {found.get(name, 'missing')}; expected {tensor_type}: export again"
                 )
+
+
+def check_shapes(source: Any, card: ModelCard, image: Sequence[Any], scores: Sequence[Any]) -> None:
+    """Compare the shapes of a file's frames and scores with its card.
+
+    Parameters
+    ----------
+    source : path
+        The file, for the error.
+    card : ModelCard
+        What it says that it is.
+    image, scores : sequence
+        Extents as far as the file fixes them, whatever else where it does not; empty where it says nothing.
+
+    Raises
+    ------
+    LrpEdgeError
+        If they are not those of the card's classes, channel order and size.
+    """
+    size = card.input.size or (None, None)
+    for kind, name, found, wanted in (
+        ("input", "image", image, (None, *size, card.input.channels)),
+        ("output", "scores", scores, (None, len(card.classes))),
+    ):
+        pairs = zip(found, wanted, strict=False)
+        fits = all(extent == want for extent, want in pairs if isinstance(extent, int) and want is not None)
+        if found and not (fits and len(found) == len(wanted)):
+            raise LrpEdgeError(
+                f"{source}: {kind} {name!r} has shape {_shape(found)}; its card says {_shape(wanted)}: export again"
+            )
+
+
+def _shape(extents: Sequence[Any]) -> str:
+    return f"[{', '.join(str(extent) if isinstance(extent, int) else '?' for extent in extents)}]"

@@ -54,7 +54,7 @@ class EngineFile:
                 f"{path} has no model card next to it ({side.name}); copy both, or compile again: "
                 "lrp-edge compile MODEL.onnx"
             )
-        file = cls(path, path.read_bytes(), ModelCard.from_json(side.read_text(encoding="utf-8"), str(side)))
+        file = cls(path, path.read_bytes(), ModelCard.read(side))
         file._check(side)
         return file
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
-from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_tensors
+from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_shapes, check_tensors
+from lrp_edge.runtime.onnx_check import check_file
 
 with needs_extra("cpu"):
     import onnxruntime
@@ -52,9 +52,16 @@ class OnnxRuntimeEngine(Engine):
         self._session = _open(path, _choose(provider), threads)
         self.provider = _started(self._session, provider)
         self.name = f"onnxruntime-{self.provider}"
-        self.card = _read_card(self._session, path)
-        found = ({tensor.name: _TYPES.get(tensor.type, tensor.type) for tensor in tensors} for tensors in self._io())
-        check_tensors(path, *found)
+        try:
+            self.card = _read_card(self._session, path)
+            tensors = self._io()
+            shapes = {tensor.name: tensor.shape for each in tensors for tensor in each}
+        except UnicodeDecodeError as error:
+            raise LrpEdgeError(f"{path} is damaged: it has text that is not UTF-8; copy or export it again") from error
+        check_tensors(
+            path, *({tensor.name: _TYPES.get(tensor.type, tensor.type) for tensor in each} for each in tensors)
+        )
+        check_shapes(path, self.card, shapes["image"], shapes["scores"])
 
     def _io(self) -> tuple[list[Any], list[Any]]:
         return self._session.get_inputs(), self._session.get_outputs()
@@ -110,8 +117,7 @@ def _started(session: Any, asked: str | None) -> str:
 
 
 def _open(path: Path, provider: str, threads: int | None) -> Any:
-    if not os.path.isfile(path):
-        raise LrpEdgeError(f"no model at {path}")
+    check_file(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # A pool that keeps spinning after its call would slow what comes next: decoding, or another session.
@@ -120,7 +126,9 @@ def _open(path: Path, provider: str, threads: int | None) -> Any:
         options.intra_op_num_threads = threads
     providers = [PROVIDERS[provider][0], *_FALLBACKS.get(provider, [])]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        # The CPU has nothing to fall back to, but would print that it tries.
+        fallback = int(provider != "cpu")
+        return onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=fallback)
     except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
         raise LrpEdgeError(f"{path} is not an ONNX file that can be run: {first_line(error)}") from error
 

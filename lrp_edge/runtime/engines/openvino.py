@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 
 from lrp_edge.card import METADATA_KEY, ModelCard
 from lrp_edge.errors import LrpEdgeError, first_line, needs_extra
-from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_tensors
+from lrp_edge.runtime.engines.base import OUTPUTS, Engine, Float32, Outputs, UInt8, check_shapes, check_tensors
+from lrp_edge.runtime.onnx_check import check_file
 
 with needs_extra("openvino"):
     import openvino
@@ -46,8 +46,13 @@ class OpenVinoEngine(Engine):
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self.path = path
         model = _read(path)
-        self.card = _read_card(model, path)
-        check_tensors(path, _types(model.inputs), _types(model.outputs))
+        try:
+            self.card = _read_card(model, path)
+            types = _types(model.inputs), _types(model.outputs)
+        except UnicodeDecodeError as error:
+            raise LrpEdgeError(f"{path} is damaged: it has text that is not UTF-8; copy or export it again") from error
+        check_tensors(path, *types)
+        check_shapes(path, self.card, _shape(model.input("image")), _shape(model.output("scores")))
         self._model: Any = _compile(model, path, threads)
 
     def run(self, frames: UInt8) -> Outputs:
@@ -74,8 +79,7 @@ def open_scores(path: Path, threads: int | None = None) -> Callable[[UInt8], Flo
 
 
 def _read(path: Path) -> Any:
-    if not os.path.isfile(path):
-        raise LrpEdgeError(f"no model at {path}")
+    check_file(path)
     try:
         return CORE.read_model(path)
     except Exception as error:  # OpenVINO raises RuntimeError for all
@@ -102,13 +106,19 @@ def _types(ports: Any) -> dict[str, str]:
     return {name: str(port.get_element_type().to_dtype()) for port in ports for name in port.names}
 
 
+def _shape(port: Any) -> list[Any]:
+    shape = port.get_partial_shape()
+    # Where even the number of axes is open, the file says nothing.
+    return [] if shape.rank.is_dynamic else [None if each.is_dynamic else each.get_length() for each in shape]
+
+
 def _read_card(model: Any, path: Path) -> ModelCard:
     """Read the card from the file's metadata; a version of OpenVINO that drops them needs the card next to it."""
     key, side = ["framework", METADATA_KEY], path.with_suffix(".json")
     if model.has_rt_info(key):
         return ModelCard.from_json(model.get_rt_info(key).astype(str), str(path))
     if side.is_file():
-        return ModelCard.from_json(side.read_text(encoding="utf-8"), str(side))
+        return ModelCard.read(side)
     raise LrpEdgeError(
         f"{path} has no model card, nor is there {side.name}; expected a file that lrp-edge export wrote"
     )

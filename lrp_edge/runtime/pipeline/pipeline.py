@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.errors import LrpEdgeError, first_line
+from lrp_edge.errors import LrpEdgeError, as_text, first_line
 from lrp_edge.options import OptionGroup, like
 from lrp_edge.runtime.backoff import Backoff
 from lrp_edge.runtime.config import PipelineOptions, VerdictTable
@@ -171,7 +171,7 @@ class Pipeline:
     def status(self) -> dict[str, Any]:
         """Return a snapshot of policy, rate, counters and latencies; any thread may ask."""
         return {
-            "source": self._source.name,
+            "source": as_text(self._source.name),
             "policy": self.policy,
             "running": self.running,
             "uptime_s": round(time.monotonic() - self._started, 1),

@@ -18,10 +18,11 @@ from urllib.parse import unquote, urlsplit
 from lrp_edge.errors import LrpEdgeError, needs_extra
 from lrp_edge.options import accepted
 from lrp_edge.runtime.config import MqttTable, is_mqtt_text
+from lrp_edge.runtime.redaction import redact
 from lrp_edge.runtime.result import Event, Result
 from lrp_edge.runtime.sinks.base import ChosenSink, Which
+from lrp_edge.runtime.sources.uri import RAW_PASSWORD, has_raw_password, parse
 from lrp_edge.runtime.sources.uri import credentials as credentials_of
-from lrp_edge.runtime.sources.uri import parse, redact
 
 with needs_extra("mqtt"):
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
@@ -311,8 +312,9 @@ def _broker(url: str) -> tuple[str, str, int]:
     except (ValueError, KeyError):
         host = ""
     if not host or parts.path.strip("/") or parts.query or parts.fragment:
+        raw = f"; {RAW_PASSWORD}, or given with credentials" if has_raw_password(url) else ""
         raise LrpEdgeError(
-            f"broker {redact(url)} is not understood; expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
+            f"broker {redact(url)} is not understood; expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]{raw}"
         )
     return parts.scheme, host, port
 

@@ -10,6 +10,7 @@ import hmac
 import json
 import logging
 import os
+import re
 import socket
 import ssl
 import threading
@@ -20,8 +21,10 @@ from lrp_edge.options import accepted
 from lrp_edge.runtime.backoff import Backoff
 from lrp_edge.runtime.config import WebhookTable
 from lrp_edge.runtime.overlay import draw_result
+from lrp_edge.runtime.redaction import redact
 from lrp_edge.runtime.result import Result
 from lrp_edge.runtime.sinks.base import ChosenSink, Which
+from lrp_edge.runtime.sources.uri import RAW_PASSWORD, has_raw_password
 
 with needs_extra("webhook"):
     import httpx
@@ -78,7 +81,7 @@ class Webhook(ChosenSink):
         super().__init__(only)
         accepted(WebhookTable, timeout=timeout, retries=retries)
         self._url, self._login = _address(url)
-        self._label = f"webhook {self._url.scheme}://{self._url.netloc.decode()}"
+        self._label = f"webhook {_shown(url)}"
         self._order, self._timeout, self._retries, self._image = order, timeout, retries, image
         self._secret = secret.encode() if secret else None
         self._run = uuid.uuid4().hex
@@ -177,6 +180,13 @@ def _address(url: str) -> tuple[httpx.URL, tuple[str, str] | None]:
     except httpx.InvalidURL:
         parsed = httpx.URL()
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise LrpEdgeError("the webhook's address is not understood; expected http://… or https://…")
+        raw = f"; {RAW_PASSWORD}" if has_raw_password(url) else ""
+        raise LrpEdgeError(f"the webhook's address is not understood; expected http://… or https://…{raw}")
     login = (parsed.username, parsed.password) if parsed.username else None
     return parsed.copy_with(username=None, password=None), login
+
+
+def _shown(url: str) -> str:
+    """Return scheme, host and port: with many services the rest is the secret."""
+    scheme, _, rest = redact(url).partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest.removeprefix('***@'), maxsplit=1)[0]}"

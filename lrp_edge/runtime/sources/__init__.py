@@ -10,11 +10,12 @@ from pathlib import Path
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.pictures.folders import OUTPUT, Left, is_output, pictures_in
+from lrp_edge.runtime.redaction import redact
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.files import VIDEOS, Images, Video
 from lrp_edge.runtime.sources.shape import Looped, Paced, Shaped
-from lrp_edge.runtime.sources.uri import Address, parse, redact
+from lrp_edge.runtime.sources.uri import Address, parse
 
 __all__ = ["Frame", "Images", "Source", "SourceLost", "SourceOptions", "Video", "open_source", "redact"]
 
@@ -68,7 +69,9 @@ def _file(text: str, order: str, options: SourceOptions) -> Source:
         _log.warning("source %s: left out: %s", text, left)
     if not files:
         what = "has no images" if os.path.isdir(path) else "matches no file"
-        raise LrpEdgeError(f"source {text} {what}; expected an image, a folder of images, a glob, a video or a camera")
+        raise LrpEdgeError(
+            f"source {redact(text)} {what}; expected an image, a folder of images, a glob, a video or a camera"
+        )
     return Images(files, order, text, options)
 
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.pictures import decode
 from lrp_edge.runtime.pool import Pool
+from lrp_edge.runtime.redaction import redact_within
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
 from lrp_edge.runtime.sources.gobject import load
 from lrp_edge.runtime.sources.shape import to_order
-from lrp_edge.runtime.sources.uri import Address, check_parameters, number, redact
+from lrp_edge.runtime.sources.uri import Address, check_parameters, number
 
 GLib = load("GLib", "2.0")
 Gst = load("Gst", "1.0")
@@ -54,7 +55,7 @@ class GStreamer(Source):
 
     def __init__(self, address: Address, order: str, options: SourceOptions) -> None:
         super().__init__()
-        self.name, self._text = address.name, address.place
+        self.name, self._text, self._address = address.name, address.place, address.text
         self._order, self._options, self._pool = order, options, Pool()
         Gst.init(None)
         self._parse()
@@ -69,7 +70,8 @@ class GStreamer(Source):
             with contextlib.suppress(GLib.Error):
                 return Gst.parse_launch(f"{self._text} ! {sink} caps=image/jpeg")
             raise LrpEdgeError(
-                f"{self.name} is not a pipeline: {redact(error.message)}; expected e.g. gst://v4l2src ! image/jpeg"
+                f"{self.name} is not a pipeline: {redact_within(error.message, self._address)}; expected e.g. "
+                "gst://v4l2src ! image/jpeg"
             ) from error
 
     def __iter__(self) -> Iterator[Frame]:
@@ -98,7 +100,8 @@ class GStreamer(Source):
         if message.type == Gst.MessageType.EOS:
             raise SourceLost(f"{self.name} ended")
         error, _ = message.parse_error()
-        raise SourceLost(f"{self.name} is lost: {message.src.get_name()}: {redact(error.message)}")
+        said = redact_within(error.message, self._address)
+        raise SourceLost(f"{self.name} is lost: {message.src.get_name()}: {said}")
 
     def _frame(self, index: int, sample: Any) -> Frame:
         captured, timestamp = time.perf_counter(), time.time()

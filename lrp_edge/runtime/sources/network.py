@@ -19,7 +19,7 @@ from lrp_edge.pictures import decode
 from lrp_edge.runtime.pool import Pool
 from lrp_edge.runtime.result import Frame
 from lrp_edge.runtime.sources.base import Source, SourceLost, SourceOptions
-from lrp_edge.runtime.sources.uri import Address, check_parameters, with_credentials
+from lrp_edge.runtime.sources.uri import RAW_PASSWORD, Address, check_parameters, has_raw_password, with_credentials
 
 with needs_extra("camera"):
     import av
@@ -68,6 +68,8 @@ class Network(Source):
         self._order, self._options, self._pool = order, options, Pool()
         url, transport = _split(address)
         self._url = with_credentials(url, options.credentials)
+        # A password 12/3 looks like a port and a path.
+        self._hint = f"; {RAW_PASSWORD}, if it has any" if has_raw_password(url.text) else ""
         self._settings = _PROBE | (_RTSP_PROBE | {"rtsp_transport": transport} if _is_rtsp(address) else {})
         self._told = not options.hardware
 
@@ -96,7 +98,7 @@ class Network(Source):
         except ExitError as error:
             raise SourceLost(f"{self.name} does not answer within {limit:g} s") from error
         except FFmpegError as error:
-            raise SourceLost(f"{self.name} cannot be opened: {error.strerror}") from error
+            raise SourceLost(f"{self.name} cannot be opened: {error.strerror}{self._hint}") from error
 
     def _decoder(self, context: Any) -> _Decoder | _JpegDecoder:
         if context.name == _JPEG:

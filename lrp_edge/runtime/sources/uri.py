@@ -11,17 +11,13 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from lrp_edge.errors import LrpEdgeError, did_you_mean, nearest
+from lrp_edge.runtime.redaction import redact
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
-_SECRET = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s]*@")
-_SECRET_PARAMETER = re.compile(
-    r"(?i)([?&;\s](?:[\w-]*(?:password|passwd|pwd|pass?|token|secret|key|auth)|user-pw|user-id)=)(?:\"[^\"]*\"|[^&;\s\"]*)"
-)
-
-
-def redact(text: str) -> str:
-    """Return a text in which user, password and tokens of each address are ``***``."""
-    return _SECRET_PARAMETER.sub(r"\1***", _SECRET.sub(r"\1***@", text))
+_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?P<login>[^/?#]*@)?(?P<host>[^/?#@]*)(?P<behind>.*)", re.DOTALL)
+#: What to do about a password that ends too early.
+RAW_PASSWORD = "/ ? # @ and blanks of its password must be written as %2F %3F %23 %40 %20"
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,8 @@ def parse(text: str, schemes: Collection[str]) -> Address:
     Raises
     ------
     LrpEdgeError
-        If the scheme is not known (the nearest one is suggested), or the host's brackets are not in pairs.
+        If the scheme is not known (the nearest one is suggested), the host's brackets are not in pairs, or the password
+        has characters that end it.
     """
     if text.isdecimal():
         return Address("v4l2", f"/dev/video{text}", {}, f"v4l2:///dev/video{text}")
@@ -83,12 +80,26 @@ def parse(text: str, schemes: Collection[str]) -> Address:
         raise LrpEdgeError(f"source {redact(text)}: scheme {scheme}:// is not known; {hint}")
     if scheme == "gst":
         return Address(scheme, rest, {}, text)
+    if scheme != "file" and has_raw_password(text, surely=True):
+        raise LrpEdgeError(f"source {redact(text)} is not an address: {RAW_PASSWORD}, or given with --credentials FILE")
     try:
         urlsplit(text)
     except ValueError as error:
         raise LrpEdgeError(f"source {redact(text)} is not an address: {error}") from error
     place, _, query = rest.partition("?")
     return Address(scheme, place, dict(parse_qsl(query, keep_blank_values=True)), text)
+
+
+def has_raw_password(text: str, *, surely: bool = False) -> bool:
+    """Say whether an address has a password with characters that end it, or that no address has.
+
+    Of a password ``12/3`` the beginning looks like a port, and the end like a path with an @: maybe, but not surely.
+    """
+    match = _AUTHORITY.match(text)
+    if match is None or re.search(r"\s", match["login"] or ""):
+        return match is not None
+    is_address = _HOST.fullmatch(match["host"]) and "@" not in match["behind"].partition("#")[2]
+    return "@" in match["behind"] and not (surely and is_address)
 
 
 def check_parameters(address: Address, known: Collection[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from importlib.resources import files
 from typing import Any
@@ -16,6 +17,7 @@ from lrp_edge.runtime.viewer.metrics import registry
 with needs_extra("viewer"):
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
     from starlette.applications import Starlette
+    from starlette.convertors import IntegerConvertor, register_url_convertor
     from starlette.requests import Request
     from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
     from starlette.routing import Route
@@ -50,18 +52,24 @@ def make_app(
     token, hosts, port
         See :class:`~lrp_edge.runtime.viewer.guard.Guard`.
     """
+    register_url_convertor("frame", _Index())
     answers = _Answers(board, feed, status)
     routes = [
         Route("/", answers.page),
         Route("/static/{name}", answers.static),
         Route("/events", answers.events),
-        Route("/live/{index:int}/{name}", answers.layer),
+        Route("/live/{index:frame}/{name}", answers.layer),
         Route("/defects", answers.defects),
-        Route("/defects/{index:int}/{name}", answers.defect_picture),
+        Route("/defects/{index:frame}/{name}", answers.defect_picture),
         Route("/healthz", answers.health),
         Route("/metrics", answers.metrics),
     ]
     return Guard(Starlette(routes=routes), token, hosts, port)
+
+
+class _Index(IntegerConvertor):
+    # int() refuses thousands of digits; no line comes to as many frames as this.
+    regex = "[0-9]{1,18}"
 
 
 class Feed:
@@ -71,18 +79,34 @@ class Feed:
     ----------
     board : Board
         Where the state is.
-
-    Attributes
-    ----------
-    streams : int
-        Those who listen now.
     """
 
     def __init__(self, board: Board) -> None:
         self._board, self._lock = board, asyncio.Lock()
         self._message, self._made, self._changes = b"", 0.0, -1
         self._ended = False
-        self.streams = 0
+        self._streams: list[_Stream] = []
+
+    def admit(self, stream: _Stream) -> bool:
+        """Say whether one more may listen; where all places are taken, whoever has most of them gives one up.
+
+        Taking from somebody with just one more would only exchange the two, again and again.
+        """
+        if len(self._streams) >= _MOST_STREAMS:
+            places = Counter(each.client for each in self._streams)
+            client, most = places.most_common(1)[0]
+            if most < places[stream.client] + 2:
+                return False
+            oldest = next(each for each in self._streams if each.client == client)
+            self._streams.remove(oldest)
+            oldest.cut()
+        self._streams.append(stream)
+        return True
+
+    def leave(self, stream: _Stream) -> None:
+        """Free the place of one who has listened."""
+        if stream in self._streams:
+            self._streams.remove(stream)
 
     async def messages(self) -> AsyncIterator[bytes]:
         """Yield messages until the end; slow readers get fewer."""
@@ -115,16 +139,18 @@ class Feed:
 class _Stream(StreamingResponse):
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, request: Request) -> None:
         super().__init__(feed.messages())
         self._feed = feed
+        self.client = request.client.host if request.client else ""
+        #: Ends its connection, also one whose other end never reads.
+        self.cut: Callable[[], None] = request.state.cut
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._feed.streams += 1
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._feed.streams -= 1
+            self._feed.leave(self)
 
 
 class _Answers:
@@ -141,9 +167,10 @@ class _Answers:
         return self._asset(request.path_params["name"])
 
     async def events(self, request: Request) -> Response:
-        if self._feed.streams >= _MOST_STREAMS:
+        stream = _Stream(self._feed, request)
+        if not self._feed.admit(stream):
             return PlainTextResponse(f"{_MOST_STREAMS} pages are open, which is the limit; close one", 503)
-        return _Stream(self._feed)
+        return stream
 
     async def layer(self, request: Request) -> Response:
         index, name = request.path_params["index"], request.path_params["name"]

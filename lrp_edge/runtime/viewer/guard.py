@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from lrp_edge.errors import needs_extra
 
@@ -23,11 +23,14 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-_OPEN = "/healthz"
+_PAGE, _OPEN = "/", "/healthz"
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(:[0-9]{0,5})?")
+#: What ``Sec-Fetch-Site`` says of requests of the page itself and of addresses that were typed.
+_OWN = frozenset({"same-origin", "none"})
 
 
 class Guard:
-    """Lets nobody through without the token, nor under a name that is not this machine's, and adds headers.
+    """Lets nobody through without the token, from another site or under another machine's name, and adds headers.
 
     Parameters
     ----------
@@ -44,7 +47,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, token: str | None, hosts: Collection[str] | None, port: int) -> None:
         self._app, self._hosts = app, hosts
-        self._token = None if token is None else token.encode()
+        # The environment may hold bytes that are not UTF-8; a bearer sends them as they are.
+        self._token = None if token is None else token.encode("utf-8", "surrogateescape")
         self._cookie = f"lrp_edge_view_{port}"
         # Stealing the cookie does not reveal the token.
         self._pass = hmac.new(self._token or b"", b"lrp-edge viewer", hashlib.sha256).hexdigest()
@@ -60,12 +64,18 @@ class Guard:
 
     def _refusal(self, request: Request) -> Response | None:
         """Return the response that replaces the requested one."""
-        if self._hosts is not None and _host(request) not in self._hosts:
+        # The path that is served: request.url may be made of the Host header, which anybody may write.
+        path, host = request.scope["path"], request.headers.get("host", "")
+        if host and not _HOST.fullmatch(host):
+            return PlainTextResponse("the header Host is not understood; expected HOST or HOST:PORT", 400)
+        if self._hosts is not None and _name(host) not in self._hosts:
             return PlainTextResponse("this viewer is not known under that name", 400)
-        if self._token is None or request.url.path == _OPEN:
+        if _is_foreign(request, host) and not (path == _PAGE and _is_link(request)):
+            return PlainTextResponse("other sites may not ask; open the page itself", 403)
+        if self._token is None or path == _OPEN:
             return None
         given = request.query_params.get("token")
-        if request.url.path == "/" and given is not None and hmac.compare_digest(given.encode(), self._token):
+        if path == _PAGE and given is not None and hmac.compare_digest(given.encode(), self._token):
             answer = RedirectResponse("./", 303)
             answer.set_cookie(self._cookie, self._pass, httponly=True, samesite="strict")
             return answer
@@ -84,8 +94,19 @@ class Guard:
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip(" \t").encode("latin-1"), self._token)
 
 
-def _host(request: Request) -> str:
-    try:
-        return urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    except ValueError:
-        return ""
+def _name(host: str) -> str:
+    match = _HOST.fullmatch(host)
+    return match["name"].strip("[]").lower() if match else ""
+
+
+def _is_foreign(request: Request, host: str) -> bool:
+    """Say whether a page of another origin asks; only browsers say who asks."""
+    origin = request.headers.get("origin")
+    if origin is not None and origin.lower().partition("://")[2] != host.lower():
+        return True
+    return request.headers.get("sec-fetch-site", "none") not in _OWN
+
+
+def _is_link(request: Request) -> bool:
+    """Say whether somebody follows a link, rather than a page loading something into itself."""
+    return request.headers.get("sec-fetch-mode") == "navigate" and request.headers.get("sec-fetch-dest") == "document"

@@ -113,6 +113,8 @@ class Server:
             # It would show tokens.
             access_log=False,
             server_header=False,
+            # Who asks would be whoever they say they are.
+            proxy_headers=False,
             timeout_graceful_shutdown=_GRACE,
         )
         self._listener, self._server = listener, _Uvicorn(config, end)
@@ -167,19 +169,34 @@ class _Protocol(H11Protocol):
         super().connection_made(transport)
         # Messages should wait where they can still be replaced by newer ones.
         transport.set_write_buffer_limits(0)
+        self.app_state = {**self.app_state, "cut": transport.abort}
+        self._since = self.loop.time()
         if len(self.connections) > _MOST_CONNECTIONS:
-            transport.abort()
+            self._make_room()
         self._timer = self.loop.call_later(_IDLE, self._end_if_idle, True, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
         super().connection_lost(exc)
 
-    def _end_if_idle(self, was_idle: bool, before: RequestResponseCycle | None) -> None:
-        """Close it if nothing has happened since the last check; idle clients would lock out all others."""
+    @property
+    def _idle(self) -> bool:
+        """Whether nobody waits for an answer on it."""
         # An answer is complete as soon as it is handed to the transport, which may send it for long.
         sent = self.transport.get_write_buffer_size() == 0
-        idle = self.cycle is None or (self.cycle.response_complete and sent)
+        return self.cycle is None or (self.cycle.response_complete and sent)
+
+    def _make_room(self) -> None:
+        """End the oldest of the idle connections, maybe this one: many that never ask would lock out all others."""
+        idle = (each for each in self.connections if isinstance(each, _Protocol) and each._idle)
+        oldest = min(idle, key=lambda each: each._since)
+        oldest.transport.abort()
+        # Otherwise the next to come would find it here, before the loop has come to its end.
+        self.connections.discard(oldest)
+
+    def _end_if_idle(self, was_idle: bool, before: RequestResponseCycle | None) -> None:
+        """Close it if nothing has happened since the last check; their handles are the line's."""
+        idle = self._idle
         if idle and was_idle and self.cycle is before:
             self.transport.abort()
         else:

@@ -395,6 +395,9 @@ def test_a_broker_of_another_authority_gets_nothing(
         ("mqtt://", {}, "expected mqtt://HOST"),
         ("mqtt://host:port", {}, "expected mqtt://HOST"),
         (f"mqtt://line:{SECRET}@host/topic", {}, "expected mqtt://HOST"),
+        (f"mqtt://line:a/{SECRET}@host", {}, r"broker mqtt://\*\*\*@host .*must be written as %2F"),
+        (f"mqtt://line:a#{SECRET}@host", {}, r"broker mqtt://\*\*\*@host .*must be written as %2F"),
+        (f"mqtt://line:1/{SECRET}@host", {}, r"broker mqtt://\*\*\*@host .*must be written as %2F"),
         ("mqtt://" + 70 * "a", {}, "expected mqtt://HOST"),
         *[
             ("mqtt://host", {"topic": topic}, "topic is .*; expected e.g. plant/line-1: up to 65527 bytes, without")

@@ -204,6 +204,8 @@ def test_an_interruption_ends_the_waiting_between_requests(monkeypatch: pytest.M
         ("http://", {}, "expected http://"),
         ("hidden", {}, "expected http://"),
         ("http://host:port/hidden", {}, "expected http://"),
+        ("http://user:a/hidden@host/x", {}, "expected http://.*must be written as %2F"),
+        ("http://user:a#hidden@host/x", {}, "expected http://.*must be written as %2F"),
         ("http://host", {"timeout": 0}, "timeout is 0; expected more than 0, up to 3600"),
         ("http://host", {"timeout": math.nan}, "timeout is nan; expected a number"),
         ("http://host", {"retries": -1}, "retries is -1; expected 0 to 1000"),
@@ -213,4 +215,14 @@ def test_an_interruption_ends_the_waiting_between_requests(monkeypatch: pytest.M
 def test_what_cannot_be_used_is_refused_at_once(url: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(LrpEdgeError, match=message) as refused:
         Webhook(url, **options)
+    assert "hidden" not in str(refused.value)
+
+
+def test_of_a_password_that_looks_like_a_port_nothing_is_shown() -> None:
+    with web_server() as server:
+        sink = Webhook(f"http://hidden:{server.server_port}/hidden@host:8080/hidden?hidden", timeout=1, retries=0)
+        sink.open()
+        with pytest.raises(LrpEdgeError, match=r"^webhook http://host:8080 ") as refused:
+            sink.write(result(1))
+        sink.close()
     assert "hidden" not in str(refused.value)

@@ -1,17 +1,15 @@
-"""The model card: everything about a model that is not weights.
-
-The card is plain JSON. It travels inside an ONNX file (``metadata_props``, key ``lrp_edge``), in the header of
-a safetensors checkpoint (same key), and next to formats that can carry neither, as ``<name>.json``.
-"""
+"""What a model card says, and what must hold between its fields."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from lrp_edge.card.schema import Group, Misfit, check, json_name, parse, quoted, quoted_list
 from lrp_edge.errors import LrpEdgeError
 
 METADATA_KEY = "lrp_edge"
@@ -34,7 +32,9 @@ MASK_HEADS = ("fixed", "quantile", "mass", "otsu", "li", "isodata", "gmm", "cali
 SMOOTHINGS = ("none", "box:K", "gaussian:SIGMA", "median:3", "guided:K")
 #: The graph's initializer that holds the threshold of the decision, float32 [].
 THRESHOLD = "decision.threshold"
-OK_NAMES = frozenset({"ok", "good", "free", "normal", "no_defect", "mt_free"})
+
+#: ``"min"``, ``"opt"`` and ``"max"``, each [frames, height, width]; or nothing.
+Profile = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class InputSpec:
         for name in ("order", "network_order"):
             if getattr(self, name) not in CHANNEL_ORDERS:
                 raise LrpEdgeError(
-                    f"model card: {name} is {getattr(self, name)!r}; expected one of {', '.join(CHANNEL_ORDERS)}"
+                    f"model card: {name} is {quoted(getattr(self, name))}; expected one of {', '.join(CHANNEL_ORDERS)}"
                 )
         expected = CHANNEL_ORDERS[self.network_order]
         if len(self.mean) != expected or len(self.std) != expected:
@@ -152,7 +152,7 @@ class DecisionSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < 1:
             raise LrpEdgeError(
-                f"model card: decision threshold is {self.threshold}; expected a number from 0 on, below 1"
+                f"model card: decision threshold is {self.threshold:g}; expected a number from 0 on, below 1"
             )
 
 
@@ -222,7 +222,7 @@ class ModelCard:
     precision: str = "fp32"
     gate: bool = False
     receptive_field: tuple[int, int] | None = None
-    profile: dict[str, Any] = field(default_factory=dict)
+    profile: Profile = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
@@ -231,23 +231,28 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
-            raise LrpEdgeError(f"model card: classes are {list(self.classes)}; expected two or more different names")
-        unknown = [name for name in self.defects if name not in self.classes]
-        if unknown:
-            raise LrpEdgeError(f"model card: defect {unknown[0]!r} is not among the classes {list(self.classes)}")
-        if self.explained not in EXPLAINED and self.explained not in self.classes:
             raise LrpEdgeError(
-                f"model card: explained class is {self.explained!r}; expected {', '.join(EXPLAINED)} or one of "
+                f"model card: classes are {quoted_list(self.classes)}; expected two or more different names"
+            )
+        known, defects = frozenset(self.classes), frozenset(self.defects)
+        unknown = [name for name in self.defects if name not in known]
+        if unknown:
+            raise LrpEdgeError(
+                f"model card: defect {quoted(unknown[0])} is not among the classes {quoted_list(self.classes)}"
+            )
+        if self.explained not in EXPLAINED and self.explained not in known:
+            raise LrpEdgeError(
+                f"model card: explained class is {quoted(self.explained)}; expected {', '.join(EXPLAINED)} or one of "
                 f"{', '.join(self.classes)}"
             )
-        strange = [name for name in self.mask.area_classes if name not in self.defects]
+        strange = [name for name in self.mask.area_classes if name not in defects]
         if strange:
             raise LrpEdgeError(
-                f"model card: area class {strange[0]!r} is not among the defects; expected some of "
+                f"model card: area class {quoted(strange[0])} is not among the defects; expected some of "
                 f"{', '.join(self.defects)}"
             )
         if self.activation not in ("softmax", "sigmoid"):
-            raise LrpEdgeError(f"model card: activation is {self.activation!r}; expected softmax or sigmoid")
+            raise LrpEdgeError(f"model card: activation is {quoted(self.activation)}; expected softmax or sigmoid")
         if self.decision is not None and not (self.defects and self.ok_indices):
             raise LrpEdgeError(
                 f"model card: the decision has a threshold, and all or none of the classes {', '.join(self.classes)} "
@@ -256,17 +261,21 @@ class ModelCard:
         if self.relevance_stride < 1:
             raise LrpEdgeError(f"model card: relevance_stride is {self.relevance_stride}; it must be 1 or more")
         if self.precision not in PRECISIONS:
-            raise LrpEdgeError(f"model card: precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}")
+            raise LrpEdgeError(
+                f"model card: precision is {quoted(self.precision)}; expected one of {', '.join(PRECISIONS)}"
+            )
 
-    @property
+    @functools.cached_property
     def defect_indices(self) -> tuple[int, ...]:
         """Indices of the defect classes."""
-        return tuple(self.classes.index(name) for name in self.defects)
+        index = {name: i for i, name in enumerate(self.classes)}
+        return tuple(index[name] for name in self.defects)
 
-    @property
+    @functools.cached_property
     def ok_indices(self) -> tuple[int, ...]:
         """Indices of all other classes."""
-        return tuple(i for i, name in enumerate(self.classes) if name not in self.defects)
+        defects = frozenset(self.defects)
+        return tuple(i for i, name in enumerate(self.classes) if name not in defects)
 
     @property
     def unusable(self) -> tuple[str, ...]:
@@ -283,6 +292,23 @@ class ModelCard:
         return json.dumps(dataclasses.asdict(self), indent=indent, sort_keys=True)
 
     @classmethod
+    def read(cls, path: Path) -> ModelCard:
+        """Read a card from a file of its own, ``<name>.json``.
+
+        Raises
+        ------
+        LrpEdgeError
+            As :meth:`from_json`; also if the file cannot be read, or is not UTF-8.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise LrpEdgeError(f"{path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise LrpEdgeError(f"{path}: the model card is not UTF-8; export the model again") from error
+        return cls.from_json(text, str(path))
+
+    @classmethod
     def from_json(cls, text: str, source: str = "model card") -> ModelCard:
         """Read a card from JSON text.
 
@@ -296,114 +322,55 @@ class ModelCard:
         Raises
         ------
         LrpEdgeError
-            If the text is not JSON, is of a newer schema, or misses or misnames a field.
+            If the text is not JSON, is of a newer schema, misses or misnames a field, or one is not of its type; or if
+            fields do not fit each other, as the dataclasses have it.
         """
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            why = "nested too deeply" if isinstance(error, RecursionError) else error
-            raise LrpEdgeError(f"{source}: the model card is not JSON ({why}); export the model again") from error
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            found = "no schema" if not isinstance(data, dict) or "schema" not in data else f"schema {data['schema']!r}"
+        data = parse(text, source)
+        found = (
+            "no schema" if not isinstance(data, dict) or "schema" not in data else f"schema {_shown(data['schema'])}"
+        )
+        if not isinstance(data, dict) or type(data.get("schema")) is not int or data["schema"] != SCHEMA:
             raise LrpEdgeError(
                 f"{source}: the model card has {found}; this version of lrp-edge reads {SCHEMA}: export again"
             )
         try:
-            groups = {
-                name: kind(**_fields(kind, data.get(name, {}), name))
-                for name, kind in _GROUPS.items()
-                if name not in _OPTIONAL or data.get(name) is not None
-            }
-            return cls(**{**_fields(cls, data), **groups})
-        except _Misfit as misfit:
+            check(data, GROUPS)
+        except Misfit as misfit:
             raise LrpEdgeError(
                 f"{source}: the model card does not fit its schema ({misfit}); export the model again"
             ) from misfit
+        groups = {name: kind(**_values(data[name])) for name, kind in _PARTS.items() if data.get(name) is not None}
+        return cls(**{**_values(data), **groups})
 
 
-def defect_names(classes: tuple[str, ...], ok_class: str | None = None) -> tuple[str, ...]:
-    """Say which classes are defects: all but the OK class, which is given or known by its name.
-
-    Parameters
-    ----------
-    classes : tuple of str
-        Class names.
-    ok_class : str, optional
-        The OK class; by default any of ``ok, good, free, normal, no_defect, MT_Free``, case ignored.
-
-    Raises
-    ------
-    LrpEdgeError
-        If the OK class is not among the names, or none of them is known to mean OK.
-    """
-    if ok_class is not None and ok_class not in classes:
-        raise LrpEdgeError(f"OK class {ok_class!r} is not among the classes {', '.join(classes)}")
-    ok = {ok_class} if ok_class else {name for name in classes if name.lower() in OK_NAMES}
-    if not ok:
-        raise LrpEdgeError(f"none of the classes {', '.join(classes)} is known to mean OK: name it with --ok-class")
-    return tuple(name for name in classes if name not in ok)
+def _values(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
 
 
-class _Misfit(Exception):  # noqa: N818
-    """A field is missing, unknown, or not of its type; cpp_demo/src/card_fields.cpp says it in the same words."""
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return quoted(value)
+    return str(value) if type(value) is int and -(2**63) <= value < 2**64 else json_name(value)
 
 
-_GROUPS: dict[str, Any] = {"input": InputSpec, "mask": MaskSpec, "decision": DecisionSpec}
-#: Groups that may be missing, or null.
-_OPTIONAL = ("decision",)
-#: What every card must have; what was added later has a default.
-_NEEDED = ("classes", "defects", "input", "mask")
-#: Of each type of a field, by its annotation: whether a value of JSON is one, and what is expected.
-_TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "str": (lambda value: isinstance(value, str), "text"),
-    "bool": (lambda value: isinstance(value, bool), "true or false"),
-    "int": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
-    "float": (lambda value: _is_number(value), "a number"),
-    "float | None": (lambda value: value is None or _is_number(value), "a number or null"),
-    "tuple[str, ...]": (lambda value: _is_list(value, str), "a list of texts"),
-    "tuple[float, ...]": (lambda value: _is_list(value, int, float), "a list of numbers"),
-    "dict[str, float]": (
-        lambda value: isinstance(value, dict) and _is_list([*value.values()], int, float),
-        "numbers by name",
+_PARTS: dict[str, Any] = {"input": InputSpec, "mask": MaskSpec, "decision": DecisionSpec}
+
+
+def _types(kind: Any) -> dict[str, str]:
+    return {each.name: str(each.type) for each in dataclasses.fields(kind) if each.name not in (*_PARTS, "schema")}
+
+
+#: Of all that a card may have: how it is typed. C++ has the same table, which ``make reference`` writes.
+GROUPS = (
+    Group("", _types(ModelCard), needed=("classes", "defects", "input", "mask"), others=(*_PARTS, "schema")),
+    *(Group(name, _types(kind), optional=name == "decision") for name, kind in _PARTS.items()),
+    Group(
+        "engine",
+        {
+            **dict.fromkeys(("product", "version", "device", "model", "model_sha256", "engine_sha256"), "str"),
+            **dict.fromkeys(("gpus", "options"), "tuple[str, ...]"),
+        },
+        closed=False,
     ),
-    "dict[str, Any]": (lambda value: isinstance(value, dict), "an object"),
-    "tuple[int, int] | None": (
-        lambda value: value is None or (_is_list(value, int) and len(value) == 2 and min(value) > 0),
-        "null or height and width",
-    ),
-}
-_JSON_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_list(value: Any, *kinds: type) -> bool:
-    return isinstance(value, list) and all(isinstance(each, kinds) and not isinstance(each, bool) for each in value)
-
-
-def _fields(kind: Any, data: Any, group: str = "") -> dict[str, Any]:
-    """Return the fields of a card, or of a group in it, that JSON says, each checked to be of its type."""
-    found: dict[str, Any] = {}
-    if not isinstance(data, dict):
-        raise _Misfit(f"{group} is {_json_name(data)}; expected an object")
-    for name in _NEEDED if not group else ():
-        if name not in data:
-            raise _Misfit(f"{name!r} is missing")
-    declared = {each.name: str(each.type) for each in dataclasses.fields(kind)}
-    for name in declared:
-        if name not in data or (not group and name in _GROUPS):
-            continue
-        fits, expected = _TYPES[declared[name]]
-        if not fits(data[name]):
-            place = f"{group}.{name}" if group else name
-            raise _Misfit(f"{place} is {_json_name(data[name])}; expected {expected}")
-        found[name] = tuple(data[name]) if isinstance(data[name], list) else data[name]
-    if unknown := sorted(data.keys() - declared.keys()):
-        raise _Misfit(f"{group or 'the card'} has no field {unknown[0]!r}")
-    return found
-
-
-def _json_name(value: Any) -> str:
-    return _JSON_NAMES.get(type(value), "number")
+    Group("usable", {"unusable": "tuple[str, ...]"}, closed=False),
+)
