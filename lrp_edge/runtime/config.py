@@ -193,6 +193,10 @@ class OutputTable(OptionGroup, panel="Output"):
         metavar="MB",
     )
     video: Path | None = option(None, "Write a video of the overlays.", metavar="FILE")
+    annotations: Literal["coco", "labelme", "labelstudio"] | None = option(
+        None, "Write frames and outlines for a labelling tool into annotations/, to correct them and train on them."
+    )
+    annotated: Which = option("all", "Frames that are written for it.")
     existing: Literal["refuse", "append", "overwrite"] = option("refuse", "What to do with existing results.", flag="")
 
 

@@ -121,7 +121,11 @@ def run(
         results = Results(folder, line.output.existing, lock) if folder else None
         state: dict[str, Any] = {"model": as_text(line.model.name), "classes": list(segmenter.card.classes)}
         viewer = _viewer(line.viewer, order, lambda: state | pipeline.status())
-        sinks = [*_files(line, order, lock), *_network(line, order), *_window(line, order, stopped)]
+        sinks = [
+            *_files(line, order, segmenter.card.defects, lock),
+            *_network(line, order),
+            *_window(line, order, stopped),
+        ]
         pipeline = Pipeline(
             _segment(segmenter, line.tiles),
             source,
@@ -171,7 +175,7 @@ def _segment(segmenter: Segmenter, tiles: TilesTable) -> Segment:
     return lambda frames: [tiler(frame) for frame in frames]
 
 
-def _files(line: Line, order: str, lock: Lock | None) -> list[Sink]:
+def _files(line: Line, order: str, defects: tuple[str, ...], lock: Lock | None) -> list[Sink]:
     output, sinks = line.output, list[Sink]()
     if output.folder and output.images != "none":
         from lrp_edge.runtime.sinks.images import Images
@@ -179,6 +183,13 @@ def _files(line: Line, order: str, lock: Lock | None) -> list[Sink]:
         budget = None if output.budget_mb is None else int(output.budget_mb * 1e6)
         images = Images(output.folder, order, overlays=output.overlays, only=output.images, budget=budget, lock=lock)
         sinks.append(images)
+    if output.annotations:
+        if not output.folder:
+            raise LrpEdgeError("annotations are written into the folder of results; give -o FOLDER")
+        from lrp_edge.runtime.sinks.annotations import Annotations
+
+        form, only, existing = output.annotations, output.annotated, output.existing
+        sinks.append(Annotations(output.folder, order, form, defects, only=only, existing=existing, lock=lock))
     if output.video:
         from lrp_edge.runtime.sinks.video import VideoFile
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from mmap import ACCESS_READ, mmap
@@ -35,7 +36,8 @@ def check_file(path: Path) -> None:
         If there is no such file, it cannot be read, has many functions of its own, where an exported one has none, or
         has weights that are not in it.
     """
-    if not path.is_file():
+    # A path that is too long for the system is an error to pathlib.
+    if not os.path.isfile(path):
         raise LrpEdgeError(f"no model at {path}")
     if path.stat().st_size == 0:
         return
