@@ -146,6 +146,40 @@ PIECEWISE_LINEAR = {
 }
 
 
+def linear_attention(block, x):
+    """That of EfficientViT: without a softmax, and in float32 whatever the network is in."""
+    query, key, value = (part.flatten(2).transpose(1, 2).float() for part in block.qkv(x).chunk(3, 1))
+    mixed = query.relu() @ (key.relu().transpose(1, 2) @ F.pad(value, (0, 1), value=1.0))
+    return (mixed[..., :-1] / (mixed[..., -1:] + 1e-3)).transpose(1, 2).unflatten(2, (16, 16)).to(x.dtype)
+
+
+#: Linear in the signal, in types that change on the way.
+CAST = {
+    "there and back": lambda: Of(lambda s, x: (2 * x.float()).to(x.dtype)),
+    "by another's": lambda: Of(lambda s, x: (x.float() - x.float().mean(1, keepdim=True)).type_as(x)),
+    "half": lambda: Of(lambda s, x: F.avg_pool2d(x.half(), 2).double()),
+    "promoted": lambda: Of(lambda s, x: 0.5 * x.float() + x),
+    "a layer": lambda: Of(lambda s, x: F.conv2d(x.float(), s.c.weight.float()).double(), c=nn.Conv2d(CHANNELS, 4, 3)),
+    "beside": lambda: Of(lambda s, x: torch.cat([x.float().roll(1, 2), x], 1)),
+}
+
+
+@pytest.mark.parametrize("name", CAST)
+def test_what_is_computed_in_another_type(name):
+    model = network(CAST[name])
+    expected_logits, expected = gradient_times_input(model, X)
+    logits, relevance = lrp_0(model, X)
+    assert torch.allclose(logits, expected_logits, rtol=1e-3 if name == "half" else 1e-6)
+    assert relevance.dtype == X.dtype
+    assert close(relevance, expected, 1e-2 if name == "half" else 1e-5)
+
+
+def test_attention_in_another_type_conserves_relevance():
+    model = network(Of(linear_attention, qkv=nn.Conv2d(CHANNELS, 3 * CHANNELS, 1)), biases=False)
+    logits, relevance = lrp_0(model, X)
+    assert close(relevance.sum((1, 2, 3)), logits.amax(1), 1e-3)
+
+
 @pytest.mark.parametrize("name", PIECEWISE_LINEAR)
 def test_lrp_0_is_gradient_times_input(name):
     model = network(PIECEWISE_LINEAR[name])
