@@ -6,8 +6,11 @@ the node as it is.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import operator
 import string
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -116,6 +119,63 @@ def greatest(write: Writer, node: fx.Node) -> Sequence[fx.Node] | None:
     return [write(aten.gather.default, image, axis, places), places]
 
 
+# Windows: each of their places is a part of the signal.
+
+
+@spelling(aten.unfold.default)
+def windows(write: Writer, node: fx.Node) -> fx.Node:
+    image, axis, size, step = arguments(node).values()
+    return _windows(write, image, axis % len(shape_of(image)), size, step, 1)
+
+
+def _windows(write: Writer, image: Any, axis: int, size: int, step: int, dilation: int) -> fx.Node:
+    """Write windows along an axis; what is in each is the last axis."""
+    parts = []
+    for place in range(size):
+        # Counted from the end, which holds for frames of any size.
+        end = -(size - 1 - place) * dilation or sys.maxsize
+        part = write(aten.slice.Tensor, image, axis, place * dilation, end, step)
+        parts.append(write(aten.unsqueeze.default, part, -1))
+    return write(aten.cat.default, parts, -1)
+
+
+@spelling(aten.im2col.default)
+def columns(write: Writer, node: fx.Node) -> fx.Node:
+    image, sizes, dilations, paddings, steps = arguments(node).values()
+    if any(paddings):
+        image = write(aten.constant_pad_nd.default, image, [paddings[1]] * 2 + [paddings[0]] * 2, 0.0)
+    for axis, (size, step, dilation) in enumerate(zip(sizes, steps, dilations, strict=True), start=2):
+        image = _windows(write, image, axis, size, step, dilation)
+    image = write(aten.permute.default, image, [0, 1, 4, 5, 2, 3])
+    return write(aten.flatten.using_ints, write(aten.flatten.using_ints, image, 1, 3), 2, 3)
+
+
+@spelling(aten.col2im.default)
+def columns_laid_out(write: Writer, node: fx.Node) -> fx.Node | None:
+    """Where windows overlap they are summed."""
+    image, outputs, sizes, dilations, paddings, steps = arguments(node).values()
+    if not all(isinstance(side, int) for side in outputs):
+        return None
+    axes = list(zip(outputs, sizes, dilations, paddings, steps, strict=True))
+    counts = [(side + 2 * pad - dilation * (size - 1) - 1) // step + 1 for side, size, dilation, pad, step in axes]
+    image = write(aten.unflatten.int, write(aten.unflatten.int, image, 2, counts), 1, [-1, *sizes])
+    parts = []
+    for places in itertools.product(*map(range, sizes)):
+        part = image
+        for place in places:
+            part = write(aten.select.int, part, 2, place)
+        for axis, (place, (side, _, dilation, pad, step)) in enumerate(zip(places, axes, strict=True), start=2):
+            rest = [0, 0] * (3 - axis)
+            spread = write(
+                aten.constant_pad_nd.default, write(aten.unsqueeze.default, part, axis + 1), [*rest, 0, step - 1]
+            )
+            start, length = place * dilation - pad, counts[axis - 2] * step
+            spread = write(aten.flatten.using_ints, spread, axis, axis + 1)
+            part = write(aten.constant_pad_nd.default, spread, [*rest, start, side - start - length])
+        parts.append(part)
+    return functools.reduce(functools.partial(write, aten.add.Tensor), parts)
+
+
 # Attention, and what norms there are.
 
 
@@ -196,10 +256,16 @@ def one_dimensional(write: Writer, node: fx.Node) -> fx.Node:
     return write(aten.squeeze.dim, write(target, *opened, bias, [1, *stride], padding, [1, *dilation], groups), 2)
 
 
-@spelling(aten.matmul.default, aten.mm.default, aten.bmm.default)
+@spelling(aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default)
 def product_with_weights(write: Writer, node: fx.Node) -> fx.Node | None:
-    """A product with one constant matrix on the right is a linear layer."""
+    """A product with one constant matrix on the right is a linear layer; a vector is a matrix of one row or column."""
     image, weight = arguments(node).values()
+    if len(shape_of(image)) == 1:
+        row = write(aten.unsqueeze.default, image, 0)
+        return write(aten.squeeze.dim, write(aten.matmul.default, row, weight), -2)
+    if len(shape_of(weight)) == 1:
+        column = write(aten.unsqueeze.default, weight, 1)
+        return write(aten.squeeze.dim, write(aten.matmul.default, image, column), -1)
     constants = write.captured.constants
     if weight not in constants or image in constants or constants[weight].numel() != _matrix(constants[weight]):
         return None

@@ -123,7 +123,22 @@ PIECEWISE_LINEAR = {
     "bicubic": lambda: Of(lambda s, x: F.interpolate(x, (24, 20), mode="bicubic")),
     "same, even kernel": lambda: nn.Conv2d(CHANNELS, 4, (4, 3), padding="same", dilation=(1, 2)),
     "transposed convolution": lambda: nn.ConvTranspose2d(CHANNELS, 4, 4, (2, 3), 1, output_padding=(1, 0), groups=2),
+    "windows": lambda: Of(
+        lambda s, x: x.unfold(2, 4, 2).unfold(-2, 3, 1).flatten(-2) @ torch.linspace(-1, 2, 12).to(x)
+    ),
+    "columns": lambda: Of(lambda s, x: F.unfold(x, (3, 2), (2, 1), (1, 2), (2, 3)).unflatten(2, (7, 7))),
+    "columns laid out": lambda: Of(
+        lambda s, x: F.fold(F.unfold(x, 3, stride=2) * s.f, (15, 16), 3, stride=2), f=nn.Parameter(torch.rand(72, 49))
+    ),
+    "columns on columns": lambda: Of(
+        lambda s, x: F.fold(x.flatten(2)[:, :, :60], (13, 9), (2, 4), (3, 1), (1, 2), (2, 1))
+    ),
     "conv1d": lambda: Of(lambda s, x: s.c(x.flatten(2)).unflatten(2, (16, 16)), c=nn.Conv1d(CHANNELS, 4, 3, padding=1)),
+    "product with a vector": lambda: Of(lambda s, x: (x @ s.v)[..., None], v=nn.Parameter(torch.randn(16))),
+    "vector times": lambda: Of(lambda s, x: (s.v @ x)[..., None], v=nn.Parameter(torch.randn(16))),
+    "mv": lambda: Of(
+        lambda s, x: torch.mv(x.flatten(0, 2), s.v).unflatten(0, (2, 8, 16, 1)), v=nn.Parameter(torch.randn(16))
+    ),
     "einsum": lambda: Of(lambda s, x: torch.einsum("nchw,kc->nkhw", x, s.c.weight), c=nn.Linear(CHANNELS, 5)),
     "amax": lambda: Of(lambda s, x: x * 0.1 + x.amax((2, 3), keepdim=True)),
     "max along": lambda: Of(lambda s, x: x + x.max(2, keepdim=True)[0]),
@@ -300,7 +315,8 @@ SIZED = {"same, by size": lambda: Of(same, c=nn.Conv2d(CHANNELS, 4, 3, 2))}
 
 
 @pytest.mark.parametrize(
-    "name", ["same, by size", "squeeze and excitation", "attention", "bilinear", "reflect", "top k", "layer norm"]
+    "name",
+    ["same, by size", "squeeze and excitation", "attention", "bilinear", "reflect", "top k", "layer norm", "windows"],
 )
 def test_other_sizes_after_one_capture(name):
     make = SIZED.get(name) or PIECEWISE_LINEAR.get(name) or NONLINEAR.get(name) or (lambda: GATED[name](identity))
@@ -337,6 +353,13 @@ def test_numbers_made_in_the_graph_follow_the_image_s_dtype():
         logits, _ = unrolled(X)
         assert logits.dtype == torch.float64
         assert torch.allclose(logits.float(), model(X.float()), atol=1e-5)
+
+
+def test_what_is_defined_for_one_size_says_so():
+    model = network(Of(lambda s, x: F.fold(F.unfold(x, 3, padding=1), x.shape[-2:], 3, padding=1)))
+    with pytest.raises(LrpEdgeError, match=r"aten\.col2im\.default of sizes that follow the frame .* give --size"):
+        unroll(model, X)
+    assert close(lrp_0(model, X)[1], gradient_times_input(model, X)[1])
 
 
 def test_weights_that_are_computed_from_the_image_are_refused_by_name():
