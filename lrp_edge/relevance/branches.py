@@ -48,8 +48,8 @@ class NoRuleError(LrpEdgeError):
         super().__init__(
             f"no rule for operator {named.target}{' of sizes that follow the frame' if follows_size else ''} "
             f"(node {named.name!r}, {f'in module {place}' if place else 'in the model itself'}); "
-            f"{'give --size, ' if follows_size else ''}compute it from others, or register it as docs/relevance.md says "
-            "under 'Adding an operator'"
+            f"{'give --size, ' if follows_size else ''}compute it from others, or register it as "
+            "docs/relevance.md says under 'Adding an operator'"
         )
 
 

@@ -91,6 +91,13 @@ def mil(block, x, weigh):
     return (weigh(weights) * tokens).sum(1)[:, :, None, None]
 
 
+def mixed_with_places(weights, share):
+    """Attention by what is there mixed with attention by where it is (ConViT), over its own sum."""
+    near = -(torch.arange(256)[:, None] - torch.arange(256)).abs().to(weights)
+    mixed = (1 - share.sigmoid()) * weights + share.sigmoid() * near.softmax(-1).expand(weights.shape)
+    return mixed / mixed.sum(-1, keepdim=True)
+
+
 def blur(x, mode):
     kernel = torch.tensor([1.0, 2, 1], dtype=x.dtype)
     kernel = (kernel[:, None] * kernel / 16)[None, None].repeat(CHANNELS, 1, 1, 1)
@@ -233,6 +240,21 @@ GATED = {
         lambda s, x: mil(s, x, weigh), v=nn.Linear(CHANNELS, 4), u=nn.Linear(CHANNELS, 4), score=nn.Linear(4, 1)
     ),
     "attention": lambda weigh: Of(lambda s, x: attention(s, x, weigh), qkv=nn.Linear(CHANNELS, 3 * CHANNELS)),
+    "highway": lambda weigh: Of(
+        lambda s, x: weigh(1 - s.g(x).sigmoid()) * x + weigh(s.g(x).sigmoid()) * s.a(x),
+        g=nn.Conv2d(CHANNELS, CHANNELS, 1),
+        a=nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+    ),
+    "one more than a mask": lambda weigh: Of(
+        lambda s, x: s.a(x) * weigh(1 + s.g(x).sigmoid()),
+        g=nn.Conv2d(CHANNELS, CHANNELS, 1),
+        a=nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+    ),
+    "attention of two kinds": lambda weigh: Of(
+        lambda s, x: attention(s, x, lambda a: weigh(mixed_with_places(a, s.share))),
+        qkv=nn.Linear(CHANNELS, 3 * CHANNELS),
+        share=nn.Parameter(torch.tensor(0.3)),
+    ),
     "norm": lambda weigh: Of(lambda s, x: x / weigh(x.norm(dim=1, keepdim=True) + 1)),
     "rms norm": lambda weigh: Of(lambda s, x: x / weigh(x.square().mean((1, 2, 3), keepdim=True).sqrt() + 0.1)),
 }
