@@ -9,7 +9,7 @@ ONLY ?= *
 WORK := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --durations=15
 PYTEST := $(WORK) --dist worksteal
 
-.PHONY: demo test test-thorough floors lint bench soak matrix families reference results runs cpp cpp-thorough fuzz clean
+.PHONY: demo test test-thorough floors lint bench soak matrix families deletion reference results runs cpp cpp-thorough fuzz clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/lrp-edge demo -o demo-line
@@ -47,6 +47,10 @@ matrix: $(VENV)/dev.installed
 families: $(VENV)/dev.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.families measure --only '$(ONLY)' $(if $(QUICK),--quick)
 	$(BIN)/python -m tools.families page
+
+# How soon a pretrained network loses the class of photographs that are deleted by relevance; draws docs/deletion.png.
+deletion: $(VENV)/dev.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.deletion -o docs/deletion.png
 
 # The page of options and the C++ table of the card's fields, from what declares them.
 reference: $(VENV)/dev.installed

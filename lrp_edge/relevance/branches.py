@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.relevance.capture import Capture, module_path
-from lrp_edge.relevance.layers import Layer
+from lrp_edge.relevance.layers import Layer, is_tensor
 from lrp_edge.relevance.operators import OPERATORS
 
 aten = torch.ops.aten
@@ -44,9 +44,11 @@ class NoRuleError(LrpEdgeError):
         named = node.args[0] if node.target is operator.getitem and isinstance(node.args[0], fx.Node) else node
         named = named.meta.get("written_for", named)
         place = module_path(named)
+        follows_size = any(not is_tensor(source) for source in named.all_input_nodes)
         super().__init__(
-            f"no rule for operator {named.target} (node {named.name!r}, "
-            f"{f'in module {place}' if place else 'in the model itself'}); compute it from others, or register it as "
+            f"no rule for operator {named.target}{' of sizes that follow the frame' if follows_size else ''} "
+            f"(node {named.name!r}, {f'in module {place}' if place else 'in the model itself'}); "
+            f"{'give --size, ' if follows_size else ''}compute it from others, or register it as "
             "docs/relevance.md says under 'Adding an operator'"
         )
 

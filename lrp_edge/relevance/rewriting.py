@@ -87,4 +87,8 @@ def _composed(captured: Capture, node: fx.Node) -> fx.Node | Sequence[fx.Node] |
         )
         return composed(*args, **named)
 
-    return Writer(captured, node).inline(compute, *sources)
+    try:
+        return Writer(captured, node).inline(compute, *sources)
+    except RuntimeError:
+        # What ATen composes of sizes that follow the frame's cannot be traced by them.
+        return None

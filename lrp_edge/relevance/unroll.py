@@ -153,10 +153,10 @@ class Unrolled(nn.Module):
             if rule.reads_channel_sum(layer) and readers[layer.node] == 1:
                 summed.add(layer.node)
             self.rules[layer.node.name if layer.path in ("", *self.rules) else layer.path] = rule
-            self.steps[layer.node.name] = prepare(rule, layer)
+            self.steps[layer.node.name] = prepare(rule, layer).to(self._dtype)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        values = self._forward(image)
+        values = {node: _as(image.dtype, value) for node, value in self._forward(image).items()}
         relevance = {self._logits: self._target(values[self._logits])}
         for layer in reversed(self.layers[self.stage.depth :]):
             inputs = [values[source] for source in layer.inputs]
@@ -181,3 +181,9 @@ class Unrolled(nn.Module):
             args, kwargs = fx.node.map_aggregate((node.args, node.kwargs), given)
             values[node] = self.operations[node.name](*args, **kwargs)
         return values
+
+
+def _as(dtype: torch.dtype, value: Any) -> Any:
+    """Return floating point numbers in one type: of what a network computes in half precision, relevance overflows."""
+    is_other = isinstance(value, Tensor) and value.is_floating_point() and value.dtype != dtype
+    return value.to(dtype) if is_other else value

@@ -91,6 +91,13 @@ def mil(block, x, weigh):
     return (weigh(weights) * tokens).sum(1)[:, :, None, None]
 
 
+def mixed_with_places(weights, share):
+    """Attention by what is there mixed with attention by where it is (ConViT), over its own sum."""
+    near = -(torch.arange(256)[:, None] - torch.arange(256)).abs().to(weights)
+    mixed = (1 - share.sigmoid()) * weights + share.sigmoid() * near.softmax(-1).expand(weights.shape)
+    return mixed / mixed.sum(-1, keepdim=True)
+
+
 def blur(x, mode):
     kernel = torch.tensor([1.0, 2, 1], dtype=x.dtype)
     kernel = (kernel[:, None] * kernel / 16)[None, None].repeat(CHANNELS, 1, 1, 1)
@@ -123,7 +130,22 @@ PIECEWISE_LINEAR = {
     "bicubic": lambda: Of(lambda s, x: F.interpolate(x, (24, 20), mode="bicubic")),
     "same, even kernel": lambda: nn.Conv2d(CHANNELS, 4, (4, 3), padding="same", dilation=(1, 2)),
     "transposed convolution": lambda: nn.ConvTranspose2d(CHANNELS, 4, 4, (2, 3), 1, output_padding=(1, 0), groups=2),
+    "windows": lambda: Of(
+        lambda s, x: x.unfold(2, 4, 2).unfold(-2, 3, 1).flatten(-2) @ torch.linspace(-1, 2, 12).to(x)
+    ),
+    "columns": lambda: Of(lambda s, x: F.unfold(x, (3, 2), (2, 1), (1, 2), (2, 3)).unflatten(2, (7, 7))),
+    "columns laid out": lambda: Of(
+        lambda s, x: F.fold(F.unfold(x, 3, stride=2) * s.f, (15, 16), 3, stride=2), f=nn.Parameter(torch.rand(72, 49))
+    ),
+    "columns on columns": lambda: Of(
+        lambda s, x: F.fold(x.flatten(2)[:, :, :60], (13, 9), (2, 4), (3, 1), (1, 2), (2, 1))
+    ),
     "conv1d": lambda: Of(lambda s, x: s.c(x.flatten(2)).unflatten(2, (16, 16)), c=nn.Conv1d(CHANNELS, 4, 3, padding=1)),
+    "product with a vector": lambda: Of(lambda s, x: (x @ s.v)[..., None], v=nn.Parameter(torch.randn(16))),
+    "vector times": lambda: Of(lambda s, x: (s.v @ x)[..., None], v=nn.Parameter(torch.randn(16))),
+    "mv": lambda: Of(
+        lambda s, x: torch.mv(x.flatten(0, 2), s.v).unflatten(0, (2, 8, 16, 1)), v=nn.Parameter(torch.randn(16))
+    ),
     "einsum": lambda: Of(lambda s, x: torch.einsum("nchw,kc->nkhw", x, s.c.weight), c=nn.Linear(CHANNELS, 5)),
     "amax": lambda: Of(lambda s, x: x * 0.1 + x.amax((2, 3), keepdim=True)),
     "max along": lambda: Of(lambda s, x: x + x.max(2, keepdim=True)[0]),
@@ -144,6 +166,40 @@ PIECEWISE_LINEAR = {
     ),
     "tokens mixed": lambda: Of(lambda s, x: s.l(x.flatten(2)).unflatten(2, (4, 4)), l=nn.Linear(256, 16)),
 }
+
+
+def linear_attention(block, x):
+    """That of EfficientViT: without a softmax, and in float32 whatever the network is in."""
+    query, key, value = (part.flatten(2).transpose(1, 2).float() for part in block.qkv(x).chunk(3, 1))
+    mixed = query.relu() @ (key.relu().transpose(1, 2) @ F.pad(value, (0, 1), value=1.0))
+    return (mixed[..., :-1] / (mixed[..., -1:] + 1e-3)).transpose(1, 2).unflatten(2, (16, 16)).to(x.dtype)
+
+
+#: Linear in the signal, in types that change on the way.
+CAST = {
+    "there and back": lambda: Of(lambda s, x: (2 * x.float()).to(x.dtype)),
+    "by another's": lambda: Of(lambda s, x: (x.float() - x.float().mean(1, keepdim=True)).type_as(x)),
+    "half": lambda: Of(lambda s, x: F.avg_pool2d(x.half(), 2).double()),
+    "promoted": lambda: Of(lambda s, x: 0.5 * x.float() + x),
+    "a layer": lambda: Of(lambda s, x: F.conv2d(x.float(), s.c.weight.float()).double(), c=nn.Conv2d(CHANNELS, 4, 3)),
+    "beside": lambda: Of(lambda s, x: torch.cat([x.float().roll(1, 2), x], 1)),
+}
+
+
+@pytest.mark.parametrize("name", CAST)
+def test_what_is_computed_in_another_type(name):
+    model = network(CAST[name])
+    expected_logits, expected = gradient_times_input(model, X)
+    logits, relevance = lrp_0(model, X)
+    assert torch.allclose(logits, expected_logits, rtol=1e-3 if name == "half" else 1e-6)
+    assert relevance.dtype == X.dtype
+    assert close(relevance, expected, 1e-2 if name == "half" else 1e-5)
+
+
+def test_attention_in_another_type_conserves_relevance():
+    model = network(Of(linear_attention, qkv=nn.Conv2d(CHANNELS, 3 * CHANNELS, 1)), biases=False)
+    logits, relevance = lrp_0(model, X)
+    assert close(relevance.sum((1, 2, 3)), logits.amax(1), 1e-3)
 
 
 @pytest.mark.parametrize("name", PIECEWISE_LINEAR)
@@ -184,6 +240,21 @@ GATED = {
         lambda s, x: mil(s, x, weigh), v=nn.Linear(CHANNELS, 4), u=nn.Linear(CHANNELS, 4), score=nn.Linear(4, 1)
     ),
     "attention": lambda weigh: Of(lambda s, x: attention(s, x, weigh), qkv=nn.Linear(CHANNELS, 3 * CHANNELS)),
+    "highway": lambda weigh: Of(
+        lambda s, x: weigh(1 - s.g(x).sigmoid()) * x + weigh(s.g(x).sigmoid()) * s.a(x),
+        g=nn.Conv2d(CHANNELS, CHANNELS, 1),
+        a=nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+    ),
+    "one more than a mask": lambda weigh: Of(
+        lambda s, x: s.a(x) * weigh(1 + s.g(x).sigmoid()),
+        g=nn.Conv2d(CHANNELS, CHANNELS, 1),
+        a=nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+    ),
+    "attention of two kinds": lambda weigh: Of(
+        lambda s, x: attention(s, x, lambda a: weigh(mixed_with_places(a, s.share))),
+        qkv=nn.Linear(CHANNELS, 3 * CHANNELS),
+        share=nn.Parameter(torch.tensor(0.3)),
+    ),
     "norm": lambda weigh: Of(lambda s, x: x / weigh(x.norm(dim=1, keepdim=True) + 1)),
     "rms norm": lambda weigh: Of(lambda s, x: x / weigh(x.square().mean((1, 2, 3), keepdim=True).sqrt() + 0.1)),
 }
@@ -266,7 +337,8 @@ SIZED = {"same, by size": lambda: Of(same, c=nn.Conv2d(CHANNELS, 4, 3, 2))}
 
 
 @pytest.mark.parametrize(
-    "name", ["same, by size", "squeeze and excitation", "attention", "bilinear", "reflect", "top k", "layer norm"]
+    "name",
+    ["same, by size", "squeeze and excitation", "attention", "bilinear", "reflect", "top k", "layer norm", "windows"],
 )
 def test_other_sizes_after_one_capture(name):
     make = SIZED.get(name) or PIECEWISE_LINEAR.get(name) or NONLINEAR.get(name) or (lambda: GATED[name](identity))
@@ -303,6 +375,13 @@ def test_numbers_made_in_the_graph_follow_the_image_s_dtype():
         logits, _ = unrolled(X)
         assert logits.dtype == torch.float64
         assert torch.allclose(logits.float(), model(X.float()), atol=1e-5)
+
+
+def test_what_is_defined_for_one_size_says_so():
+    model = network(Of(lambda s, x: F.fold(F.unfold(x, 3, padding=1), x.shape[-2:], 3, padding=1)))
+    with pytest.raises(LrpEdgeError, match=r"aten\.col2im\.default of sizes that follow the frame .* give --size"):
+        unroll(model, X)
+    assert close(lrp_0(model, X)[1], gradient_times_input(model, X)[1])
 
 
 def test_weights_that_are_computed_from_the_image_are_refused_by_name():

@@ -107,6 +107,10 @@ _TIMM_FIXED = ("vit_tiny_patch16_224", "deit_tiny_patch16_224", "pit_ti_224", "t
                "coatnet_nano_rw_224", "efficientformerv2_s0", "mixer_s16_224", "resmlp_12_224")  # fmt: skip
 #: Of patches of 14 pixels, at the 224 that is a multiple of them in place of their own 518.
 _TIMM_DINO = ("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2")
+#: Tried when the others had rules, to see what those are worth to whoever brings another network.
+_FURTHER = ("fasternet_t0", "hgnetv2_b0", "efficientvit_b0", "ghostnetv2_100", "mixnet_s", "poolformerv2_s12",
+            "mambaout_femto", "resnest14d", "mobilenetv4_hybrid_medium")  # fmt: skip
+_FURTHER_FIXED = ("efficientvit_m0", "shvit_s1", "swiftformer_xs")
 
 
 def _subjects() -> Iterator[Subject]:
@@ -124,11 +128,16 @@ def _subjects() -> Iterator[Subject]:
     yield _timm("xcit_nano_12_p8_224", small=LARGE, depth=2)
     for name in _TIMM_DINO:
         yield _timm(name, small=LARGE, img_size=LARGE)
+    yield from map(_timm, _FURTHER)
+    for name in _FURTHER_FIXED:
+        yield _timm(name, small=LARGE)
     for name, head in HEADS.items():
         yield Subject(f"head/{name}", head.create, HEAD, HEAD, head.classes, head.logits)
 
 
 SUBJECTS = {subject.name: subject for subject in _subjects()}
+#: Those that have a table of their own.
+FURTHER = frozenset(f"timm/{name}" for name in (*_FURTHER, *_FURTHER_FIXED))
 
 
 def chosen(only: str = "*") -> list[Subject]:

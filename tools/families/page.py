@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 
+from tools.families.catalogue import FURTHER
 from tools.families.steps import BUILD, EXPORT, GPUS, PRECISIONS, UNROLL
 from tools.families.store import Record, Store
 
@@ -33,12 +34,15 @@ def page(store: Store) -> str:
     records = store.records()
     if not records:
         sys.exit(f"no figures in {store.docs / 'families'}; make them with: python -m tools.families measure")
-    networks = {name: record for name, record in records.items() if not name.startswith("head/")}
     heads = {name: record for name, record in records.items() if name.startswith("head/")}
+    further = {name: record for name, record in records.items() if name in FURTHER}
+    networks = {name: record for name, record in records.items() if name not in heads | further}
     parts = {
         "networks": "\n".join(table(networks, NETWORK_COLUMNS)),
+        "further": "\n".join(table(further, NETWORK_COLUMNS)),
         "heads": "\n".join(table(heads, HEAD_COLUMNS)),
         "network_counts": counts(networks, "networks"),
+        "further_counts": counts(further, "networks"),
         "head_counts": counts(heads, "heads and layers"),
         "made": made(records),
     }

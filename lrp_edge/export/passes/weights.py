@@ -27,8 +27,8 @@ LEAST = 256
 #: What the names of the tensors start with that are made on the way, or for it.
 PREFIX = "weights/"
 _OPERATORS = frozenset({"Relu", "Min", "Transpose", "Slice"})
-#: Parts of weights by their sign, and layouts: those of the adjoints of convolutions, of a stride, of one channel a
-#: group, and others. Matrices are read either way by an attribute of the operator.
+#: Parts of weights by their sign, and layouts: those of the adjoints of linear layers and of convolutions, of a stride,
+#: of one channel a group, and others.
 _SIGNS: tuple[tuple[str, ...], ...] = ((), ("Relu",), ("Min",))
 _LAYOUTS: tuple[tuple[str, ...], ...] = ((), ("Transpose",), ("Slice",), ("Transpose", "Slice"))
 
@@ -95,13 +95,17 @@ def _digest(value: Array) -> tuple[tuple[int, ...], bytes]:
 
 def _variants(value: Array) -> Iterator[tuple[tuple[str, ...], Array]]:
     """Yield chains of operators and what they make of weights; the shorter chains first."""
-    for layout in _LAYOUTS if value.ndim > 2 else ((),):
+    for layout in _LAYOUTS if value.ndim > 2 else _LAYOUTS[:2]:
         for sign in _SIGNS:
+            chain = (*layout, *sign)
+            # OpenVINO merges a Transpose into the product that reads it, and takes a square matrix for what it was
+            # before: separate_orientations says why. A sign that comes after the layout is computed first.
+            if not chain or (chain == ("Transpose",) and value.ndim == 2 and len(value) == value.shape[1]):
+                continue
             made = value
-            for operator in (*sign, *layout):
+            for operator in chain:
                 made = _apply(operator, made)
-            if sign or layout:
-                yield (*sign, *layout), made
+            yield chain, made
 
 
 def _apply(operator: str, value: Array) -> Array:

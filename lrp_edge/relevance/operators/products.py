@@ -40,7 +40,9 @@ _BOUNDED = {aten.sigmoid.default, aten.hardsigmoid.default, aten.softmax.int, at
 _BOUNDED |= {aten.gt.Scalar, aten.ge.Scalar, aten.lt.Scalar, aten.le.Scalar, aten.eq.Scalar, aten.ne.Scalar}
 _BOUNDED |= {aten.gt.Tensor, aten.ge.Tensor, aten.lt.Tensor, aten.le.Tensor, aten.sign.default}
 _CLAMPED = {aten.hardtanh.default, aten.clamp.default, aten.relu6.default}
-_SCALED = {aten.mul.Tensor, aten.div.Tensor, aten.mul.Scalar, aten.div.Scalar}
+_SCALED = {aten.mul.Tensor, aten.mul.Scalar}
+_DIVIDED = {aten.div.Tensor, aten.div.Scalar}
+_MIXED = _SCALED | {aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.rsub.Scalar, aten.rsub.Tensor}
 #: What a gate may go through on its way to the product.
 _MOVED = {
     aten.view.default,
@@ -68,23 +70,30 @@ _MOVED = {
 }
 
 
-def _gate_level(node: fx.Node) -> int:
-    """Return how sure it is that a factor is a gate: 3 what is bounded by 0 and 1, 1 what is by −1 and 1, else 0."""
-    scaled = False
-    while True:
-        if node.op != "call_function":
-            return 0
-        if node.target in _BOUNDED:
-            return 3
-        if node.target in _CLAMPED and (scaled or _is_shifted(node.args[0])):
-            return 2  # relu6(x + 3) / 6, with the divisor here or after the product
-        if node.target is aten.tanh.default:
-            return 1
-        by_constant = node.target in _SCALED and not isinstance(node.args[1], fx.Node)
-        if node.target not in _MOVED and not by_constant:
-            return 0
-        scaled = scaled or by_constant
-        node = node.args[0]  # type: ignore[assignment]
+def _gate_level(node: Any, scaled: bool = False) -> int:
+    """Return how sure it is that a factor is a gate: 3 what is bounded by 0 and 1, 1 what is by −1 and 1, else 0.
+
+    What gates are mixed to is one too: ``1 - gate``, sums and products of several, attention over its own sum.
+    """
+    if node.op != "call_function":
+        return 0
+    if node.target in _BOUNDED:
+        return 3
+    if node.target in _CLAMPED and (scaled or _is_shifted(node.args[0])):
+        return 2  # relu6(x + 3) / 6, with the divisor here or after the product
+    if node.target is aten.tanh.default:
+        return 1
+    if node.target in _MOVED | _DIVIDED:
+        return _gate_level(node.args[0], scaled or (node.target in _DIVIDED and not isinstance(node.args[1], fx.Node)))
+    if node.target not in _MIXED:
+        return 0
+    mixed = [source for source in node.args[:2] if isinstance(source, fx.Node) and source.op == "call_function"]
+    level = 3 if mixed else 0
+    for source in mixed:
+        level = min(level, _gate_level(source, scaled or (node.target in _SCALED and len(mixed) < len(node.args[:2]))))
+        if not level:  # of many sums in a row, each is looked at once
+            break
+    return level
 
 
 def _is_shifted(node: Any) -> bool:

@@ -43,6 +43,10 @@ def _with_finer(x: Tensor) -> Tensor:
     return x + F.interpolate(F.max_pool2d(x, 2), size=x.shape[-2:], mode="nearest")
 
 
+def _laid_out_again(x: Tensor) -> Tensor:
+    return F.fold(F.unfold(x, 3, padding=1, stride=2), x.shape[-2:], 3, padding=1, stride=2)
+
+
 _PADDINGS = ("reflect", "circular", "replicate")
 
 HEADS = {
@@ -64,5 +68,7 @@ HEADS = {
     "space to depth by slices": Head(lambda: nn.Sequential(function(_focus)(), _activated(conv(12, CHANNELS)), tail())),
     "flip": between(function(lambda x: x + x.flip(3))),
     "roll": between(function(_shifted)),
+    "windows (unfold)": between(function(lambda x: x.unfold(2, 3, 2).unfold(3, 3, 2).mean((-2, -1)))),
+    "F.unfold, F.fold": between(function(_laid_out_again)),
     "crop": first(function(lambda x: x[:, :, 4:-4, 2:-2])),
 }

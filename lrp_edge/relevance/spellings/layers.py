@@ -1,15 +1,9 @@
-"""Operations in the words of others, so that a spelling never decides: one function each.
-
-It writes what a node computes in other operations, and returns the node or nodes of the results; None where it leaves
-the node as it is.
-"""
+"""Attention, norms and layers with weights, in the words of those that have rules."""
 
 from __future__ import annotations
 
-import operator
 import string
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx
@@ -17,104 +11,9 @@ from torch import Tensor, fx
 from lrp_edge.relevance.capture import Writer, arguments
 from lrp_edge.relevance.pooling import pair
 from lrp_edge.relevance.receptive_field import shape_of
+from lrp_edge.relevance.spellings.base import spelling
 
 aten = torch.ops.aten
-
-#: Writes a node's computation anew, and returns the node or nodes of its results; None where it leaves it as it is.
-Spelling = Callable[[Writer, fx.Node], "fx.Node | Sequence[fx.Node] | None"]
-
-SPELLINGS: dict[Any, Spelling] = {}
-
-
-def spelling(*targets: Any) -> Callable[[Spelling], Spelling]:
-    """Register how operators are written in others."""
-
-    def decorate(function: Spelling) -> Spelling:
-        SPELLINGS.update(dict.fromkeys(targets, function))
-        return function
-
-    return decorate
-
-
-# Several results: each is a part of the input.
-
-
-def _parts(write: Writer, node: fx.Node, sizes: Sequence[int]) -> list[fx.Node]:
-    image, axis = node.args[0], arguments(node)["dim"]
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [write(aten.slice.Tensor, image, axis, at, at + size) for at, size in zip(starts, sizes, strict=True)]
-
-
-@spelling(aten.split.Tensor)
-def split(write: Writer, node: fx.Node) -> Sequence[fx.Node]:
-    return _parts(write, node, [arguments(node)["split_size"]] * len(node.meta["val"]))
-
-
-@spelling(aten.split_with_sizes.default)
-def split_with_sizes(write: Writer, node: fx.Node) -> Sequence[fx.Node]:
-    return _parts(write, node, arguments(node)["split_sizes"])
-
-
-@spelling(aten.chunk.default, aten.tensor_split.sections)
-def chunk(write: Writer, node: fx.Node) -> Sequence[fx.Node]:
-    axis = arguments(node)["dim"]
-    return _parts(write, node, [part.shape[axis] for part in node.meta["val"]])
-
-
-@spelling(aten.unbind.int)
-def unbind(write: Writer, node: fx.Node) -> Sequence[fx.Node]:
-    image, axis = arguments(node).values()
-    return [write(aten.select.int, image, axis, i) for i in range(len(node.meta["val"]))]
-
-
-@spelling(aten.stack.default)
-def stack(write: Writer, node: fx.Node) -> fx.Node:
-    tensors, axis = arguments(node).values()
-    axis %= node.meta["val"].ndim
-    return write(aten.cat.default, [write(aten.unsqueeze.default, one, axis) for one in tensors], axis)
-
-
-# Maxima: those of several results, and those of whole maps.
-
-
-@spelling(aten.max.dim)
-def max_along(write: Writer, node: fx.Node) -> Sequence[fx.Node] | None:
-    image, axis, keeps = arguments(node).values()
-    if any(user.args[1] != 0 for user in node.users):
-        return None
-    return [write(aten.amax.default, image, [axis], keeps)]
-
-
-@spelling(aten.adaptive_max_pool2d.default)
-def adaptive_max_pool(write: Writer, node: fx.Node) -> Sequence[fx.Node] | None:
-    image, (rows, columns) = arguments(node).values()
-    height, width = image.meta["val"].shape[-2:]
-    if any(user.args[1] != 0 for user in node.users):
-        return None
-    if (rows, columns) == (1, 1):
-        return [write(aten.amax.default, image, [-2, -1], True)]
-    fixed = isinstance(height, int) and isinstance(width, int)
-    if not fixed or height % rows or width % columns:
-        return None
-    return [write(aten.max_pool2d.default, image, [height // rows, width // columns])]
-
-
-@spelling(aten.max_pool2d_with_indices.default)
-def max_pool_with_places(write: Writer, node: fx.Node) -> Sequence[fx.Node] | None:
-    if any(user.args[1] != 0 for user in node.users):
-        return None
-    return [write(aten.max_pool2d.default, *arguments(node).values())]
-
-
-@spelling(aten.topk.default)
-def greatest(write: Writer, node: fx.Node) -> Sequence[fx.Node] | None:
-    """The greatest values are picked by their places, which take no relevance."""
-    if all(user.args[1] == 1 for user in node.users):
-        return None
-    image, count, axis, largest, in_order = arguments(node).values()
-    places = write(operator.getitem, write(aten.topk.default, image, count, axis, largest, in_order), 1)
-    return [write(aten.gather.default, image, axis, places), places]
-
 
 # Attention, and what norms there are.
 
@@ -196,10 +95,16 @@ def one_dimensional(write: Writer, node: fx.Node) -> fx.Node:
     return write(aten.squeeze.dim, write(target, *opened, bias, [1, *stride], padding, [1, *dilation], groups), 2)
 
 
-@spelling(aten.matmul.default, aten.mm.default, aten.bmm.default)
+@spelling(aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default)
 def product_with_weights(write: Writer, node: fx.Node) -> fx.Node | None:
-    """A product with one constant matrix on the right is a linear layer."""
+    """A product with one constant matrix on the right is a linear layer; a vector is a matrix of one row or column."""
     image, weight = arguments(node).values()
+    if len(shape_of(image)) == 1:
+        row = write(aten.unsqueeze.default, image, 0)
+        return write(aten.squeeze.dim, write(aten.matmul.default, row, weight), -2)
+    if len(shape_of(weight)) == 1:
+        column = write(aten.unsqueeze.default, weight, 1)
+        return write(aten.squeeze.dim, write(aten.matmul.default, image, column), -1)
     constants = write.captured.constants
     if weight not in constants or image in constants or constants[weight].numel() != _matrix(constants[weight]):
         return None
