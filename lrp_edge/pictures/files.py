@@ -92,7 +92,7 @@ def opened(source: bytes | IO[bytes], name: str, max_megapixels: float = math.in
                 f"{max_megapixels:g} are decoded; cut it, or allow more with --max-megapixels"
             )
         return image
-    raise LrpEdgeError(f"{name} is not a picture in a format that is read ({', '.join(FORMATS)}); convert or remove it")
+    raise LrpEdgeError(f"{name} is not a picture in a format that is read ({', '.join(FORMATS)})")
 
 
 def pages_of(image: Any) -> list[int]:
