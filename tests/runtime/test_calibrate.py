@@ -131,11 +131,7 @@ def damaged(model):
         (None, 0.02, "a false-alarm rate of 0.02 needs 49 OK images, and 12 allow 0.077 at least: give more"),
         (old, 0.1, "has no threshold to set: .* export it again"),
         (stripped, 0.1, "the file has 0 initializers 'decision.threshold' of one float32; expected 1: export"),
-        (
-            damaged,
-            0.1,
-            r"003.png is not a picture in a format that is read (PNG, JPEG, TIFF, BMP, WEBP, PPM, JPEG2000, GIF); fix it, or leave it out",
-        ),
+        (damaged, 0.1, r"003\.png is not a picture in a format that is read .*; fix it, or leave it out"),
     ],
 )
 def test_what_cannot_be_calibrated_is_left_as_it_was(spoil, rate, message, model, tmp_path):
