@@ -21,10 +21,11 @@ else:
 
 _ROOT = Path(__file__).parents[1]
 _FOLDER = _ROOT / "build" / "floors"
-_EXTRAS = ("cpu", "viewer", "mqtt", "webhook", "camera", "config")
+_EXTRAS = ("pictures", "cpu", "viewer", "mqtt", "webhook", "camera", "config")
 #: What the tests themselves need; of these onnx is what reads a model file, and is as old as may be too.
 _TOOLS = ("hypothesis", "psutil", "pytest", "pytest-timeout", "pytest-xdist")
 _TESTS = (
+    "tests/pictures",
     "tests/runtime/test_damaged_files.py",
     "tests/runtime/test_names.py",
     "tests/runtime/test_redaction.py",
@@ -45,7 +46,7 @@ def _requirements() -> Iterator[Requirement]:
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     named = [*project["dependencies"], *(text for extra in _EXTRAS for text in extras[extra])]
-    yield from map(Requirement, named)
+    yield from (each for each in map(Requirement, named) if each.name != project["name"])
     yield from (each for each in map(Requirement, extras["export"]) if each.name == "onnx")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -42,7 +41,8 @@ def answers_in_batches(session: Session, pictures: Sequence[Picture], size: int)
     session : Session
         Takes so many.
     pictures : sequence of Picture
-        Of these the ones of the most frequent size, which fit into one call. The last call begins again with the first.
+        Those of one size come into calls of their own. Where they do not fill the last of these, it begins again with
+        the first.
     size : int
         Frames in a call.
 
@@ -57,15 +57,17 @@ def answers_in_batches(session: Session, pictures: Sequence[Picture], size: int)
     LrpEdgeError
         If a call fails.
     """
-    shape, _ = Counter(picture.image.shape for picture in pictures).most_common(1)[0]
-    alike = [index for index, picture in enumerate(pictures) if picture.image.shape == shape]
-    for start in range(0, len(alike), size):
-        chosen = [alike[(start + place) % len(alike)] for place in range(size)]
-        frames = np.stack([pictures[index].image for index in chosen])
-        try:
-            outputs = session.run(None, {"image": frames})
-        except LrpEdgeError:
-            raise
-        except Exception as error:  # of any library
-            raise LrpEdgeError(f"a call of {size} frames fails ({first_line(error)})") from error
-        yield from ((index, [output[place] for output in outputs]) for place, index in enumerate(chosen))
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for index, picture in enumerate(pictures):
+        alike.setdefault(picture.image.shape, []).append(index)
+    for indices in alike.values():
+        for start in range(0, len(indices), size):
+            chosen = [indices[(start + place) % len(indices)] for place in range(size)]
+            frames = np.stack([pictures[index].image for index in chosen])
+            try:
+                outputs = session.run(None, {"image": frames})
+            except LrpEdgeError:
+                raise
+            except Exception as error:  # of any library
+                raise LrpEdgeError(f"a call of {size} frames fails ({first_line(error)})") from error
+            yield from ((index, [output[place] for output in outputs]) for place, index in enumerate(chosen))
