@@ -238,7 +238,7 @@ def test_entities_are_not_expanded(tmp_path: Path) -> None:
         open_dataset(tmp_path)
 
 
-def test_paths_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+def test_paths_do_not_lead_out_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(tmp_path, "secret.png")
     write_images(tmp_path / "set" / "images", "b.png")
     write_coco(tmp_path / "set", [[0, 0, 9, 0, 9, 9]])
@@ -247,6 +247,9 @@ def test_paths_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "set/labels.json").write_text(json.dumps(content))
     with pytest.raises(LrpEdgeError, match="one class, ok"):
         open_dataset(tmp_path / "set")
+    monkeypatch.chdir(tmp_path / "set")
+    with pytest.raises(LrpEdgeError, match="one class, ok"):
+        open_dataset(".")
 
 
 def test_annotations_of_two_tools_are_not_mixed(tmp_path: Path) -> None:

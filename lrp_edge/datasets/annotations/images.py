@@ -62,15 +62,10 @@ class Pictures:
             If several images may be meant.
         """
         inner = PurePosixPath(name.replace("\\", "/"))
-        for folder in (
-            beside,
-            self.root,
-            self.root / "images",
-            self.root / inner.parts[0] if inner.parts else self.root,
-        ):
-            # A path that leads out of the folder is a name alone.
+        for folder in (beside, self.root, self.root / "images"):
             path = Path(os.path.normpath(folder / inner))
-            if path.is_file() and path.is_relative_to(self.root):
+            # A path that leads out of the folder is a name alone.
+            if os.path.isfile(path) and Path(os.path.abspath(path)).is_relative_to(os.path.abspath(self.root)):
                 return path
         found = self._by_name.get(inner.name, [])
         if len(found) > 1:
