@@ -7,7 +7,7 @@ import importlib
 import pickle
 import sys
 import traceback
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,23 +47,36 @@ def load_factory(name: str, **arguments: Any) -> nn.Module:
         something else.
     """
     module_name, _, factory_name = name.partition(":")
-    factory = getattr(_imported(module_name, name), factory_name, None)
-    if factory is None:
-        raise LrpEdgeError(f"{module_name} has no {factory_name!r}; expected module:factory, a function of it")
-    if isinstance(factory, nn.Module):
-        return factory
-    _check_call(name, factory, arguments)
-    try:
-        model = factory(**arguments)
-    except Exception as error:
-        raise LrpEdgeError(f"{name} fails when it is called: {_said(error)}; correct it") from error
+    # A factory may import others from there when it is called.
+    with _working_folder():
+        factory = getattr(_imported(module_name, name), factory_name, None)
+        if factory is None:
+            raise LrpEdgeError(f"{module_name} has no {factory_name!r}; expected module:factory, a function of it")
+        if isinstance(factory, nn.Module):
+            return factory
+        _check_call(name, factory, arguments)
+        try:
+            model = factory(**arguments)
+        except Exception as error:
+            raise LrpEdgeError(f"{name} fails when it is called: {_said(error)}; correct it") from error
     if not isinstance(model, nn.Module):
         raise LrpEdgeError(f"{name} returned {type(model).__name__}; expected a torch.nn.Module")
     return model
 
 
+@contextlib.contextmanager
+def _working_folder() -> Iterator[None]:
+    """Import from the working folder before any other place."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)
+
+
 def _imported(module: str, name: str) -> ModuleType:
-    sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -75,8 +88,6 @@ def _imported(module: str, name: str) -> ModuleType:
         raise LrpEdgeError(f"{module} cannot be imported: {_said(error)}; install it") from error
     except Exception as error:
         raise LrpEdgeError(f"{module} cannot be imported: {_said(error)}; correct it") from error
-    finally:
-        sys.path.pop(0)
 
 
 def _said(error: BaseException) -> str:

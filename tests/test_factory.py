@@ -182,3 +182,14 @@ def test_a_factory_that_fails_says_where(code, tmp_path, monkeypatch):
 def test_a_module_that_is_not_there(name):
     with pytest.raises(LrpEdgeError, match=f"cannot find '{name}': no module 'nowhere'; expected module:factory"):
         load_factory(name)
+
+
+def test_a_factory_may_import_from_the_working_folder_when_it_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    before = list(sys.path)
+    (tmp_path / "late_parts").mkdir()
+    (tmp_path / "late_parts" / "net.py").write_text("from torch import nn\nNet = nn.Identity\n")
+    (tmp_path / "late.py").write_text("def make():\n    from late_parts.net import Net\n    return Net()\n")
+    assert isinstance(load_factory("late:make"), nn.Identity)
+    assert sys.path == before
