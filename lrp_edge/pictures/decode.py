@@ -22,7 +22,7 @@ with needs_extra("cpu"):
 UInt8 = NDArray[np.uint8]
 
 _GRAY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
-_JPEG = ("JPEG", "MPO")
+_JPEG, _JPEG_END, _MOST_PADDING = ("JPEG", "MPO"), b"\xff\xd9", 64
 _REFUSED = {"F": "floating-point numbers", "I": "32-bit numbers", "LAB": "CIELAB colours", "HSV": "HSV colours"}
 #: Where a 16-bit picture has no value of this or more, it may be of a camera with 8 to 14 bits.
 _DARK = 1 << 14
@@ -119,14 +119,26 @@ def decode(
         if page is None and len(own) > 1:
             raise LrpEdgeError(f"{name} has {len(own)} pages; save each as a file of its own")
         if image.format in _JPEG:
-            # Alone among the decoders it takes for an error what libjpeg fills in.
             plain = image.mode in ("L", "RGB")
-            pixels = simplejpeg.decode_jpeg(data, order if plain else "CMYK")
+            pixels = _jpeg(data, order if plain else "CMYK")
             if plain:
                 return np.ascontiguousarray(_turned(pixels, image))
         image.seek(own[page or 0])
         check_data(image, data)
         return _in_order(_pixels(image, data, name, options), order)
+
+
+def _jpeg(data: bytes, colours: str) -> UInt8:
+    """Decode with what alone among the decoders takes for an error what libjpeg fills in."""
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, colours))
+    except ValueError:
+        # Some cameras pad the data with zeros to a whole number of words, which is no damage.
+        end = data.rfind(_JPEG_END)
+        padding = len(data[:end]) - len(data[:end].rstrip(b"\0"))
+        if end < 0 or not 0 < padding <= _MOST_PADDING:
+            raise
+        return np.asarray(simplejpeg.decode_jpeg(data[: end - padding] + data[end:], colours))
 
 
 def read_header(path: str | os.PathLike[str], options: PictureOptions = PictureOptions()) -> Header:

@@ -87,3 +87,13 @@ def test_a_jpeg_with_a_hole_is_unreadable(form: str, seed: int, fill: str, to_en
     }
     data[start:end] = filled[fill](end - start)
     assert read(bytes(data)) is None
+
+
+@pytest.mark.parametrize("form", ["JPEG", "progressive JPEG"])
+@pytest.mark.parametrize("count", [1, 3, 8, 64])
+def test_zeros_that_a_camera_pads_with_are_no_damage(form: str, count: int) -> None:
+    data = PICTURES[form]
+    assert np.array_equal(read(data[:-2] + bytes(count) + data[-2:]), PIXELS[form])
+    assert np.array_equal(read(data + bytes(count)), PIXELS[form])
+    # libjpeg does not look at the last few bytes.
+    assert read(data[:-2] + b"\x37" * (count + 16) + data[-2:]) is None
