@@ -130,7 +130,7 @@ def test_image_lines_have_pythons_fields(programs: Path, model: Path, frames: Pa
     path = frames / "part_000.png"
     (line,) = lines(run(programs / "lrp_edge_image", model, path, "--mm-per-px", 0.05).stdout)
     with Segmenter(model) as segmenter:
-        expected = python_line(segmenter, path)
+        expected = python_line(segmenter, path, 0.05)
     assert list(line) == [name for name in expected if name != "queue_ms"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
     region = line["regions"][0]
