@@ -15,6 +15,9 @@ from lrp_edge.errors import LrpEdgeError
 from lrp_edge.options import PictureOptions
 from lrp_edge.pictures import read_marks, read_picture
 
+#: What data sets call the parts of a split, and what they are here.
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -12,6 +12,7 @@ import numpy as np
 
 from lrp_edge.datasets.annotations.images import Annotated, of_format
 from lrp_edge.datasets.outlines import Shape, ellipse, painted, polygon
+from lrp_edge.datasets.samples import PARTS
 from lrp_edge.errors import LrpEdgeError
 
 
@@ -42,7 +43,7 @@ def _images(root: ElementTree.Element) -> Iterator[Annotated]:
         shapes = tuple(_SHAPES[each.tag](each.attrib, size) for each in image if each.tag in _SHAPES)
         tags = [each.attrib["label"] for each in image.iter("tag")]
         subset = image.attrib.get("subset", "").lower()
-        yield Annotated(image.attrib["name"], size, shapes, tags[0] if tags else "", _PARTS.get(subset, ""))
+        yield Annotated(image.attrib["name"], size, shapes, tags[0] if tags else "", PARTS.get(subset, ""))
 
 
 def _points(text: str) -> list[float]:
@@ -82,4 +83,3 @@ _SHAPES: dict[str, Any] = {
     "polyline": lambda drawn, size: Shape(drawn["label"]),
     "points": lambda drawn, size: Shape(drawn["label"]),
 }
-_PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -11,13 +11,12 @@ from lrp_edge.datasets.annotations.cvat import read_cvat
 from lrp_edge.datasets.annotations.images import Annotated, Pictures, read_json, samples_of
 from lrp_edge.datasets.annotations.label_studio import is_label_studio, read_label_studio
 from lrp_edge.datasets.annotations.labelme import is_labelme, read_labelme
-from lrp_edge.datasets.samples import Sample
+from lrp_edge.datasets.samples import PARTS, Sample
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.pictures.folders import Left
 
 #: Where the tools put their files within a folder.
 _PLACES = ("*.json", "*.xml", "annotations/*.json", "train/*.json", "val/*.json", "valid/*.json", "test/*.json")
-_PARTS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 _Found = tuple[str, list[Sample], tuple[str, ...]]
 
@@ -79,7 +78,7 @@ def _read(root: Path, readers: dict[Path, tuple[str, Callable[[Left, str], list[
 def _part(root: Path, path: Path) -> str:
     """Return the part of a split that a file of annotations is for, by its name or its folder's."""
     words = path.relative_to(root).as_posix().lower()
-    return next((part for word, part in _PARTS.items() if word in words), "")
+    return next((part for word, part in PARTS.items() if word in words), "")
 
 
 def _labelme(root: Path, left: Left) -> _Found | None:
