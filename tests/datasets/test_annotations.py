@@ -139,6 +139,18 @@ def test_the_class_that_covers_most_is_the_label(tmp_path: Path) -> None:
     assert found.left["outlines of images with a box, line or point"] == 1
 
 
+def test_coco_as_label_studio_converts_it(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", "a b.png", "b.png")
+    write_coco(tmp_path, [[20, 20, 60, 20, 60, 60, 20, 60]])
+    content = json.loads((tmp_path / "labels.json").read_text())
+    content["images"][0]["file_name"] = "/data/local-files/?d=images/a%20b.png"
+    content["images"][1] |= {"file_name": "/data/upload/3/0a1b2c3d-b.png", "height": None, "width": None}
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    dataset = open_dataset(tmp_path)
+    assert [(sample.path.name, sample.label) for sample in dataset.samples] == [("a b.png", "kind0"), ("b.png", "ok")]
+    assert marked(dataset, "a b.png").sum() == 40 * 40
+
+
 def test_parts_of_coco_are_those_of_its_files(tmp_path: Path) -> None:
     for part in ("train", "valid", "test"):
         coco(tmp_path / "all", 3) if not (tmp_path / "all").exists() else None

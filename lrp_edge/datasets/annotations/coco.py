@@ -34,7 +34,8 @@ def _images(content: Any, part: str) -> Iterator[Annotated]:
     for each in content["annotations"]:
         drawn[each["image_id"]].append(each)
     for image in content["images"]:
-        size = int(image["height"]), int(image["width"])
+        # Label Studio knows no size of an image on which nothing is drawn.
+        size = int(image["height"] or 0), int(image["width"] or 0)
         shapes = tuple(_shape(each, names[each["category_id"]], size) for each in drawn[image["id"]])
         yield Annotated(str(image["file_name"]), size, shapes, part=part)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from lrp_edge.datasets.outlines import Outlines, Shape
 from lrp_edge.datasets.samples import Sample
@@ -44,6 +46,16 @@ class Annotated:
     part: str = ""
 
 
+def name_of(address: str) -> str:
+    """Return the path of a picture in an address of Label Studio's server or of a store; other names as they are."""
+    if "://" not in address and not address.startswith("/data/"):
+        return address
+    parts = urlsplit(address)
+    path = unquote((parse_qs(parts.query).get("d") or [parts.path])[0])
+    # An upload gets eight digits in front of its name.
+    return re.sub(r"^.*/upload/\d+/[0-9a-f]{8}-", "", path)
+
+
 class Pictures:
     """The pictures of a folder, found by what annotations call them."""
 
@@ -61,7 +73,7 @@ class Pictures:
         LrpEdgeError
             If several images may be meant.
         """
-        inner = PurePosixPath(name.replace("\\", "/"))
+        inner = PurePosixPath(name_of(name).replace("\\", "/"))
         for folder in (beside, self.root, self.root / "images"):
             path = Path(os.path.normpath(folder / inner))
             # A path that leads out of the folder is a name alone.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lrp_edge.datasets.annotations.images import Annotated, of_format
+from lrp_edge.datasets.annotations.images import Annotated, name_of, of_format
 from lrp_edge.datasets.outlines import Shape, ellipse, painted, polygon
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.pictures import ENDINGS
@@ -54,12 +52,11 @@ def _images(tasks: Any, left: Left) -> Iterator[Annotated]:
 
 
 def _name(data: Any) -> str:
-    """Return the image's name: the one value of a task that names a picture, without what an upload adds to it."""
+    """Return the image's name: the one value of a task that names a picture."""
     for value in data.values():
-        parts = urlsplit(str(value))
-        path = unquote((parse_qs(parts.query).get("d") or [parts.path])[0])
-        if Path(path).suffix.lower() in ENDINGS:
-            return re.sub(r"^.*/upload/\d+/[0-9a-f]{8}-", "", path) if "/upload/" in path else path
+        name = name_of(str(value))
+        if Path(name).suffix.lower() in ENDINGS:
+            return name
     raise LrpEdgeError(f"no picture in the task's data {list(data)}")
 
 
