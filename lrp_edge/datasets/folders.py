@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from lrp_edge.datasets.annotations import find_annotations, outlines_beside
-from lrp_edge.datasets.samples import PARTS, Sample
+from lrp_edge.datasets.samples import DEFECT, OK, PARTS, Sample
 from lrp_edge.datasets.truth import MASK_FOLDERS, apart, with_masks
 from lrp_edge.errors import LrpEdgeError
 from lrp_edge.pictures import read_marks
 from lrp_edge.pictures.folders import Left, is_hidden, is_report, pictures_in
 
-#: What images are called whose only label is their mask.
-OK, DEFECT = "ok", "defect"
 #: Magnetic tiles are numbered as they were taken. Six exposures of a part lie within this many numbers.
 RECORDING_GAP = 250
 

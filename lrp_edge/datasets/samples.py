@@ -18,6 +18,9 @@ from lrp_edge.pictures import read_marks, read_picture
 #: What data sets call the parts of a split, and what they are here.
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
+#: What images are called whose only label is what is marked on them.
+OK, DEFECT = "ok", "defect"
+
 
 @dataclass(frozen=True)
 class Sample:

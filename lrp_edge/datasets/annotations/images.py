@@ -13,12 +13,9 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from lrp_edge.datasets.outlines import Outlines, Shape
-from lrp_edge.datasets.samples import Sample
+from lrp_edge.datasets.samples import OK, Sample
 from lrp_edge.errors import LrpEdgeError, first_line
 from lrp_edge.pictures.folders import Left, pictures_in
-
-#: What an image is called on which nothing is drawn.
-OK = "ok"
 
 
 @dataclass(frozen=True)
